@@ -16,7 +16,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 else
 INSTALL = $(UV) pip install --quiet --python $(BIN)/python
 endif
-LOCKED = --require-hashes --only-binary :all:
+LOCKED = --require-hashes --no-build-isolation
 
 .PHONY: help
 help: ## Say what can be made.
@@ -36,19 +36,23 @@ $(VENV)/.stamp-venv:
 	@[ -x $(BIN)/python ] || { echo "making $(VENV)"; if [ -n "$(UV)" ]; then $(UV) venv --quiet --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi; }
 	@touch $@
 
-$(VENV)/.stamp-runtime: requirements/runtime.lock $(VENV)/.stamp-venv
+# First what builds, so that the one package published as source only is built by a locked backend.
+$(VENV)/.stamp-build: requirements/build.lock $(VENV)/.stamp-venv
+	@$(INSTALL) $(LOCKED) --only-binary :all: -r requirements/build.lock
+	@touch $@
+
+$(VENV)/.stamp-runtime: requirements/runtime.lock $(VENV)/.stamp-build
 	@echo "installing what running needs (requirements/runtime.lock)"
 	@$(INSTALL) $(LOCKED) -r requirements/runtime.lock
 	@touch $@
 
-$(VENV)/.stamp-dev: requirements/dev.lock $(VENV)/.stamp-venv
+$(VENV)/.stamp-dev: requirements/dev.lock $(VENV)/.stamp-build
 	@echo "installing what development needs (requirements/dev.lock)"
 	@$(INSTALL) $(LOCKED) -r requirements/dev.lock
 	@touch $@
 
-# The tree itself, editable. The build backend comes from either lock, so one of them goes first.
-$(VENV)/.stamp-tree: pyproject.toml | $(VENV)/.stamp-venv
-	@[ -e $(VENV)/.stamp-dev ] || $(MAKE) --no-print-directory $(VENV)/.stamp-runtime
+# The tree itself, editable.
+$(VENV)/.stamp-tree: pyproject.toml | $(VENV)/.stamp-build
 	@$(INSTALL) --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
@@ -95,7 +99,7 @@ fmt: $(VENV)/.stamp-dev ## Format the code and mend what can be mended mechanica
 protos: $(VENV)/.stamp-dev ## Regenerate medtrail/api from protos/.
 	@$(BIN)/python tools/protos.py
 
-COMPILE = pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+COMPILE = pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command "make lock" --quiet
 
 LOCKER = $(if $(UV),$(UV),$(BIN)/uv)
@@ -103,8 +107,9 @@ LOCKER = $(if $(UV),$(UV),$(BIN)/uv)
 .PHONY: lock
 lock: $(VENV)/.stamp-venv ## Renew requirements/*.lock from pyproject.toml; LOCK=--upgrade takes newer versions.
 	@[ -n "$(UV)" ] || [ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13.8'
-	@$(LOCKER) $(COMPILE) $(LOCK) --group build --group dev --output-file requirements/dev.lock
-	@$(LOCKER) $(COMPILE) $(LOCK) --group build --constraint requirements/dev.lock --output-file requirements/runtime.lock
+	@$(LOCKER) $(COMPILE) $(LOCK) pyproject.toml --group build --group dev --output-file requirements/dev.lock
+	@$(LOCKER) $(COMPILE) $(LOCK) pyproject.toml --constraint requirements/dev.lock --output-file requirements/runtime.lock
+	@$(LOCKER) $(COMPILE) $(LOCK) --group build --constraint requirements/dev.lock --output-file requirements/build.lock
 
 .PHONY: clean
 clean: ## Remove the venv and everything that was made.

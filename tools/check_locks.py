@@ -51,16 +51,22 @@ def complaints_about(requirements: list[str], versions: dict[str, str], lock: st
 def check(root: Path = ROOT) -> list[str]:
     """Return all complaints, none when the locks are right."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    runtime_needs = project["project"]["dependencies"] + project["dependency-groups"]["build"]
-    runtime, complaints = read_lock(root / "requirements/runtime.lock")
-    dev, more = read_lock(root / "requirements/dev.lock")
-    complaints += more
-    complaints += complaints_about(runtime_needs, runtime, "runtime.lock")
-    complaints += complaints_about(runtime_needs + project["dependency-groups"]["dev"], dev, "dev.lock")
+    groups = project["dependency-groups"]
+    needs = {
+        "build": groups["build"],
+        "runtime": project["project"]["dependencies"],
+        "dev": project["project"]["dependencies"] + groups["build"] + groups["dev"],
+    }
+    complaints: list[str] = []
+    locked: dict[str, dict[str, str]] = {}
+    for lock, requirements in needs.items():
+        locked[lock], found = read_lock(root / f"requirements/{lock}.lock")
+        complaints += found + complaints_about(requirements, locked[lock], f"{lock}.lock")
     complaints += [
-        f"{name} is {version} in runtime.lock and {dev.get(name, 'absent')} in dev.lock"
-        for name, version in runtime.items()
-        if dev.get(name) != version
+        f"{name} is {version} in {lock}.lock and {locked['dev'].get(name, 'absent')} in dev.lock"
+        for lock in ("build", "runtime")
+        for name, version in locked[lock].items()
+        if locked["dev"].get(name) != version
     ]
     return complaints
 
