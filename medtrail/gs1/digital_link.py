@@ -139,7 +139,8 @@ def link_of(elements: Sequence[Element], *, stem: str = RESOLVER) -> str:
         message = f"no key among {', '.join(f'({ai})' for ai in values)}"
         raise MalformedError(message, code="LINK_IMPOSSIBLE")
     named = [ai for ai in _path_of(key, values) if ai in values]
-    rest = [ai for ai in values if ai not in named]
+    # Attributes of predefined length first, as in element strings.
+    rest = sorted((ai for ai in values if ai not in named), key=lambda ai: not AIS[ai].predefined)
     misplaced = [ai for ai in rest if not AIS[ai].attribute or any(ai in names for names in DIGITAL_LINK_KEYS[key])]
     if misplaced:
         message = f"AI ({misplaced[0]}) has no place in a Digital Link with AI ({key})"

@@ -1,0 +1,217 @@
+"""One barcode as a scanner delivers it, and what is wrong with the scanner when it is the scanner.
+
+A wedge scanner types what it reads: a symbology identifier (``]d2``: GS1 DataMatrix) if it is set up to, element
+strings with GS (0x1D) between them, and an end of line. When it drops the GS, a short serial swallows what follows and
+the result may still parse; so a pack must show all four elements that the law puts on it before anything is said about
+the pack itself (:func:`require_pack`).
+
+Source: GS1 General Specifications, sections 5.1.2 (symbology identifiers) and 7.8; ISO/IEC 15424.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Final
+
+from medtrail.errors import MalformedError
+from medtrail.gs1.checks import shown
+from medtrail.gs1.digital_link import is_link, read_link
+from medtrail.gs1.elements import (
+    GS,
+    Element,
+    check_associations,
+    check_size,
+    key_of,
+    read_bracketed,
+    read_element_string,
+)
+from medtrail.gs1.expiry import Expiry
+from medtrail.gs1.keys import EpcKey, Gln, Gtin, Sgtin, Sscc
+
+# GS1-128, DataBar and composites, DataMatrix, QR, DotCode: symbols whose first FNC1 says that element strings follow.
+GS1_SYMBOLOGIES: Final = frozenset({"]C1", "]e0", "]d2", "]Q3", "]J1"})
+_ONE_DIMENSIONAL: Final = frozenset({"]C1", "]e0"})
+_EAN_UPC: Final = re.compile(r"\]E[0-4]")
+_LINEAR_LENGTHS: Final = frozenset({8, 12, 13, 14})
+
+_SYMBOLOGY: Final = re.compile(r"\][A-Za-z][0-9A-Za-z]")
+_BRACKET_MISTYPED: Final = re.compile(r"[^0-9A-Za-z(\]^](?:C1|c1|e0|d2|D2|Q3|q3|J1|j1)[0-9]")
+_SEPARATOR_MISTYPED: Final = re.compile(r"<GS>|\{GS\}|\[GS\]|\\x1[dD]|\\u001[dD]|[\u241d\xe8^~|\u2194]")
+
+_SET_UP: Final = (
+    "This is about your scanner, not about the pack: set it to transmit the group separator (ASCII 29) and the "
+    "symbology identifier, set its keyboard layout to that of this computer, switch caps lock off, and scan again."
+)
+
+
+class Spelling(StrEnum):
+    """How a scan was spelled."""
+
+    ELEMENT_STRING = "element string"
+    BRACKETED = "bracketed text"
+    LINK = "GS1 Digital Link"
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one barcode says.
+
+    Attributes:
+        spelling: How it was spelled.
+        ais: All elements, in order: application identifier and value.
+        identifying: The elements that may make the key: all, or those of a link's path.
+        gtin: AI 01.
+        serial: AI 21.
+        lot: AI 10.
+        expiry: AI 17.
+        sscc: AI 00.
+        gln: AI 414 (place), else 417 (party).
+        symbology: Symbology identifier, ``]d2``, if the scanner sent one.
+        warnings: What was odd, for a person.
+    """
+
+    spelling: Spelling
+    ais: tuple[Element, ...]
+    identifying: tuple[Element, ...]
+    gtin: Gtin | None
+    serial: str | None
+    lot: str | None
+    expiry: Expiry | None
+    sscc: Sscc | None
+    gln: Gln | None
+    symbology: str | None
+    warnings: tuple[str, ...]
+
+    @property
+    def key(self) -> EpcKey:
+        """The key that the barcode carries.
+
+        Raises:
+            MalformedError: It carries none (KEY_MISSING).
+        """
+        return key_of(self.identifying)
+
+    @property
+    def sgtin(self) -> Sgtin | None:
+        """The pack, if the barcode names one."""
+        return None if self.gtin is None or self.serial is None else Sgtin(self.gtin, self.serial)
+
+
+def parse_scan(text: str, *, today: date) -> Scan:
+    """Return what a barcode says, as a scanner or camera delivered it, or as it is printed or linked.
+
+    Args:
+        text: At most 8,192 characters; white space and line ends around it are dropped.
+        today: Decides the century of the expiry.
+
+    Raises:
+        MalformedError: A retail barcode (SCAN_LINEAR_ONLY), no GS1 barcode (SCAN_NOT_GS1), nothing (SCAN_EMPTY), a
+            scanner that garbles (SCANNER_NOT_CONFIGURED), or data that are wrong (AI_UNKNOWN, AI_VALUE_MALFORMED,
+            CHECK_DIGIT_WRONG, DATE_WRONG, AI_REPEATED, AI_EXCLUDED, AI_MISSING, …).
+        TooLargeError: Over 8,192 characters.
+    """
+    check_size(text)
+    body = text.strip(" \t\r\n")
+    symbology = body[:3] if _SYMBOLOGY.match(body) else None
+    body = body[3:] if symbology else body
+    _check_symbology(symbology, body)
+    if is_link(body):
+        named, attributes = read_link(body)
+        return _scan(Spelling.LINK, (*named, *attributes), identifying=named, symbology=symbology, today=today)
+    if symbology is not None and symbology not in GS1_SYMBOLOGIES:
+        message = f"{symbology} is not the mark of a GS1 barcode; scan the GS1 DataMatrix (]d2)"
+        raise MalformedError(message, code="SCAN_NOT_GS1", symbology=symbology)
+    if body.startswith("("):
+        elements = read_bracketed(body)
+        return _scan(Spelling.BRACKETED, elements, identifying=elements, symbology=symbology, today=today)
+    elements = _read_symbol(body)
+    return _scan(Spelling.ELEMENT_STRING, elements, identifying=elements, symbology=symbology, today=today)
+
+
+def _not_configured(sign: str) -> MalformedError:
+    return MalformedError(f"{sign}. {_SET_UP}", code="SCANNER_NOT_CONFIGURED")
+
+
+def _check_symbology(symbology: str | None, body: str) -> None:
+    if not body:
+        message = "the scan is empty"
+        raise MalformedError(message, code="SCAN_EMPTY")
+    retail = len(body) in _LINEAR_LENGTHS and body.isascii() and body.isdigit()
+    if (symbology is not None and _EAN_UPC.match(symbology)) or (symbology is None and retail):
+        message = f"{shown(body)} is a retail barcode without serial number; scan the square code"
+        raise MalformedError(message, code="SCAN_LINEAR_ONLY")
+    if symbology is not None and symbology not in GS1_SYMBOLOGIES and symbology.swapcase() in GS1_SYMBOLOGIES:
+        raise _not_configured(f"{symbology} came where {symbology.swapcase()} is meant: letter case is inverted")
+    if symbology is None and _BRACKET_MISTYPED.match(body):
+        raise _not_configured(f"{shown(body[:3])} came where a symbology identifier is meant")
+    if body[:4].lower() == "http" and not is_link(body):
+        raise _not_configured(f"{shown(body[:12])} came where a link is meant")
+
+
+def _read_symbol(body: str) -> tuple[Element, ...]:
+    mistyped = _SEPARATOR_MISTYPED.search(body)
+    if mistyped is not None:
+        raise _not_configured(f"{shown(mistyped[0])} came where a group separator is meant")
+    try:
+        return read_element_string(body.removeprefix(GS))
+    except MalformedError as error:
+        # A serial or lot over 20 characters with no separator anywhere holds what should have followed it.
+        swallowed = error.code == "AI_VALUE_MALFORMED" and error.facts.get("ai") in {"10", "21"}
+        if swallowed and GS not in body and body.isascii() and body.isprintable():
+            raise _not_configured(f"({error.facts['ai']}) runs on, and no group separator came") from error
+        raise
+
+
+def _scan(
+    spelling: Spelling,
+    elements: tuple[Element, ...],
+    *,
+    identifying: tuple[Element, ...],
+    symbology: str | None,
+    today: date,
+) -> Scan:
+    check_associations(elements)
+    values = dict(elements)
+    gln = values.get("414", values.get("417"))
+    expiry = Expiry.parse(values["17"], today=today) if "17" in values else None
+    warnings = []
+    if expiry is not None and not expiry.day_given:
+        warnings.append(f"the expiry date names no day; {expiry.day} is taken, the last of its month")
+    return Scan(
+        spelling=spelling,
+        ais=elements,
+        identifying=identifying,
+        gtin=Gtin(values["01"]) if "01" in values else None,
+        serial=values.get("21"),
+        lot=values.get("10"),
+        expiry=expiry,
+        sscc=Sscc(values["00"]) if "00" in values else None,
+        gln=None if gln is None else Gln(gln),
+        symbology=symbology,
+        warnings=tuple(warnings),
+    )
+
+
+def require_pack(scan: Scan) -> Sgtin:
+    """Return the pack, if the scan shows all that a pack must: GTIN, serial, expiry and lot (AIs 01, 21, 17, 10).
+
+    Raises:
+        MalformedError: Something else was scanned (SCAN_NOT_PACK, SCAN_LINEAR_ONLY), a link or typed text lacks a part
+            (PACK_INCOMPLETE), or a scanned symbol does (SCANNER_NOT_CONFIGURED: it says nothing about the pack).
+    """
+    sgtin = scan.sgtin
+    missing = [ai for ai in ("01", "21", "17", "10") if ai not in dict(scan.ais)]
+    if "01" in missing:
+        message = "expected the code of a pack, with GTIN (01); got " + ", ".join(f"({ai})" for ai, _ in scan.ais)
+        raise MalformedError(message, code="SCAN_NOT_PACK")
+    if "21" in missing and scan.symbology in _ONE_DIMENSIONAL:
+        message = "this bar code holds no serial number (21); scan the square code"
+        raise MalformedError(message, code="SCAN_LINEAR_ONLY")
+    if sgtin is None or missing:
+        names = ", ".join(f"({ai})" for ai in missing)
+        if scan.spelling is Spelling.ELEMENT_STRING:
+            raise _not_configured(f"the scan shows no {names}, which every pack carries")
+        message = f"a pack is named by (01), (21), (17) and (10); the {scan.spelling} lacks {names}"
+        raise MalformedError(message, code="PACK_INCOMPLETE")
+    return sgtin
