@@ -94,3 +94,19 @@ def test_every_word_of_the_glossary_stands_once() -> None:
     words = [word for row in rows for word in row.split(", ")]
 
     assert sorted({word for word in words if words.count(word) > 1}) == []
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "SECURITY.md", ".ci/run"])
+def test_every_make_target_that_is_named_exists(document: str) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`|\$ )make ([a-z]+)", text, flags=re.MULTILINE))
+
+    assert named - targets == set()
+
+
+def test_every_make_target_has_its_line_of_help() -> None:
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    phony = {line.removeprefix(".PHONY: ") for line in lines if line.startswith(".PHONY: ")}
+
+    assert phony == {line.split(":")[0] for line in lines if re.match(r"[a-z]+:.* ## .+\.$", line)}
