@@ -141,7 +141,7 @@ def check_value(ai: str, value: str) -> None:
 
     Raises:
         MalformedError: The AI does not exist (AI_UNKNOWN), or the value is not what it holds (AI_VALUE_MALFORMED,
-            CHECK_DIGIT_WRONG, DATE_WRONG); the fact ``ai`` names it.
+            AI_VALUE_TOO_LONG, CHECK_DIGIT_WRONG, DATE_WRONG); the fact ``ai`` names it.
     """
     entry = AIS.get(ai)
     if entry is None:
@@ -155,7 +155,7 @@ def check_value(ai: str, value: str) -> None:
         raise MalformedError(f"AI ({ai}): {error.message}", code=error.code, ai=ai, **error.facts) from error
     if rest:
         message = f"AI ({ai}) holds at most {entry.longest} characters, got {len(value)}: {shown(value)}"
-        raise MalformedError(message, code="AI_VALUE_MALFORMED", ai=ai)
+        raise MalformedError(message, code="AI_VALUE_TOO_LONG", ai=ai)
 
 
 def _check_component(component: Component, rest: str) -> str:

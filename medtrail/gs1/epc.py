@@ -78,7 +78,10 @@ def _of_urn(kind: str, scheme: str, body: str, text: str) -> EpcKey:
             raise MalformedError(message, code="EPC_PATTERN")
         fields[-1] = ""
     elif _COMPONENT.fullmatch(body) is None:
-        raise _malformed(text, "characters outside those of EPC URNs, or an empty component")
+        raise _malformed(text, "characters outside those of EPC URNs")
+    elif not fields[-1] and scheme != "pgln":
+        # Only a party's reference may be empty, after a company prefix of twelve digits.
+        raise _malformed(text, "the last component is empty")
     if _PREFIX.fullmatch(fields[0]) is None:
         raise _malformed(text, f"expected a company prefix of 4 to 12 digits, got {shown(fields[0])}")
     return read([unquote(field, encoding="latin-1") for field in fields], text)

@@ -6,6 +6,7 @@ its GS1 Digital Link in key form. Constructors check; a key that exists is well 
 Source: GS1 General Specifications, sections 2 and 3; GS1 Digital Link Standard: URI Syntax, section 4.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import quote
@@ -24,15 +25,15 @@ def percent_encoded(text: str) -> str:
     return quote(text, safe="")
 
 
-class _Key:
+class _Key(ABC):
     """What all keys share: the Digital Link made from the path."""
 
     __slots__ = ()
 
     @property
+    @abstractmethod
     def path(self) -> str:
         """Canonical identifier: the Digital Link path in key form, percent-encoded."""
-        raise NotImplementedError
 
     @property
     def digital_link(self) -> str:

@@ -157,8 +157,8 @@ def _read_symbol(body: str) -> tuple[Element, ...]:
         return read_element_string(body.removeprefix(GS))
     except MalformedError as error:
         # A serial or lot over 20 characters with no separator anywhere holds what should have followed it.
-        swallowed = error.code == "AI_VALUE_MALFORMED" and error.facts.get("ai") in {"10", "21"}
-        if swallowed and GS not in body and body.isascii() and body.isprintable():
+        swallowed = error.code == "AI_VALUE_TOO_LONG" and error.facts["ai"] in {"10", "21"}
+        if swallowed and GS not in body:
             raise _not_configured(f"({error.facts['ai']}) runs on, and no group separator came") from error
         raise
 

@@ -39,7 +39,7 @@ def elements_of(what: Writable, *, lot: str | None = None, expiry: Expiry | None
         first = _of_key(what)
     else:
         first = tuple(what)
-    added = () if expiry is None else (("17", expiry.yymmdd()),)
+    added: tuple[Element, ...] = () if expiry is None else (("17", expiry.yymmdd()),)
     added += () if lot is None else (("10", lot),)
     elements = (*first, *added, *last)
     for ai, value in elements:
@@ -58,7 +58,7 @@ def _of_key(key: Gtin | Lgtin | Sscc | Sgln | OtherKey) -> tuple[Element, ...]:
             return (("00", key.digits),)
         case Sgln():
             return (("414", key.gln.digits), *(() if key.extension is None else (("254", key.extension),)))
-        case OtherKey():
+        case _:
             return ((key.ai, key.value), *key.qualifiers)
 
 

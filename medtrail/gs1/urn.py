@@ -61,7 +61,7 @@ def to_urn(key: EpcKey, *, company_prefix_length: int) -> str:
         case Sgln():
             extension = "0" if key.extension is None else _escaped(key.extension)
             return f"urn:epc:id:sgln:{_split(key.gln.digits, length)}.{extension}"
-        case OtherKey():
+        case _:
             return _other(key, length)
 
 
@@ -150,7 +150,7 @@ def _number_of(key: EpcKey) -> str:
             return key.gtin.digits[1:]
         case Sgln():
             return key.gln.digits
-        case OtherKey():
+        case _:
             return key.value[1:] if key.ai in _LEADING_DIGIT else key.value
 
 
