@@ -17,6 +17,7 @@ from medtrail.note import (
     NoteSigner,
     NoteVerifier,
     VerifiedSignature,
+    check_key_name,
     decode_base64,
     encode_base64,
     open_note,
@@ -30,7 +31,7 @@ class Checkpoint:
     """A tree head.
 
     Attributes:
-        origin: Which log: one line, not empty.
+        origin: Which log, and the name of its key.
         size: Number of leaves, 0 to 2^63 - 1.
         root_hash: 32 bytes; EMPTY_ROOT for size 0.
 
@@ -44,8 +45,7 @@ class Checkpoint:
     root_hash: bytes
 
     def __post_init__(self) -> None:
-        if not self.origin or any(character < " " for character in self.origin):
-            raise _malformed(f"expected one line that is not empty, got {self.origin[:80]!r}", field="origin")
+        check_key_name(self.origin, field="origin")
         if not 0 <= self.size <= MAX_TREE_SIZE:
             raise _malformed(f"expected 0 to {MAX_TREE_SIZE}, got {self.size}", field="size")
         if len(self.root_hash) != HASH_BYTES:

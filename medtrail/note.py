@@ -71,7 +71,7 @@ class NoteSignature:
     signature: bytes
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_key_name(self.name, field="name")
         if len(self.key_id) != KEY_ID_BYTES or not self.signature:
             raise MalformedError(
                 "expected a key id of 4 bytes and a signature", code="SIGNATURE_LINE_MALFORMED", field=self.name
@@ -101,7 +101,7 @@ class NoteVerifier:
     public_key: bytes
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_key_name(self.name, field="name")
         if len(self.public_key) != PUBLIC_KEY_BYTES:
             raise MalformedError(
                 f"expected a public key of 32 bytes, got {len(self.public_key)}", code="KEY_MALFORMED", field=self.name
@@ -128,7 +128,7 @@ class NoteVerifier:
                 f"got one by {signature.name}+{signature.key_id.hex()}",
                 field=signature.name,
             )
-        message, made, timestamp = text.encode(), signature.signature, None
+        message, made, timestamp = _encoded(text), signature.signature, None
         if self.key_type is KeyType.COSIGNATURE_V1:
             if len(made) != 8 + SIGNATURE_BYTES:
                 raise self._refused(f"expected 72 bytes, got {len(made)}")
@@ -164,7 +164,7 @@ class NoteSigner:
     seed: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_key_name(self.name, field="name")
         _check_seed(self.seed)
 
     @property
@@ -174,7 +174,7 @@ class NoteSigner:
 
     def sign(self, text: str) -> NoteSignature:
         """Return the signature over a note's text (with its last LF)."""
-        made = nacl.signing.SigningKey(self.seed).sign(text.encode()).signature
+        made = nacl.signing.SigningKey(self.seed).sign(_encoded(text)).signature
         return NoteSignature(self.name, self.verifier.key_id, made)
 
 
@@ -189,7 +189,7 @@ class Cosigner:
     seed: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_key_name(self.name, field="name")
         _check_seed(self.seed)
 
     @property
@@ -298,7 +298,7 @@ def format_note(text: str, signatures: Sequence[NoteSignature]) -> bytes:
     if not 1 <= len(signatures) <= MAX_SIGNATURE_LINES:
         raise _note_malformed(f"expected 1 to {MAX_SIGNATURE_LINES} signatures, got {len(signatures)}")
     lines = "".join(f"{signature.line}\n" for signature in signatures)
-    return _checked_text(f"{text}\n{lines}").encode()
+    return _encoded(f"{text}\n{lines}")
 
 
 def add_signatures(note: bytes, signatures: Iterable[NoteSignature]) -> bytes:
@@ -322,9 +322,11 @@ def split_note(note: bytes) -> tuple[str, tuple[NoteSignature, ...]]:
     if len(note) > MAX_NOTE_BYTES:
         raise TooLargeError(f"expected at most {MAX_NOTE_BYTES} bytes, got {len(note)}", field="note")
     try:
-        decoded = _checked_text(note.decode())
+        decoded = note.decode()
     except UnicodeDecodeError as error:
         raise _note_malformed("expected UTF-8") from error
+    if _CONTROL.search(decoded):
+        raise _note_malformed("expected no control characters but LF")
     text, separator, rest = decoded.rpartition("\n\n")
     if not separator:
         raise _note_malformed("expected an empty line before the signatures")
@@ -383,6 +385,25 @@ def open_note(note: bytes, verifiers: Iterable[NoteVerifier]) -> Note:
     return Note(text, tuple(verified.values()), tuple(unverified))
 
 
+def check_key_name(name: str, *, field: str) -> None:
+    """Check that a name can stand in a signature line.
+
+    Raises:
+        MalformedError: It is empty, or holds a space (of Unicode), ``+``, a control character or a lone surrogate.
+
+    Source: C2SP signed-note v1.0, format.
+    """
+    wrong = (
+        character.isspace() or character < " " or character == "+" or _is_surrogate(character) for character in name
+    )
+    if not name or any(wrong):
+        raise MalformedError(
+            f"expected a name without spaces, control characters and '+', got {name[:80]!r}",
+            code="KEY_NAME_MALFORMED",
+            field=field,
+        )
+
+
 def encode_base64(raw: bytes) -> str:
     """Return standard base64 with padding (RFC 4648, section 4)."""
     return base64.b64encode(raw).decode("ascii")
@@ -439,7 +460,7 @@ def _by_name_and_id(verifiers: Iterable[NoteVerifier]) -> dict[tuple[str, bytes]
 
 
 def _cosigned_message(text: str, *, timestamp: int) -> bytes:
-    return f"cosignature/v1\ntime {timestamp}\n{text}".encode()
+    return _encoded(f"cosignature/v1\ntime {timestamp}\n{text}")
 
 
 def _public_key(seed: bytes) -> bytes:
@@ -451,27 +472,21 @@ def _check_seed(seed: bytes) -> None:
         raise MalformedError(f"expected a seed of 32 bytes, got {len(seed)}", code="KEY_MALFORMED", field="seed")
 
 
-def _check_name(name: str) -> None:
-    if not name or "+" in name or _CONTROL.search(name) or any(map(str.isspace, name)) or not _encodable(name):
-        raise MalformedError(
-            f"expected a name without spaces, control characters and '+', got {name[:80]!r}",
-            code="KEY_NAME_MALFORMED",
-            field="name",
-        )
+def _is_surrogate(character: str) -> bool:
+    return "\ud800" <= character <= "\udfff"
 
 
-def _encodable(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _checked_text(text: str) -> str:
+def _encoded(text: str) -> bytes:
+    """Return a note or its text as UTF-8, which holds no control characters but LF."""
     if _CONTROL.search(text):
         raise _note_malformed("expected no control characters but LF")
-    if not _encodable(text):
-        raise _note_malformed("expected text that UTF-8 can encode")
-    if len(text.encode()) > MAX_NOTE_BYTES:
-        raise TooLargeError(f"expected at most {MAX_NOTE_BYTES} bytes", field="note")
-    return text
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise _note_malformed("expected text that UTF-8 can encode") from error
+    if len(encoded) > MAX_NOTE_BYTES:
+        raise TooLargeError(f"expected at most {MAX_NOTE_BYTES} bytes, got {len(encoded)}", field="note")
+    return encoded
 
 
 def _note_malformed(reason: str) -> MalformedError:
