@@ -1,0 +1,127 @@
+"""Who may call what: one table for every method of every service.
+
+A method that has no row is denied. ``own`` methods act for the callee's organisation: only that organisation calls
+them (its ERP, its scanners, its command line), and it must have the role.
+"""
+
+from dataclasses import dataclass
+
+from medtrail.errors import AuthorizationError
+from medtrail.event import Role
+from medtrail.gs1 import Gln
+from medtrail.runtime.tokens import Caller
+
+_API = "medtrail.api"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may call a method.
+
+    Attributes:
+        roles: One of these is needed.
+        own: Only the callee's own organisation.
+        anonymous: No token is needed.
+    """
+
+    roles: frozenset[Role]
+    own: bool = False
+    anonymous: bool = False
+
+
+_TRADING = frozenset({Role.MANUFACTURER, Role.DISTRIBUTOR, Role.PHARMACY, Role.REPACKAGER})
+_MAKING = frozenset({Role.MANUFACTURER, Role.REPACKAGER})
+# The ledger asks itself: whoever runs it checks it as its own organisation.
+_READING = _TRADING | {Role.INVESTIGATOR, Role.REGULATOR, Role.LEDGER}
+
+_OWN_TRADING = Rule(_TRADING, own=True)
+_OWN_MAKING = Rule(_MAKING, own=True)
+_READ = Rule(_READING)
+_ANYBODY = Rule(frozenset(), anonymous=True)
+
+
+def _rows(service: str, rule: Rule, *methods: str) -> dict[str, Rule]:
+    return {f"/{service}/{method}": rule for method in methods}
+
+
+ACCESS: dict[str, Rule] = {
+    **_rows(
+        f"{_API}.custody.v1.CustodyService",
+        _OWN_TRADING,
+        "Pack",
+        "Unpack",
+        "Ship",
+        "ListInbound",
+        "Receive",
+        "ScanIncoming",
+        "Hold",
+        "Release",
+        "Decommission",
+        "Return",
+        "GetHolding",
+        "ListHoldings",
+        "CaptureEvents",
+    ),
+    **_rows(f"{_API}.manufacturer.v1.ManufacturerService", _OWN_MAKING, "RegisterProduct", "Commission"),
+    **_rows(
+        f"{_API}.distributor.v1.DistributorService",
+        Rule(frozenset({Role.DISTRIBUTOR, Role.REPACKAGER}), own=True),
+        "AcceptReturn",
+    ),
+    **_rows(f"{_API}.pharmacy.v1.PharmacyService", Rule(frozenset({Role.PHARMACY}), own=True), "Dispense"),
+    **_rows(f"{_API}.recall.v1.RecallService", _OWN_MAKING, "IssueRecall"),
+    **_rows(f"{_API}.recall.v1.RecallService", _OWN_TRADING, "ListRecalls"),
+    **_rows(
+        f"{_API}.ledger.v1.LedgerService",
+        _READ,
+        "VerifyPack",
+        "TracePack",
+        "TraceLot",
+        "ListEvents",
+        "GetCheckpoint",
+        "GetInclusionProof",
+        "GetConsistencyProof",
+        "WatchCheckpoints",
+    ),
+    **_rows(f"{_API}.trust.v1.TrustService", _READ, "ListTrustEntries"),
+    # Says no more than whether the process serves; supervisors have no key.
+    **_rows("grpc.health.v1.Health", _ANYBODY, "Check", "List", "Watch"),
+    # The contracts are public; the token keeps strangers from asking.
+    **_rows("grpc.reflection.v1alpha.ServerReflection", Rule(frozenset(Role)), "ServerReflectionInfo"),
+}
+
+
+def authorise(method: str, *, caller: Caller, callee: Gln) -> None:
+    """Check that a caller may call a method.
+
+    Args:
+        method: Full name, ``/package.Service/Method``.
+        caller: Who calls.
+        callee: Party GLN of the organisation whose process is called.
+
+    Raises:
+        AuthorizationError: METHOD_UNKNOWN, CALLER_NOT_OWN or ROLE_FORBIDS.
+    """
+    rule = rule_of(method)
+    organisation = caller.organisation
+    if rule.own and organisation.gln != callee:
+        message = f"{method} acts for {callee} and is open to that organisation only; {organisation.gln} called"
+        raise AuthorizationError(message, code="CALLER_NOT_OWN")
+    if not rule.anonymous and not rule.roles & organisation.roles:
+        wanted = ", ".join(sorted(rule.roles))
+        has = ", ".join(sorted(organisation.roles)) or "none"
+        message = f"{method} is open to: {wanted}; {organisation.gln} has: {has}"
+        raise AuthorizationError(message, code="ROLE_FORBIDS")
+
+
+def rule_of(method: str) -> Rule:
+    """Return a method's row.
+
+    Raises:
+        AuthorizationError: METHOD_UNKNOWN: it has none.
+    """
+    try:
+        return ACCESS[method]
+    except KeyError:
+        message = f"{method[:200]} is no method of this network"
+        raise AuthorizationError(message, code="METHOD_UNKNOWN") from None

