@@ -15,7 +15,9 @@ from medtrail.gs1.digital_link import is_link, read_link_key
 from medtrail.gs1.elements import check_associations, check_size, key_of, read_bracketed
 from medtrail.gs1.keys import EpcKey, Gln, Gtin, Lgtin, OtherKey, Sgln, Sgtin, Sscc
 
+# Longer texts are not kept: their number times their length is what a stranger could make this process hold.
 _CACHED: Final = 65_536
+_CACHED_LENGTH: Final = 200
 
 _URN: Final = re.compile(r"(?i:urn:epc:)(id|class|idpat):([a-z]+):(.*)", re.DOTALL)
 _TAG: Final = re.compile(r"(?i:urn:epc:(?:tag|raw|pat):)")
@@ -27,7 +29,6 @@ _COMPONENT: Final = re.compile(r"(?:[A-Za-z0-9!'()*+,\-.:;=_]|%[0-9A-Fa-f]{2})+"
 _FOREIGN: Final = frozenset({"adi", "bic", "gid", "imovn", "usdod"})
 
 
-@lru_cache(maxsize=_CACHED)
 def parse_epc(text: str) -> EpcKey:
     """Return the key that an EPC URN, a GS1 Digital Link URI or bracketed element text spells.
 
@@ -42,6 +43,10 @@ def parse_epc(text: str) -> EpcKey:
         TooLargeError: Over 8,192 characters.
     """
     check_size(text)
+    return _parse_cached(text) if len(text) <= _CACHED_LENGTH else _parse(text)
+
+
+def _parse(text: str) -> EpcKey:
     match = _URN.fullmatch(text)
     if match is not None:
         return _of_urn(match[1], match[2], match[3], text)
@@ -55,6 +60,10 @@ def parse_epc(text: str) -> EpcKey:
         raise _malformed(text, "a tag URI is no identifier; give the pure identity, urn:epc:id:…")
     message = f"{shown(text)} is neither an EPC URN nor a GS1 Digital Link"
     raise MalformedError(message, code="EPC_NOT_GS1")
+
+
+# One event names an identifier several times, and its partners' events name it again.
+_parse_cached = lru_cache(maxsize=_CACHED)(_parse)
 
 
 def _malformed(text: str, why: str) -> MalformedError:

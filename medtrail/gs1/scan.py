@@ -122,7 +122,7 @@ def parse_scan(text: str, *, today: date) -> Scan:
     if symbology is not None and symbology not in GS1_SYMBOLOGIES:
         message = f"{symbology} is not the mark of a GS1 barcode; scan the GS1 DataMatrix (]d2)"
         raise MalformedError(message, code="SCAN_NOT_GS1", symbology=symbology)
-    if body.startswith("("):
+    if symbology is None and body.startswith("("):
         elements = read_bracketed(body)
         return _scan(Spelling.BRACKETED, elements, identifying=elements, symbology=symbology, today=today)
     elements = _read_symbol(body)

@@ -138,7 +138,8 @@ class PrefixLengths:
     def length_of(self, key: EpcKey) -> int | None:
         """Return the length of a key's company prefix; None if none is known, or known ones contradict each other."""
         number = _number_of(key)
-        lengths = [length for length in range(SHORTEST_PREFIX, LONGEST_PREFIX + 1) if number[:length] in self._prefixes]
+        longest = min(LONGEST_PREFIX, len(number))
+        lengths = [length for length in range(SHORTEST_PREFIX, longest + 1) if number[:length] in self._prefixes]
         return lengths[0] if len(lengths) == 1 else None
 
 

@@ -117,7 +117,7 @@ def test_leaves_what_is_not_gs1_to_the_caller(text: str) -> None:
         ("(01)09521321000018(21)", "AI_VALUE_MALFORMED"),
         ("(21)4711", "AI_MISSING"),
         ("(400)ORDER", "KEY_MISSING"),
-        ("(01)09521321000018x(", "AI_VALUE_MALFORMED"),
+        ("(01)09521321000018x(", "AI_VALUE_TOO_LONG"),
     ],
 )
 def test_refuses_gs1_identifiers_that_are_wrong(text: str, code: str) -> None:
@@ -137,6 +137,7 @@ def test_refuses_gs1_identifiers_that_are_wrong(text: str, code: str) -> None:
         ("https://a.b/8018/061414112345678902/8019/1", OtherKey("8018", "061414112345678902", (("8019", "1"),))),
         ("https://a.b/8006/040123451234560102/10/L", OtherKey("8006", "040123451234560102", (("10", "L"),))),
         ("https://a.b/8013/1987654Ad4X4bL5ttr2310c2K", OtherKey("8013", "1987654Ad4X4bL5ttr2310c2K")),
+        (f"https://example.com/{'x' * 300}/01/09521321000018", GTIN),
         ("(01)09521321000018(10)L\\(1", Lgtin(GTIN, "L(1")),
         ("(00)106141412345678908(02)09521321000018(37)5", Sscc("106141412345678908")),
     ],

@@ -156,7 +156,8 @@ def test_refuses_days_that_do_not_exist(text: str) -> None:
         ("]d2010952132100001821\x1d10L", "AI_VALUE_MALFORMED"),
         ("]d20109521321000018214 711", "AI_VALUE_MALFORMED"),
         ("]d289X", "AI_UNKNOWN"),
-        ("(01)09521321000018[21]4711", "AI_VALUE_MALFORMED"),
+        ("]d2(01)09521321000018", "AI_UNKNOWN"),
+        ("(01)09521321000018[21]4711", "AI_VALUE_TOO_LONG"),
         ("(x)1", "ELEMENTS_MALFORMED"),
         ("https://example.com/x", "EPC_NOT_GS1"),
     ],
@@ -276,7 +277,7 @@ def test_finds_ndcs_in_gtins_and_gtins_of_ndcs() -> None:
     assert "00002143380" in ndc11_of(gtin)
     for written in ("0002-1433-80", "0002143380", "00002143380", "00002-1433-80"):
         assert gtin in gtins_of_ndc(written)
-    assert gtins_of_ndc("50242-040-62") == (Gtin("00350242040620"),)
+    assert gtins_of_ndc("50242-040-62") == (Gtin("00350242040624"),)
     assert ndc10s_of("50242-0040-62") == ("5024204062",)
     assert str(gtins_of_ndc("0002143380", indicator=5)[0]).startswith("503")
 
@@ -329,6 +330,7 @@ def test_refuses_an_indicator_of_variable_measure() -> None:
         ("yesno", "0", "2"),
         ("yymmd0", "240200", "240230"),
         ("yymmdd", "240229", "240200"),
+        ("yymmdd", "991231", "24022"),
         ("yyyymmd0", "20240200", "20241301"),
         ("yyyymmdd", "20240229", "21000229"),
         ("zero", "0", "1"),
