@@ -146,8 +146,8 @@ def _scan_generate(row: Row) -> Outcome:
         ("ai-association-validate", _association, 28),
         ("dl-uri-parse", _link_parse, 46),
         ("dl-uri-generate", _link_generate, 10),
-        ("linters", _linter, 1900),
-        ("scan-data-process", _scan_process, 15),
+        ("linters", _linter, 1903),
+        ("scan-data-process", _scan_process, 16),
         ("scan-data-generate", _scan_generate, 12),
     ],
 )

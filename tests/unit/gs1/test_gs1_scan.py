@@ -221,7 +221,7 @@ def test_lets_nothing_but_malformed_errors_out(text: str) -> None:
         except MalformedError:
             continue
         if isinstance(found, Scan):
-            written = parse_scan(format_element_string(found), today=TODAY)
+            written = parse_scan("]d2" + format_element_string(found), today=TODAY)
             assert dict(written.ais) == dict(found.ais)
         else:
             assert parse_epc(found.digital_link) == found
