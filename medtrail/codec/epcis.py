@@ -45,6 +45,7 @@ _ACTION_FROM_MESSAGE = {number: value for value, number in _ACTION_TO_MESSAGE.it
 _EVENT_TEXTS = ("event_id", "parent_id", "transformation_id", "biz_step", "disposition")
 _METADATA_TEXTS = ("device_id", "device_metadata", "raw_data", "data_processing_method", "biz_rules")
 _REPORT_TEXTS = (
+    "biz_rules",
     "type", "exception", "device_id", "device_metadata", "raw_data", "data_processing_method", "microorganism",
     "chemical_substance", "component", "uom", "coordinate_reference_system",
 )  # fmt: skip

@@ -1,1 +1,55 @@
 """EPCIS 2.0 (ISO/IEC 19987:2024): the event model, its JSON-LD and XML forms, and the CBV event hash."""
+
+from medtrail.epcis.documents import read_document
+from medtrail.epcis.hash import event_hash, prehash
+from medtrail.epcis.json_ld import event_from_json, event_to_json, read_json, write_json
+from medtrail.epcis.model import (
+    Action,
+    BizTransaction,
+    EpcisDocument,
+    EpcisEvent,
+    ErrorDeclaration,
+    EventType,
+    Extension,
+    PersistentDisposition,
+    Place,
+    QuantityElement,
+    SensorElement,
+    SensorMetadata,
+    SensorReport,
+    SourceDest,
+    Vocabulary,
+    VocabularyElement,
+)
+from medtrail.epcis.validation import check_event
+from medtrail.epcis.xml_in import read_xml
+from medtrail.epcis.xml_out import write_xml
+
+__all__ = [
+    "Action",
+    "BizTransaction",
+    "EpcisDocument",
+    "EpcisEvent",
+    "ErrorDeclaration",
+    "EventType",
+    "Extension",
+    "PersistentDisposition",
+    "Place",
+    "QuantityElement",
+    "SensorElement",
+    "SensorMetadata",
+    "SensorReport",
+    "SourceDest",
+    "Vocabulary",
+    "VocabularyElement",
+    "check_event",
+    "event_from_json",
+    "event_hash",
+    "event_to_json",
+    "prehash",
+    "read_document",
+    "read_json",
+    "read_xml",
+    "write_json",
+    "write_xml",
+]

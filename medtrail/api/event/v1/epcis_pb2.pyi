@@ -571,6 +571,7 @@ class SensorReport(_message.Message):
     UOM_FIELD_NUMBER: _builtins.int
     COORDINATE_REFERENCE_SYSTEM_FIELD_NUMBER: _builtins.int
     EXTENSIONS_FIELD_NUMBER: _builtins.int
+    BIZ_RULES_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """Kind of property measured, such as "Temperature"."""
     exception: _builtins.str
@@ -615,6 +616,8 @@ class SensorReport(_message.Message):
     """UN/ECE Recommendation 20 unit code."""
     coordinate_reference_system: _builtins.str
     """URI of the coordinate reference system."""
+    biz_rules: _builtins.str
+    """URI of business rules."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """Moment of observation; UTC."""
@@ -650,10 +653,11 @@ class SensorReport(_message.Message):
         uom: _builtins.str = ...,
         coordinate_reference_system: _builtins.str = ...,
         extensions: _abc.Iterable[Global___Extension] | None = ...,
+        biz_rules: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_boolean_value", b"_boolean_value", "_hex_binary_value", b"_hex_binary_value", "_string_value", b"_string_value", "_uri_value", b"_uri_value", "boolean_value", b"boolean_value", "hex_binary_value", b"hex_binary_value", "string_value", b"string_value", "time", b"time", "uri_value", b"uri_value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_boolean_value", b"_boolean_value", "_hex_binary_value", b"_hex_binary_value", "_string_value", b"_string_value", "_uri_value", b"_uri_value", "boolean_value", b"boolean_value", "chemical_substance", b"chemical_substance", "component", b"component", "coordinate_reference_system", b"coordinate_reference_system", "data_processing_method", b"data_processing_method", "device_id", b"device_id", "device_metadata", b"device_metadata", "exception", b"exception", "extensions", b"extensions", "hex_binary_value", b"hex_binary_value", "max_value", b"max_value", "mean_value", b"mean_value", "microorganism", b"microorganism", "min_value", b"min_value", "perc_rank", b"perc_rank", "perc_value", b"perc_value", "raw_data", b"raw_data", "s_dev", b"s_dev", "string_value", b"string_value", "time", b"time", "type", b"type", "uom", b"uom", "uri_value", b"uri_value", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_boolean_value", b"_boolean_value", "_hex_binary_value", b"_hex_binary_value", "_string_value", b"_string_value", "_uri_value", b"_uri_value", "biz_rules", b"biz_rules", "boolean_value", b"boolean_value", "chemical_substance", b"chemical_substance", "component", b"component", "coordinate_reference_system", b"coordinate_reference_system", "data_processing_method", b"data_processing_method", "device_id", b"device_id", "device_metadata", b"device_metadata", "exception", b"exception", "extensions", b"extensions", "hex_binary_value", b"hex_binary_value", "max_value", b"max_value", "mean_value", b"mean_value", "microorganism", b"microorganism", "min_value", b"min_value", "perc_rank", b"perc_rank", "perc_value", b"perc_value", "raw_data", b"raw_data", "s_dev", b"s_dev", "string_value", b"string_value", "time", b"time", "type", b"type", "uom", b"uom", "uri_value", b"uri_value", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__boolean_value: _TypeAlias = _typing.Literal["boolean_value"]  # noqa: Y015
     _WhichOneofArgType__boolean_value: _TypeAlias = _typing.Literal["_boolean_value", b"_boolean_value"]  # noqa: Y015

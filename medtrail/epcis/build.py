@@ -1,0 +1,337 @@
+"""From an event taken apart by a reader (JSON-LD or XML) to the model, naming the field that is wrong.
+
+Both readers deliver the same neutral form: the fields of the standard under their JSON-LD names, and everything from
+other namespaces as extensions under the key ``EXTENSIONS``.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, NoReturn, TypeVar
+
+from medtrail.epcis import cbv
+from medtrail.epcis.model import (
+    Action,
+    BizTransaction,
+    EpcisEvent,
+    ErrorDeclaration,
+    EventType,
+    Extension,
+    PersistentDisposition,
+    Place,
+    QuantityElement,
+    SensorElement,
+    SensorMetadata,
+    SensorReport,
+    SourceDest,
+)
+from medtrail.errors import MalformedError
+
+T = TypeVar("T")
+
+EXTENSIONS = "#extensions"
+Raw = Mapping[str, Any]
+
+MAX_NUMBER_LENGTH = 64
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})\Z")
+
+# Fields of the standard by kind of object, in the order in which they are written.
+METADATA_FIELDS: dict[str, str] = {
+    "time": "time",
+    "startTime": "start_time",
+    "endTime": "end_time",
+    "deviceID": "device_id",
+    "deviceMetadata": "device_metadata",
+    "rawData": "raw_data",
+    "dataProcessingMethod": "data_processing_method",
+    "bizRules": "biz_rules",
+}
+REPORT_FIELDS: dict[str, str] = {
+    "type": "type",
+    "exception": "exception",
+    "deviceID": "device_id",
+    "deviceMetadata": "device_metadata",
+    "rawData": "raw_data",
+    "dataProcessingMethod": "data_processing_method",
+    "bizRules": "biz_rules",
+    "time": "time",
+    "microorganism": "microorganism",
+    "chemicalSubstance": "chemical_substance",
+    "value": "value",
+    "component": "component",
+    "stringValue": "string_value",
+    "booleanValue": "boolean_value",
+    "hexBinaryValue": "hex_binary_value",
+    "uriValue": "uri_value",
+    "minValue": "min_value",
+    "maxValue": "max_value",
+    "meanValue": "mean_value",
+    "sDev": "s_dev",
+    "percRank": "perc_rank",
+    "percValue": "perc_value",
+    "uom": "uom",
+    "coordinateReferenceSystem": "coordinate_reference_system",
+}
+TIME_FIELDS = frozenset({"time", "start_time", "end_time"})
+NUMBER_FIELDS = frozenset(
+    {"value", "min_value", "max_value", "mean_value", "s_dev", "perc_rank", "perc_value"},
+)
+WORDS_OF_REPORT = {"type": cbv.SENSOR_TYPES, "exception": cbv.SENSOR_TYPES, "component": cbv.COMPONENTS}
+
+EVENT_FIELDS = (
+    "type", "eventID", "eventTime", "recordTime", "eventTimeZoneOffset", "errorDeclaration", "certificationInfo",
+    "epcList", "parentID", "childEPCs", "inputEPCList", "inputQuantityList", "outputEPCList", "outputQuantityList",
+    "quantityList", "childQuantityList", "action", "transformationID", "bizStep", "disposition",
+    "persistentDisposition", "readPoint", "bizLocation", "bizTransactionList", "sourceList", "destinationList",
+    "sensorElementList", "ilmd",
+)  # fmt: skip
+"""Every field of an event that the standard names."""
+
+
+def fail(code: str, message: str, field: str) -> NoReturn:
+    """Raise a MalformedError at a field."""
+    raise MalformedError(message, code=code, field=field)
+
+
+def parse_time(value: object, *, field: str) -> datetime:
+    """Return a moment from xsd:dateTime text with an offset; aware UTC, to the microsecond.
+
+    Raises:
+        MalformedError: It is no such text.
+    """
+    if not isinstance(value, str) or not _TIME.match(value):
+        fail(
+            "TIME_MALFORMED", f"expected a date-time with offset (2026-05-04T10:00:00Z), got {str(value)[:40]!r}", field
+        )
+    # fromisoformat takes at most six digits of fraction and cuts the rest.
+    head, dot, tail = value.partition(".")
+    if dot:
+        digits = re.match(r"\d+", tail)
+        fraction = digits.group() if digits else ""
+        value = f"{head}.{fraction[:6].ljust(6, '0')}{tail[len(fraction) :]}"
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError):
+        fail("TIME_MALFORMED", f"no such moment: {value[:40]!r}", field)
+
+
+def parse_number(value: object, *, field: str) -> Decimal:
+    """Return a decimal number from text or a number.
+
+    Raises:
+        MalformedError: It is no finite number.
+    """
+    if isinstance(value, Decimal):
+        number = value
+    elif isinstance(value, str) and len(value) <= MAX_NUMBER_LENGTH:
+        try:
+            number = Decimal(value.strip())
+        except InvalidOperation:
+            number = Decimal("NaN")
+    else:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        fail("NUMBER_MALFORMED", f"expected a number, got {str(value)[:40]!r}", field)
+    return number
+
+
+def build_event(raw: Raw, *, field: str) -> EpcisEvent:
+    """Return the event of its neutral form.
+
+    Args:
+        raw: Fields by JSON-LD name; readers have refused unknown ones.
+        field: Path of the event in its document, for errors.
+
+    Raises:
+        MalformedError: A field is missing or of wrong form.
+    """
+    reader = _Reader(raw, field)
+    type_name = reader.required("type")
+    if type_name not in {item.value for item in EventType}:
+        fail("EVENT_TYPE_UNKNOWN", f"expected one of the five event types, got {type_name[:60]!r}", f"{field}.type")
+    action = reader.optional("action")
+    if action is not None and action not in {item.value for item in Action}:
+        fail("ACTION_UNKNOWN", f"expected ADD, OBSERVE or DELETE, got {action[:40]!r}", f"{field}.action")
+    record_time = raw.get("recordTime")
+    return EpcisEvent(
+        type=EventType(type_name),
+        event_time=parse_time(reader.required("eventTime"), field=f"{field}.eventTime"),
+        event_time_zone_offset=reader.required("eventTimeZoneOffset"),
+        record_time=None if record_time is None else parse_time(record_time, field=f"{field}.recordTime"),
+        event_id=reader.optional("eventID"),
+        error_declaration=reader.nested("errorDeclaration", _error_declaration),
+        certification_info=reader.texts("certificationInfo"),
+        action=None if action is None else Action(action),
+        epc_list=reader.texts("epcList"),
+        quantity_list=reader.objects("quantityList", _quantity),
+        parent_id=reader.optional("parentID"),
+        child_epcs=reader.texts("childEPCs"),
+        child_quantity_list=reader.objects("childQuantityList", _quantity),
+        input_epc_list=reader.texts("inputEPCList"),
+        input_quantity_list=reader.objects("inputQuantityList", _quantity),
+        output_epc_list=reader.texts("outputEPCList"),
+        output_quantity_list=reader.objects("outputQuantityList", _quantity),
+        transformation_id=reader.optional("transformationID"),
+        biz_step=reader.word("bizStep", cbv.BIZ_STEPS),
+        disposition=reader.word("disposition", cbv.DISPOSITIONS),
+        persistent_disposition=reader.nested("persistentDisposition", _persistent_disposition),
+        read_point=reader.nested("readPoint", _place),
+        biz_location=reader.nested("bizLocation", _place),
+        biz_transaction_list=reader.objects("bizTransactionList", _biz_transaction),
+        source_list=reader.objects("sourceList", _source),
+        destination_list=reader.objects("destinationList", _destination),
+        sensor_element_list=reader.objects("sensorElementList", _sensor_element),
+        ilmd=raw.get("ilmd", ()),
+        extensions=raw.get(EXTENSIONS, ()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads fields of one object."""
+
+    raw: Raw
+    path: str
+
+    def at(self, name: str) -> str:
+        """Return the path of a field."""
+        return f"{self.path}.{name}"
+
+    def optional(self, name: str) -> str | None:
+        """Return a text, or None where it is absent or empty."""
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            fail("FIELD_MALFORMED", "expected a text", self.at(name))
+        return value.strip() or None
+
+    def required(self, name: str) -> str:
+        """Return a text that must be there."""
+        value = self.optional(name)
+        if value is None:
+            fail("FIELD_MISSING", "is required", self.at(name))
+        return value
+
+    def word(self, name: str, words: cbv.WordList) -> str | None:
+        """Return a CBV word bare."""
+        value = self.optional(name)
+        return None if value is None else words.bare(value)
+
+    def required_word(self, name: str, words: cbv.WordList) -> str:
+        """Return a CBV word that must be there, bare."""
+        return words.bare(self.required(name))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of texts; one text stands for a list of one."""
+        value = self.raw.get(name)
+        if value is None:
+            return ()
+        values = value if isinstance(value, list) else [value]
+        for number, item in enumerate(values):
+            if not isinstance(item, str) or not item.strip():
+                fail("FIELD_MALFORMED", "expected a text", f"{self.at(name)}[{number}]")
+        return tuple(item.strip() for item in values)
+
+    def nested(self, name: str, build: "Callable[[_Reader], T]") -> "T | None":
+        """Return a nested object, or None where it is absent."""
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            fail("FIELD_MALFORMED", "expected an object", self.at(name))
+        return build(_Reader(value, self.at(name)))
+
+    def objects(self, name: str, build: "Callable[[_Reader], T]") -> "tuple[T, ...]":
+        """Return a list of nested objects; empty where it is absent."""
+        value = self.raw.get(name)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+            fail("FIELD_MALFORMED", "expected a list of objects", self.at(name))
+        return tuple(build(_Reader(item, f"{self.at(name)}[{number}]")) for number, item in enumerate(value))
+
+    def extensions(self) -> tuple[Extension, ...]:
+        """Return what stands here from other namespaces."""
+        found: tuple[Extension, ...] = self.raw.get(EXTENSIONS, ())
+        return found
+
+
+def _quantity(reader: _Reader) -> QuantityElement:
+    quantity = reader.raw.get("quantity")
+    return QuantityElement(
+        epc_class=reader.required("epcClass"),
+        quantity=None if quantity is None else parse_number(quantity, field=reader.at("quantity")),
+        uom=reader.optional("uom"),
+    )
+
+
+def _place(reader: _Reader) -> Place:
+    return Place(reader.required("id"), reader.extensions())
+
+
+def _biz_transaction(reader: _Reader) -> BizTransaction:
+    return BizTransaction(reader.required("bizTransaction"), reader.word("type", cbv.BIZ_TRANSACTION_TYPES))
+
+
+def _source(reader: _Reader) -> SourceDest:
+    return SourceDest(reader.required_word("type", cbv.SOURCE_DEST_TYPES), reader.required("source"))
+
+
+def _destination(reader: _Reader) -> SourceDest:
+    return SourceDest(reader.required_word("type", cbv.SOURCE_DEST_TYPES), reader.required("destination"))
+
+
+def _persistent_disposition(reader: _Reader) -> PersistentDisposition:
+    return PersistentDisposition(
+        set=tuple(cbv.DISPOSITIONS.bare(word) for word in reader.texts("set")),
+        unset=tuple(cbv.DISPOSITIONS.bare(word) for word in reader.texts("unset")),
+    )
+
+
+def _error_declaration(reader: _Reader) -> ErrorDeclaration:
+    return ErrorDeclaration(
+        declaration_time=parse_time(reader.required("declarationTime"), field=reader.at("declarationTime")),
+        reason=reader.word("reason", cbv.ERROR_REASONS),
+        corrective_event_ids=reader.texts("correctiveEventIDs"),
+        extensions=reader.extensions(),
+    )
+
+
+def _sensor_element(reader: _Reader) -> SensorElement:
+    return SensorElement(
+        metadata=reader.nested("sensorMetadata", _sensor_metadata),
+        reports=reader.objects("sensorReport", _sensor_report),
+        extensions=reader.extensions(),
+    )
+
+
+def _sensor_metadata(reader: _Reader) -> SensorMetadata:
+    values: dict[str, Any] = {ours: _sensor_value(reader, name, ours) for name, ours in METADATA_FIELDS.items()}
+    return SensorMetadata(extensions=reader.extensions(), **values)
+
+
+def _sensor_report(reader: _Reader) -> SensorReport:
+    values: dict[str, Any] = {ours: _sensor_value(reader, name, ours) for name, ours in REPORT_FIELDS.items()}
+    return SensorReport(extensions=reader.extensions(), **values)
+
+
+def _sensor_value(reader: _Reader, name: str, ours: str) -> object:
+    value = reader.raw.get(name)
+    if value is None:
+        return None
+    if ours in TIME_FIELDS:
+        return parse_time(value, field=reader.at(name))
+    if ours in NUMBER_FIELDS:
+        return parse_number(value, field=reader.at(name))
+    if ours == "boolean_value":
+        if isinstance(value, bool):
+            return value
+        if value not in {"true", "false", "1", "0"}:
+            fail("FIELD_MALFORMED", "expected true or false", reader.at(name))
+        return value in {"true", "1"}
+    text = value if isinstance(value, str) else str(value)
+    words = WORDS_OF_REPORT.get(ours)
+    return text if words is None else words.bare(text)

@@ -1,0 +1,503 @@
+"""EPCIS 2.0 JSON-LD in and out.
+
+Namespaces come from ``@context`` of the document and of its events. A key with a known prefix, or a whole URI, is a
+user extension; a key without namespace that the standard does not know is refused, save inside extensions.
+
+Source: EPCIS 2.0, section 10 (JSON and JSON-LD bindings).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from medtrail.epcis.build import (
+    EVENT_FIELDS,
+    EXTENSIONS,
+    METADATA_FIELDS,
+    REPORT_FIELDS,
+    Raw,
+    build_event,
+    fail,
+    parse_time,
+)
+from medtrail.epcis.model import (
+    EpcisDocument,
+    EpcisEvent,
+    Extension,
+    QuantityElement,
+    SensorElement,
+    SensorMetadata,
+    SensorReport,
+    Vocabulary,
+    VocabularyElement,
+)
+from medtrail.epcis.namespaces import BUILT_IN, Prefixes
+from medtrail.errors import MalformedError, TooLargeError
+
+CONTEXT = "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld"
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+MAX_DEPTH = 32
+
+_QUANTITY_FIELDS = frozenset({"epcClass", "quantity", "uom"})
+# Kinds of objects inside an event, with the fields that the standard gives them.
+_OBJECT_FIELDS: dict[str, frozenset[str]] = {
+    "quantityList": _QUANTITY_FIELDS,
+    "childQuantityList": _QUANTITY_FIELDS,
+    "inputQuantityList": _QUANTITY_FIELDS,
+    "outputQuantityList": _QUANTITY_FIELDS,
+    "readPoint": frozenset({"id"}),
+    "bizLocation": frozenset({"id"}),
+    "bizTransactionList": frozenset({"type", "bizTransaction"}),
+    "sourceList": frozenset({"type", "source"}),
+    "destinationList": frozenset({"type", "destination"}),
+    "persistentDisposition": frozenset({"set", "unset"}),
+    "errorDeclaration": frozenset({"declarationTime", "reason", "correctiveEventIDs"}),
+    "sensorElementList": frozenset({"type", "sensorMetadata", "sensorReport"}),
+    "sensorMetadata": frozenset(METADATA_FIELDS),
+    "sensorReport": frozenset(REPORT_FIELDS),
+}
+_EXTENSIBLE = frozenset(
+    {"readPoint", "bizLocation", "errorDeclaration", "sensorElementList", "sensorMetadata", "sensorReport"}
+)
+_DOCUMENT_TYPES = frozenset({"EPCISDocument", "EPCISQueryDocument"})
+_DOCUMENT_FIELDS = frozenset(
+    {"@context", "id", "type", "schemaVersion", "creationDate", "sender", "receiver", "instanceIdentifier",
+     "epcisHeader", "epcisBody"}
+)  # fmt: skip
+
+
+def read_json(data: bytes) -> EpcisDocument:
+    """Read an EPCISDocument, an EPCISQueryDocument, or one bare event.
+
+    Args:
+        data: UTF-8, at most 64 MiB.
+
+    Raises:
+        TooLargeError: More than 64 MiB.
+        MalformedError: Not JSON, not EPCIS, or a field is missing, unknown or of wrong form.
+    """
+    if len(data) > MAX_DOCUMENT_BYTES:
+        message = f"expected at most {MAX_DOCUMENT_BYTES} bytes, got {len(data)}"
+        raise TooLargeError(message, code="DOCUMENT_TOO_LARGE")
+    try:
+        document = json.loads(data, parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError, ArithmeticError) as error:
+        message = f"not JSON: {str(error)[:100]}"
+        raise MalformedError(message, code="JSON_MALFORMED") from error
+    if not isinstance(document, dict):
+        fail("DOCUMENT_MALFORMED", "expected an object", "$")
+    if "@context" not in document:
+        fail("CONTEXT_MISSING", "JSON-LD needs an @context", "$.@context")
+    prefixes = _read_context(document["@context"], Prefixes(), "$.@context")
+    if document.get("type") not in _DOCUMENT_TYPES:
+        return EpcisDocument(events=(_event(document, prefixes, "$"),), namespaces=prefixes.custom())
+    return _document(document, prefixes)
+
+
+def _refuse_constant(text: str) -> None:
+    message = f"{text} is no JSON number"
+    raise ValueError(message)
+
+
+def _document(document: dict[str, Any], prefixes: Prefixes) -> EpcisDocument:
+    body = document.get("epcisBody")
+    if not isinstance(body, dict):
+        fail("FIELD_MISSING", "is required", "$.epcisBody")
+    path, events = _event_list(body)
+    creation_date = document.get("creationDate")
+    extensions = _extensions(
+        {key: value for key, value in document.items() if key not in _DOCUMENT_FIELDS}, prefixes, "$", MAX_DEPTH
+    )
+    vocabularies, header_extensions = _header(document.get("epcisHeader"), prefixes)
+    texts: dict[str, str | None] = {}
+    for name in ("sender", "receiver", "instanceIdentifier", "schemaVersion"):
+        value = document.get(name)
+        if value is not None and not isinstance(value, str | Decimal):
+            fail("FIELD_MALFORMED", "expected a text", f"$.{name}")
+        texts[name] = None if value is None else str(value)
+    return EpcisDocument(
+        events=tuple(_event(item, prefixes, f"{path}[{number}]") for number, item in enumerate(events)),
+        schema_version=texts["schemaVersion"] or "2.0",
+        creation_date=None if creation_date is None else parse_time(creation_date, field="$.creationDate"),
+        namespaces=prefixes.custom(),
+        sender=texts["sender"],
+        receiver=texts["receiver"],
+        instance_identifier=texts["instanceIdentifier"],
+        vocabularies=vocabularies,
+        header_extensions=header_extensions,
+        extensions=extensions,
+    )
+
+
+def _event_list(body: dict[str, Any]) -> tuple[str, list[Any]]:
+    path = "$.epcisBody"
+    for step in ("queryResults", "resultsBody"):
+        if isinstance(body.get(step), dict):
+            body, path = body[step], f"{path}.{step}"
+    if "event" in body:
+        return f"{path}.event", [body["event"]]
+    events = body.get("eventList")
+    if not isinstance(events, list):
+        fail("FIELD_MISSING", "expected a list of events", f"{path}.eventList")
+    return f"{path}.eventList", events
+
+
+def _read_context(context: object, prefixes: Prefixes, field: str) -> Prefixes:
+    for item in context if isinstance(context, list) else [context]:
+        if isinstance(item, dict):
+            for prefix, uri in item.items():
+                target = uri.get("@id") if isinstance(uri, dict) else uri
+                if not isinstance(target, str):
+                    fail("CONTEXT_MALFORMED", "expected a namespace URI", f"{field}.{prefix}")
+                if not prefix.startswith("@"):
+                    prefixes = prefixes.with_prefix(prefix, target)
+        elif not isinstance(item, str):
+            fail("CONTEXT_MALFORMED", "expected URIs and prefix maps", field)
+    return prefixes
+
+
+def _header(header: object, prefixes: Prefixes) -> tuple[tuple[Vocabulary, ...], tuple[Extension, ...]]:
+    if not isinstance(header, dict):
+        return (), ()
+    master = header.get("epcisMasterData")
+    lists = master.get("vocabularyList", []) if isinstance(master, dict) else []
+    path = "$.epcisHeader.epcisMasterData.vocabularyList"
+    if not isinstance(lists, list):
+        fail("FIELD_MALFORMED", "expected a list", path)
+    vocabularies = tuple(_vocabulary(item, f"{path}[{number}]") for number, item in enumerate(lists))
+    rest = {key: value for key, value in header.items() if key != "epcisMasterData"}
+    return vocabularies, _extensions(rest, prefixes, "$.epcisHeader", MAX_DEPTH)
+
+
+def _vocabulary(item: object, field: str) -> Vocabulary:
+    if not isinstance(item, dict) or not isinstance(item.get("type"), str):
+        fail("FIELD_MALFORMED", "expected an object with a type", field)
+    elements = item.get("vocabularyElementList", [])
+    if not isinstance(elements, list):
+        fail("FIELD_MALFORMED", "expected a list", f"{field}.vocabularyElementList")
+    return Vocabulary(
+        item["type"],
+        tuple(
+            _vocabulary_element(found, f"{field}.vocabularyElementList[{number}]")
+            for number, found in enumerate(elements)
+        ),
+    )
+
+
+def _vocabulary_element(item: object, field: str) -> VocabularyElement:
+    if not isinstance(item, dict) or not isinstance(item.get("id"), str):
+        fail("FIELD_MALFORMED", "expected an object with an id", field)
+    attributes = item.get("attributes", [])
+    children = item.get("children", [])
+    if not isinstance(attributes, list) or not isinstance(children, list):
+        fail("FIELD_MALFORMED", "expected lists", field)
+    pairs = []
+    for number, attribute in enumerate(attributes):
+        if not isinstance(attribute, dict) or not isinstance(attribute.get("id"), str):
+            fail("FIELD_MALFORMED", "expected an object with an id", f"{field}.attributes[{number}]")
+        pairs.append((attribute["id"], str(attribute.get("attribute", ""))))
+    return VocabularyElement(item["id"], tuple(pairs), tuple(str(child) for child in children))
+
+
+def event_from_json(item: object, *, namespaces: Iterable[tuple[str, str]] = (), field: str = "$") -> EpcisEvent:
+    """Return the event of a parsed JSON object.
+
+    Args:
+        item: As :func:`json.loads` returns it, numbers as Decimal or int.
+        namespaces: (prefix, URI) in force beside those of the standard and of the event's own ``@context``.
+        field: Path of the object, for errors.
+
+    Raises:
+        MalformedError: A field is missing, unknown or of wrong form.
+    """
+    prefixes = Prefixes()
+    for prefix, uri in namespaces:
+        prefixes = prefixes.with_prefix(prefix, uri)
+    return _event(item, prefixes, field)
+
+
+def _event(item: object, prefixes: Prefixes, field: str) -> EpcisEvent:
+    if not isinstance(item, dict):
+        fail("EVENT_MALFORMED", "expected an object", field)
+    if "@context" in item:
+        prefixes = _read_context(item["@context"], prefixes, f"{field}.@context")
+    raw: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for key, value in item.items():
+        if key in {"@context", "isA"}:
+            continue
+        if key == "ilmd":
+            raw[key] = _ilmd(value, prefixes, field)
+        elif key in _OBJECT_FIELDS:
+            raw[key] = _object(key, value, prefixes, f"{field}.{key}")
+        elif key in {"bizStep", "disposition"} and isinstance(value, str):
+            raw[key] = prefixes.expand_value(value)
+        elif key in EVENT_FIELDS:
+            raw[key] = value
+        else:
+            others[key] = value
+    raw[EXTENSIONS] = _extensions(others, prefixes, field, MAX_DEPTH)
+    return build_event(raw, field=field)
+
+
+def _ilmd(value: object, prefixes: Prefixes, field: str) -> tuple[Extension, ...]:
+    if not isinstance(value, dict):
+        fail("FIELD_MALFORMED", "expected an object", f"{field}.ilmd")
+    return _extensions(value, prefixes, f"{field}.ilmd", MAX_DEPTH)
+
+
+def _object(kind: str, value: object, prefixes: Prefixes, field: str) -> object:
+    if isinstance(value, list):
+        return [_object(kind, item, prefixes, f"{field}[{number}]") for number, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    known = _OBJECT_FIELDS[kind]
+    raw: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for key, found in value.items():
+        if key not in known:
+            others[key] = found
+        elif key in _OBJECT_FIELDS:
+            raw[key] = _object(key, found, prefixes, f"{field}.{key}")
+        elif isinstance(found, str) and key in {"type", "exception", "component", "reason"}:
+            raw[key] = prefixes.expand_value(found)
+        elif kind == "persistentDisposition" and isinstance(found, list):
+            raw[key] = [prefixes.expand_value(word) if isinstance(word, str) else word for word in found]
+        else:
+            raw[key] = found
+    if others and kind not in _EXTENSIBLE:
+        fail("FIELD_UNKNOWN", f"the standard knows {', '.join(sorted(known))} here", f"{field}.{next(iter(others))}")
+    raw[EXTENSIONS] = _extensions(others, prefixes, field, MAX_DEPTH)
+    return raw
+
+
+def _extensions(items: Raw, prefixes: Prefixes, field: str, depth: int) -> tuple[Extension, ...]:
+    found: list[Extension] = []
+    for key, value in items.items():
+        path = f"{field}.{key}"
+        if key.startswith("@"):
+            continue
+        namespace, name = prefixes.split(key)
+        if not namespace and depth == MAX_DEPTH:
+            # At the top, a key without namespace is a misspelled field of the standard, not an extension.
+            fail("FIELD_UNKNOWN", "neither a field of the standard nor under a declared namespace", path)
+        for item in value if isinstance(value, list) else [value]:
+            found.append(_extension(namespace, name, item, prefixes=prefixes, field=path, depth=depth))
+    return tuple(found)
+
+
+def _extension(namespace: str, name: str, value: object, *, prefixes: Prefixes, field: str, depth: int) -> Extension:
+    if depth == 0:
+        fail("EXTENSION_DEPTH", f"nested deeper than {MAX_DEPTH}", field)
+    if isinstance(value, dict):
+        attributes = tuple(
+            (*prefixes.split(key[1:]), str(text))
+            for key, text in value.items()
+            if key.startswith("@")
+            and key not in {"@context", "@type", "@id", "@value"}
+            and not key.startswith("@xmlns")
+        )
+        if "@context" in value:
+            prefixes = _read_context(value["@context"], prefixes, f"{field}.@context")
+        if "#text" in value:
+            return Extension(namespace, name, _scalar(value["#text"], field), attributes)
+        rest = {key: item for key, item in value.items() if not key.startswith("@")}
+        return Extension(namespace, name, _extensions(rest, prefixes, field, depth - 1), attributes)
+    if isinstance(value, list):
+        fail("FIELD_MALFORMED", "a list in a list has no EPCIS form", field)
+    return Extension(namespace, name, _scalar(value, field))
+
+
+def _scalar(value: object, field: str) -> str | Decimal | bool | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    if value is None or isinstance(value, str | Decimal | bool):
+        return value
+    fail("FIELD_MALFORMED", "expected a text, a number or a truth value", field)
+
+
+# --- writing ---
+
+
+def write_json(document: EpcisDocument) -> bytes:
+    """Return the document as EPCIS 2.0 JSON-LD, indented, in UTF-8."""
+    names = _Names(document.namespaces)
+    events = [_event_object(event, names) for event in document.events]
+    header = _header_object(document, names)
+    body = {
+        "type": "EPCISDocument",
+        "schemaVersion": "2.0",
+        "creationDate": None if document.creation_date is None else _time(document.creation_date),
+        "sender": document.sender,
+        "receiver": document.receiver,
+        "instanceIdentifier": document.instance_identifier,
+        **names.extensions(document.extensions),
+        "epcisHeader": header or None,
+        "epcisBody": {"eventList": events},
+    }
+    found = {"@context": names.context(), **{key: value for key, value in body.items() if value is not None}}
+    return json.dumps(found, indent=2, ensure_ascii=False, default=_number).encode() + b"\n"
+
+
+def event_to_json(event: EpcisEvent) -> dict[str, Any]:
+    """Return one event as JSON-LD object with its own ``@context``; numbers are int or float."""
+    names = _Names(())
+    found = _event_object(event, names)
+    text = json.dumps({"@context": names.context(), **found}, default=_number)
+    parsed: dict[str, Any] = json.loads(text)
+    return parsed
+
+
+class _Names:
+    """Prefixes for the namespaces that a document uses; new ones are made up as they come."""
+
+    def __init__(self, namespaces: Iterable[tuple[str, str]]) -> None:
+        self._prefix_of = {uri: prefix for prefix, uri in BUILT_IN.items()}
+        self._custom: dict[str, str] = {}
+        for prefix, uri in namespaces:
+            self._custom[prefix] = uri
+            self._prefix_of.setdefault(uri, prefix)
+
+    def key(self, namespace: str, name: str) -> str:
+        """Return a key for a namespaced name."""
+        if not namespace:
+            return name
+        prefix = self._prefix_of.get(namespace)
+        if prefix is None:
+            number = len(self._custom) + 1
+            while f"ext{number}" in self._custom:
+                number += 1
+            prefix = f"ext{number}"
+            self._custom[prefix] = namespace
+            self._prefix_of[namespace] = prefix
+        return f"{prefix}:{name}"
+
+    def context(self) -> list[Any]:
+        """Return the ``@context``."""
+        return [CONTEXT, *({prefix: uri} for prefix, uri in self._custom.items())]
+
+    def extensions(self, extensions: Iterable[Extension]) -> dict[str, Any]:
+        """Return extensions as members of a JSON object; repeated names become lists."""
+        grouped: dict[str, list[Any]] = {}
+        for extension in extensions:
+            grouped.setdefault(self.key(extension.namespace, extension.name), []).append(self._value(extension))
+        return {key: values[0] if len(values) == 1 else values for key, values in grouped.items()}
+
+    def _value(self, extension: Extension) -> object:
+        value = extension.value
+        attributes = {f"@{self.key(namespace, name)}": text for namespace, name, text in extension.attributes}
+        if isinstance(value, tuple):
+            return {**attributes, **self.extensions(value)}
+        return {**attributes, "#text": value} if attributes else value
+
+
+def _number(value: object) -> int | float:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() and "E" not in str(value) else float(value)
+    message = f"cannot write {type(value).__name__}"
+    raise TypeError(message)
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _filled(items: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in items.items() if value not in (None, [], {})}
+
+
+def _header_object(document: EpcisDocument, names: _Names) -> dict[str, Any]:
+    vocabularies = [
+        {
+            "type": vocabulary.type,
+            "vocabularyElementList": [
+                _filled(
+                    {
+                        "id": element.id,
+                        "attributes": [{"id": name, "attribute": text} for name, text in element.attributes],
+                        "children": list(element.children),
+                    }
+                )
+                for element in vocabulary.elements
+            ],
+        }
+        for vocabulary in document.vocabularies
+    ]
+    header = names.extensions(document.header_extensions)
+    if vocabularies:
+        header["epcisMasterData"] = {"vocabularyList": vocabularies}
+    return header
+
+
+def _event_object(event: EpcisEvent, names: _Names) -> dict[str, Any]:
+    declaration = event.error_declaration
+    persistent = event.persistent_disposition
+    found: dict[str, Any] = {
+        "type": event.type.value,
+        "eventID": event.event_id,
+        "eventTime": _time(event.event_time),
+        "recordTime": None if event.record_time is None else _time(event.record_time),
+        "eventTimeZoneOffset": event.event_time_zone_offset,
+        "errorDeclaration": declaration
+        and {
+            **_filled(
+                {
+                    "declarationTime": _time(declaration.declaration_time),
+                    "reason": declaration.reason,
+                    "correctiveEventIDs": list(declaration.corrective_event_ids),
+                }
+            ),
+            **names.extensions(declaration.extensions),
+        },
+        "certificationInfo": list(event.certification_info),
+        "epcList": list(event.epc_list),
+        "quantityList": _quantities(event.quantity_list),
+        "parentID": event.parent_id,
+        "childEPCs": list(event.child_epcs),
+        "childQuantityList": _quantities(event.child_quantity_list),
+        "inputEPCList": list(event.input_epc_list),
+        "inputQuantityList": _quantities(event.input_quantity_list),
+        "outputEPCList": list(event.output_epc_list),
+        "outputQuantityList": _quantities(event.output_quantity_list),
+        "action": None if event.action is None else event.action.value,
+        "transformationID": event.transformation_id,
+        "bizStep": event.biz_step,
+        "disposition": event.disposition,
+        "readPoint": event.read_point and {"id": event.read_point.id, **names.extensions(event.read_point.extensions)},
+        "bizLocation": event.biz_location
+        and {"id": event.biz_location.id, **names.extensions(event.biz_location.extensions)},
+        "bizTransactionList": [
+            _filled({"type": item.type, "bizTransaction": item.id}) for item in event.biz_transaction_list
+        ],
+        "sourceList": [{"type": item.type, "source": item.id} for item in event.source_list],
+        "destinationList": [{"type": item.type, "destination": item.id} for item in event.destination_list],
+        "sensorElementList": [_sensor_object(item, names) for item in event.sensor_element_list],
+    }
+    filled = _filled(found)
+    if persistent is not None:
+        # An empty object differs from none, so it is written as it is.
+        filled["persistentDisposition"] = _filled({"set": list(persistent.set), "unset": list(persistent.unset)})
+    if event.ilmd:
+        filled["ilmd"] = names.extensions(event.ilmd)
+    return {**filled, **names.extensions(event.extensions)}
+
+
+def _quantities(elements: Iterable[QuantityElement]) -> list[dict[str, Any]]:
+    return [_filled({"epcClass": item.epc_class, "quantity": item.quantity, "uom": item.uom}) for item in elements]
+
+
+def _sensor_object(element: SensorElement, names: _Names) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if element.metadata is not None:
+        found["sensorMetadata"] = _sensor_fields(element.metadata, METADATA_FIELDS, names)
+    if element.reports:
+        found["sensorReport"] = [_sensor_fields(report, REPORT_FIELDS, names) for report in element.reports]
+    return {**found, **names.extensions(element.extensions)}
+
+
+def _sensor_fields(value: SensorMetadata | SensorReport, fields: Mapping[str, str], names: _Names) -> dict[str, Any]:
+    found = {name: getattr(value, ours) for name, ours in fields.items()}
+    texts = {name: _time(item) if isinstance(item, datetime) else item for name, item in found.items()}
+    return {**{name: item for name, item in texts.items() if item is not None}, **names.extensions(value.extensions)}

@@ -1,0 +1,51 @@
+"""Namespace prefixes of JSON-LD documents."""
+
+from dataclasses import dataclass, field
+
+# Prefixes that the EPCIS 2.0 JSON-LD context declares itself.
+BUILT_IN: dict[str, str] = {
+    "cbv": "https://ref.gs1.org/cbv/",
+    "cbvmda": "urn:epcglobal:cbv:mda",
+    "epcis": "https://ref.gs1.org/epcis/",
+    "gs1": "https://gs1.org/voc/",
+    "rdfs": "http://www.w3.org/2000/01/rdf-schema#",
+    "xsd": "http://www.w3.org/2001/XMLSchema#",
+    "dcterms": "http://purl.org/dc/terms/",
+    "owl": "http://www.w3.org/2002/07/owl#",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """Prefixes in force at one place of a document."""
+
+    declared: dict[str, str] = field(default_factory=dict)
+
+    def with_prefix(self, prefix: str, uri: str) -> "Prefixes":
+        """Return these prefixes and one more, which hides an earlier one of its name."""
+        return Prefixes({**self.declared, prefix: uri})
+
+    def custom(self) -> tuple[tuple[str, str], ...]:
+        """Return the declared prefixes as (prefix, URI)."""
+        return tuple(self.declared.items())
+
+    def uri_of(self, prefix: str) -> str | None:
+        """Return the namespace of a prefix, or None."""
+        return self.declared.get(prefix) or BUILT_IN.get(prefix)
+
+    def split(self, key: str) -> tuple[str, str]:
+        """Return (namespace, local name) of a key: ``ext:name``, a whole URI, or a bare name (empty namespace)."""
+        prefix, colon, name = key.partition(":")
+        if not colon:
+            return "", key
+        uri = self.uri_of(prefix)
+        if uri is not None:
+            return uri, name
+        position = max(key.rfind("#"), key.rfind("/"), key.rfind(":"))
+        return key[: position + 1], key[position + 1 :]
+
+    def expand_value(self, text: str) -> str:
+        """Return a CURIE such as ``cbv:BizStep-shipping`` as URI; other text as it is."""
+        prefix, colon, name = text.partition(":")
+        uri = self.uri_of(prefix) if colon and not name.startswith("//") else None
+        return text if uri is None else uri + name

@@ -1,0 +1,182 @@
+"""What makes an event sound, beyond its syntax.
+
+Schemas pass many events that the standard forbids: unknown CBV words, master data where none belong, missing or empty
+subjects, identifiers with wrong check digits. Each is refused here with a stable code and the field's JSON path.
+
+Source: EPCIS 2.0, sections 7.3 and 7.4; CBV 2.0, section 7.
+"""
+
+import re
+from collections.abc import Iterable
+
+from medtrail.epcis import cbv
+from medtrail.epcis.build import fail
+from medtrail.epcis.model import Action, EpcisEvent, EventType, QuantityElement
+from medtrail.errors import MalformedError
+from medtrail.gs1 import parse_epc
+
+_OFFSET = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d\Z")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+\Z")
+_UOM = re.compile(r"[A-Z0-9]{2,3}\Z")
+
+# Fields by JSON-LD name, and the event types that may fill them (EPCIS 2.0, sections 7.4.2 to 7.4.6).
+_O, _G, _T, _X, _S = (
+    EventType.OBJECT,
+    EventType.AGGREGATION,
+    EventType.TRANSACTION,
+    EventType.TRANSFORMATION,
+    EventType.ASSOCIATION,
+)
+_FIELDS: tuple[tuple[str, str, frozenset[EventType]], ...] = (
+    ("action", "action", frozenset({_O, _G, _T, _S})),
+    ("epcList", "epc_list", frozenset({_O, _T})),
+    ("quantityList", "quantity_list", frozenset({_O, _T})),
+    ("parentID", "parent_id", frozenset({_G, _T, _S})),
+    ("childEPCs", "child_epcs", frozenset({_G, _S})),
+    ("childQuantityList", "child_quantity_list", frozenset({_G, _S})),
+    ("inputEPCList", "input_epc_list", frozenset({_X})),
+    ("inputQuantityList", "input_quantity_list", frozenset({_X})),
+    ("outputEPCList", "output_epc_list", frozenset({_X})),
+    ("outputQuantityList", "output_quantity_list", frozenset({_X})),
+    ("transformationID", "transformation_id", frozenset({_X})),
+    ("ilmd", "ilmd", frozenset({_O, _X})),
+)
+
+
+def check_event(event: EpcisEvent, *, field: str = "event") -> None:
+    """Check that an event is sound.
+
+    Args:
+        event: The event.
+        field: Its path in the caller's terms, for errors.
+
+    Raises:
+        MalformedError: It is not; the code says how, the field where.
+    """
+    if not _OFFSET.match(event.event_time_zone_offset):
+        message = f"expected +hh:mm or -hh:mm, got {event.event_time_zone_offset[:20]!r}"
+        fail("OFFSET_MALFORMED", message, f"{field}.eventTimeZoneOffset")
+    _check_fields(event, field)
+    _check_subjects(event, field)
+    _check_words(event, field)
+    _check_uris(event, field)
+    _check_master_data(event, field)
+
+
+def _check_fields(event: EpcisEvent, field: str) -> None:
+    for name, ours, types in _FIELDS:
+        if getattr(event, ours) and event.type not in types:
+            fail("FIELD_FORBIDDEN", f"{event.type} has no {name}", f"{field}.{name}")
+    if event.action is None and event.type is not EventType.TRANSFORMATION:
+        fail("FIELD_MISSING", f"{event.type} needs an action", f"{field}.action")
+
+
+def _check_subjects(event: EpcisEvent, field: str) -> None:
+    if event.type in {EventType.AGGREGATION, EventType.ASSOCIATION}:
+        whole = event.action is Action.DELETE
+        if event.parent_id is None and (event.action is not Action.OBSERVE or event.type is EventType.ASSOCIATION):
+            fail("FIELD_MISSING", f"{event.type} {event.action} needs a parent", f"{field}.parentID")
+        if not whole and not event.child_epcs and not event.child_quantity_list:
+            fail("FIELD_MISSING", f"{event.type} {event.action} needs children", f"{field}.childEPCs")
+    elif event.type is EventType.TRANSFORMATION:
+        if not event.transformation_id:
+            for name, epcs, quantities in (
+                ("inputEPCList", event.input_epc_list, event.input_quantity_list),
+                ("outputEPCList", event.output_epc_list, event.output_quantity_list),
+            ):
+                if not epcs and not quantities:
+                    message = "a transformation without transformationID names inputs and outputs"
+                    fail("FIELD_MISSING", message, f"{field}.{name}")
+    elif event.type is EventType.TRANSACTION:
+        if not event.biz_transaction_list:
+            fail("FIELD_MISSING", "a transaction event names a transaction", f"{field}.bizTransactionList")
+    elif not event.epc_list and not event.quantity_list and not event.sensor_element_list:
+        fail("FIELD_MISSING", "an object event names objects", f"{field}.epcList")
+
+
+def _check_words(event: EpcisEvent, field: str) -> None:
+    _word(event.biz_step, cbv.BIZ_STEPS, "BIZ_STEP_UNKNOWN", f"{field}.bizStep")
+    _word(event.disposition, cbv.DISPOSITIONS, "DISPOSITION_UNKNOWN", f"{field}.disposition")
+    if event.persistent_disposition is not None:
+        for name, words in (("set", event.persistent_disposition.set), ("unset", event.persistent_disposition.unset)):
+            for number, word in enumerate(words):
+                _word(word, cbv.DISPOSITIONS, "DISPOSITION_UNKNOWN", f"{field}.persistentDisposition.{name}[{number}]")
+    for number, transaction in enumerate(event.biz_transaction_list):
+        path = f"{field}.bizTransactionList[{number}].type"
+        _word(transaction.type, cbv.BIZ_TRANSACTION_TYPES, "BIZ_TRANSACTION_TYPE_UNKNOWN", path)
+    for name, items in (("sourceList", event.source_list), ("destinationList", event.destination_list)):
+        for number, item in enumerate(items):
+            path = f"{field}.{name}[{number}].type"
+            _word(item.type, cbv.SOURCE_DEST_TYPES, "SOURCE_DEST_TYPE_UNKNOWN", path)
+    if event.error_declaration is not None:
+        _word(
+            event.error_declaration.reason,
+            cbv.ERROR_REASONS,
+            "ERROR_REASON_UNKNOWN",
+            f"{field}.errorDeclaration.reason",
+        )
+
+
+def _word(text: str | None, words: cbv.WordList, code: str, field: str) -> None:
+    # A word of another vocabulary is allowed, when it is a URI and not a misspelled word of this one.
+    if text is None or text in words.words or _URI.match(text):
+        return
+    fail(code, f"{text[:60]!r} is neither a CBV word nor a URI", field)
+
+
+def _check_uris(event: EpcisEvent, field: str) -> None:
+    for number, (name, text) in enumerate(cbv.identifiers(event)):
+        _identifier(text, f"{field}.{name}" if name == "parentID" else f"{field}.{name}[#{number}]")
+    if event.read_point is not None:
+        _identifier(event.read_point.id, f"{field}.readPoint.id")
+    if event.biz_location is not None:
+        _identifier(event.biz_location.id, f"{field}.bizLocation.id")
+    for name, items in (("source", event.source_list), ("destination", event.destination_list)):
+        for number, item in enumerate(items):
+            _identifier(item.id, f"{field}.{name}List[{number}].{name}")
+    for number, transaction in enumerate(event.biz_transaction_list):
+        _uri(transaction.id, f"{field}.bizTransactionList[{number}].bizTransaction")
+    _uri(event.event_id, f"{field}.eventID")
+    _uri(event.transformation_id, f"{field}.transformationID")
+    for number, text in enumerate(event.certification_info):
+        _uri(text, f"{field}.certificationInfo[{number}]")
+    for name, elements in (
+        ("quantityList", event.quantity_list),
+        ("childQuantityList", event.child_quantity_list),
+        ("inputQuantityList", event.input_quantity_list),
+        ("outputQuantityList", event.output_quantity_list),
+    ):
+        _check_quantities(elements, f"{field}.{name}")
+
+
+def _uri(text: str | None, field: str) -> None:
+    if text is not None and not _URI.match(text):
+        fail("URI_MALFORMED", f"expected a URI, got {text[:80]!r}", field)
+
+
+def _identifier(text: str, field: str) -> None:
+    _uri(text, field)
+    try:
+        parse_epc(text)
+    except MalformedError as error:
+        if error.code != "EPC_NOT_GS1":
+            raise MalformedError(error.message, code=error.code, field=field) from error
+
+
+def _check_quantities(elements: Iterable[QuantityElement], field: str) -> None:
+    for number, element in enumerate(elements):
+        if element.quantity is not None and element.quantity <= 0:
+            fail("QUANTITY_NOT_POSITIVE", f"got {element.quantity}", f"{field}[{number}].quantity")
+        if element.uom is not None and not _UOM.match(element.uom):
+            message = f"expected a UN/ECE Recommendation 20 code, got {element.uom[:20]!r}"
+            fail("UOM_MALFORMED", message, f"{field}[{number}].uom")
+        if element.uom is not None and element.quantity is None:
+            fail("FIELD_MISSING", "a unit needs a quantity", f"{field}[{number}].quantity")
+
+
+def _check_master_data(event: EpcisEvent, field: str) -> None:
+    if event.ilmd and event.type is EventType.OBJECT and event.action is not Action.ADD:
+        fail("ILMD_FORBIDDEN", "master data belong to action ADD", f"{field}.ilmd")
+    for extension in event.ilmd:
+        if not extension.namespace:
+            fail("NAMESPACE_MISSING", "master data need a namespace", f"{field}.ilmd.{extension.name}")

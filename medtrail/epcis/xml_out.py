@@ -1,0 +1,326 @@
+"""EPCIS XML out, versions 2.0 and 1.2.
+
+Version 1.2 knows no sensor data, persistent dispositions, association events or certification; an event that holds any
+of these is refused in that version, since leaving them out would change what was said. CBV words are written as URNs,
+which both versions take.
+
+Source: EPCIS 1.2, section 9; EPCIS 2.0, section 9 (XML bindings, element order of the schemas).
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from lxml import etree
+
+from medtrail.epcis import cbv
+from medtrail.epcis.build import METADATA_FIELDS, REPORT_FIELDS
+from medtrail.epcis.model import (
+    EpcisDocument,
+    EpcisEvent,
+    ErrorDeclaration,
+    EventType,
+    Extension,
+    Place,
+    QuantityElement,
+    SensorElement,
+    SensorMetadata,
+    SensorReport,
+    SourceDest,
+)
+from medtrail.epcis.namespaces import BUILT_IN
+from medtrail.epcis.xml_in import SBDH
+from medtrail.errors import MalformedError
+
+_DOCUMENT_NAMESPACE = {"1.2": "urn:epcglobal:epcis:xsd:1", "2.0": "urn:epcglobal:epcis:xsd:2"}
+
+
+def write_xml(document: EpcisDocument, *, version: str = "2.0") -> bytes:
+    """Return the document as EPCIS XML, indented, in UTF-8.
+
+    Args:
+        document: The document.
+        version: ``2.0`` or ``1.2``.
+
+    Raises:
+        MalformedError: An unknown version, or an event that the version cannot say.
+    """
+    namespace = _DOCUMENT_NAMESPACE.get(version)
+    if namespace is None:
+        message = f"expected version 2.0 or 1.2, got {version[:20]!r}"
+        raise MalformedError(message, code="VERSION_UNKNOWN")
+    # Prefixes of the standard's own context mean the same namespace in XML, so that CURIEs and names agree.
+    nsmap = {"epcis": namespace, "cbvmda": BUILT_IN["cbvmda"]}
+    for prefix, uri in document.namespaces:
+        if prefix not in nsmap and ":" in uri and prefix.isidentifier():
+            nsmap[prefix] = uri
+    root = etree.Element(f"{{{namespace}}}EPCISDocument", nsmap=nsmap, schemaVersion=version)
+    moment = document.creation_date
+    if moment is not None:
+        root.set("creationDate", _time(moment))
+    _header(root, document)
+    for extension in document.extensions:
+        _extension(root, extension)
+    body = etree.SubElement(etree.SubElement(root, "EPCISBody"), "EventList")
+    for number, event in enumerate(document.events):
+        if version == "1.2":
+            _check_speakable(event, f"events[{number}]")
+        _Writer(version).event(body, event)
+    etree.indent(root)
+    data: bytes = etree.tostring(root, xml_declaration=True, encoding="UTF-8")
+    return data + b"\n"
+
+
+def _check_speakable(event: EpcisEvent, field: str) -> None:
+    for name, value in (
+        ("sensorElementList", event.sensor_element_list),
+        ("persistentDisposition", event.persistent_disposition),
+        ("certificationInfo", event.certification_info),
+        ("type", event.type is EventType.ASSOCIATION),
+    ):
+        if value:
+            message = "cannot be said in EPCIS 1.2: write version 2.0"
+            raise MalformedError(message, code="NOT_IN_VERSION", field=f"{field}.{name}")
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _add(parent: Any, name: str, text: str | None = None, **attributes: str) -> Any:
+    element = etree.SubElement(parent, name, **attributes)
+    element.text = text
+    return element
+
+
+def _optional(parent: Any, name: str, text: str | None) -> None:
+    if text is not None:
+        _add(parent, name, text)
+
+
+def _header(root: Any, document: EpcisDocument) -> None:
+    business = (document.sender, document.receiver, document.instance_identifier)
+    if not any(business) and not document.vocabularies and not document.header_extensions:
+        return
+    header = _add(root, "EPCISHeader")
+    if any(business):
+        _business_header(header, document)
+    if document.vocabularies:
+        lists = _add(_add(_add(header, "extension"), "EPCISMasterData"), "VocabularyList")
+        for vocabulary in document.vocabularies:
+            elements = _add(_add(lists, "Vocabulary", type=vocabulary.type), "VocabularyElementList")
+            for item in vocabulary.elements:
+                element = _add(elements, "VocabularyElement", id=item.id)
+                for name, text in item.attributes:
+                    _add(element, "attribute", text, id=name)
+                if item.children:
+                    children = _add(element, "children")
+                    for child in item.children:
+                        _add(children, "id", child)
+    for extension in document.header_extensions:
+        _extension(header, extension)
+
+
+def _business_header(header: Any, document: EpcisDocument) -> None:
+    def add(parent: Any, name: str, text: str | None = None) -> Any:
+        element = etree.SubElement(parent, f"{{{SBDH}}}{name}", nsmap={"sbdh": SBDH})
+        element.text = text
+        return element
+
+    business = add(header, "StandardBusinessDocumentHeader")
+    add(business, "HeaderVersion", "1.0")
+    for name, party in (("Sender", document.sender), ("Receiver", document.receiver)):
+        if party is not None:
+            add(add(business, name), "Identifier", party).set("Authority", "GS1")
+    identification = add(business, "DocumentIdentification")
+    add(identification, "Standard", "EPCglobal")
+    add(identification, "TypeVersion", "1.0")
+    if document.instance_identifier is not None:
+        add(identification, "InstanceIdentifier", document.instance_identifier)
+    add(identification, "Type", "Events")
+    if document.creation_date is not None:
+        add(identification, "CreationDateAndTime", _time(document.creation_date))
+
+
+class _Writer:
+    """Writes events of one version; in 1.2, later fields go into an ``extension`` element."""
+
+    def __init__(self, version: str) -> None:
+        self._old = version == "1.2"
+
+    def event(self, body: Any, event: EpcisEvent) -> None:
+        """Add an event to an EventList."""
+        parent = body
+        if self._old and event.type is EventType.TRANSFORMATION:
+            parent = _add(body, "extension")
+        element = _add(parent, event.type.value)
+        _add(element, "eventTime", _time(event.event_time))
+        _optional(element, "recordTime", None if event.record_time is None else _time(event.record_time))
+        _add(element, "eventTimeZoneOffset", event.event_time_zone_offset)
+        if event.event_id is not None or event.error_declaration is not None:
+            base = _add(element, "baseExtension") if self._old else element
+            _optional(base, "eventID", event.event_id)
+            _declaration(base, event.error_declaration)
+        for text in event.certification_info:
+            _add(element, "certificationInfo", text)
+        self._subjects(element, event)
+        self._business(element, event)
+        for extension in event.extensions:
+            _extension(element, extension)
+
+    def _subjects(self, element: Any, event: EpcisEvent) -> None:
+        if event.type is EventType.TRANSACTION:
+            _transactions(element, event)
+        _optional(element, "parentID", event.parent_id)
+        required = event.type in {EventType.OBJECT, EventType.TRANSACTION}
+        _epcs(element, "epcList", event.epc_list, always=required)
+        _epcs(element, "childEPCs", event.child_epcs, always=event.type is EventType.AGGREGATION)
+        _epcs(element, "inputEPCList", event.input_epc_list)
+        _quantities(element, "inputQuantityList", event.input_quantity_list)
+        _epcs(element, "outputEPCList", event.output_epc_list)
+        _quantities(element, "outputQuantityList", event.output_quantity_list)
+        if event.action is not None:
+            _add(element, "action", event.action.value)
+        _optional(element, "transformationID", event.transformation_id)
+
+    def _business(self, element: Any, event: EpcisEvent) -> None:
+        _optional(element, "bizStep", event.biz_step and cbv.BIZ_STEPS.urn(event.biz_step))
+        _optional(element, "disposition", event.disposition and cbv.DISPOSITIONS.urn(event.disposition))
+        _place(element, "readPoint", event.read_point)
+        _place(element, "bizLocation", event.biz_location)
+        if event.type is not EventType.TRANSACTION:
+            _transactions(element, event)
+        later = element
+        has_later = event.quantity_list or event.child_quantity_list or event.source_list or event.destination_list
+        if self._old and event.type is not EventType.TRANSFORMATION and (has_later or event.ilmd):
+            later = _add(element, "extension")
+        _quantities(later, "quantityList", event.quantity_list)
+        _quantities(later, "childQuantityList", event.child_quantity_list)
+        _source_dests(later, "source", event.source_list)
+        _source_dests(later, "destination", event.destination_list)
+        if event.sensor_element_list:
+            sensors = _add(later, "sensorElementList")
+            for item in event.sensor_element_list:
+                _sensor(sensors, item)
+        if event.persistent_disposition is not None:
+            persistent = _add(later, "persistentDisposition")
+            for word in event.persistent_disposition.unset:
+                _add(persistent, "unset", cbv.DISPOSITIONS.urn(word))
+            for word in event.persistent_disposition.set:
+                _add(persistent, "set", cbv.DISPOSITIONS.urn(word))
+        if event.ilmd:
+            ilmd = _add(later, "ilmd")
+            for extension in event.ilmd:
+                _extension(ilmd, extension)
+
+
+def _declaration(parent: Any, declaration: ErrorDeclaration | None) -> None:
+    if declaration is None:
+        return
+    element = _add(parent, "errorDeclaration")
+    _add(element, "declarationTime", _time(declaration.declaration_time))
+    _optional(element, "reason", declaration.reason and cbv.ERROR_REASONS.urn(declaration.reason))
+    if declaration.corrective_event_ids:
+        corrections = _add(element, "correctiveEventIDs")
+        for text in declaration.corrective_event_ids:
+            _add(corrections, "correctiveEventID", text)
+    for extension in declaration.extensions:
+        _extension(element, extension)
+
+
+def _transactions(element: Any, event: EpcisEvent) -> None:
+    if event.biz_transaction_list:
+        transactions = _add(element, "bizTransactionList")
+        for item in event.biz_transaction_list:
+            found = _add(transactions, "bizTransaction", item.id)
+            if item.type is not None:
+                found.set("type", cbv.BIZ_TRANSACTION_TYPES.urn(item.type))
+
+
+def _epcs(element: Any, name: str, epcs: Iterable[str], *, always: bool = False) -> None:
+    found = tuple(epcs)
+    if found or always:
+        parent = _add(element, name)
+        for epc in found:
+            _add(parent, "epc", epc)
+
+
+def _quantities(element: Any, name: str, elements: tuple[QuantityElement, ...]) -> None:
+    if elements:
+        parent = _add(element, name)
+        for item in elements:
+            quantity = _add(parent, "quantityElement")
+            _add(quantity, "epcClass", item.epc_class)
+            _optional(quantity, "quantity", None if item.quantity is None else str(item.quantity))
+            _optional(quantity, "uom", item.uom)
+
+
+def _place(element: Any, name: str, place: Place | None) -> None:
+    if place is not None:
+        found = _add(element, name)
+        _add(found, "id", place.id)
+        for extension in place.extensions:
+            _extension(found, extension)
+
+
+def _source_dests(element: Any, name: str, items: tuple[SourceDest, ...]) -> None:
+    if items:
+        parent = _add(element, f"{name}List")
+        for item in items:
+            _add(parent, name, item.id, type=cbv.SOURCE_DEST_TYPES.urn(item.type))
+
+
+def _sensor(parent: Any, sensor: SensorElement) -> None:
+    element = _add(parent, "sensorElement")
+    if sensor.metadata is not None:
+        _sensor_fields(_add(element, "sensorMetadata"), sensor.metadata, METADATA_FIELDS)
+    for report in sensor.reports:
+        _sensor_fields(_add(element, "sensorReport"), report, REPORT_FIELDS)
+    for extension in sensor.extensions:
+        _extension(element, extension)
+
+
+_REPORT_WORDS = {"type": cbv.SENSOR_TYPES, "exception": cbv.SENSOR_TYPES, "component": cbv.COMPONENTS}
+
+
+def _sensor_fields(element: Any, value: SensorMetadata | SensorReport, fields: Mapping[str, str]) -> None:
+    for name, ours in fields.items():
+        found = getattr(value, ours)
+        if found is not None:
+            element.set(name, _sensor_text(ours, found))
+    for extension in value.extensions:
+        if isinstance(extension.value, str) and not extension.attributes and extension.namespace:
+            element.set(f"{{{extension.namespace}}}{extension.name}", extension.value)
+        else:
+            _extension(element, extension)
+
+
+def _sensor_text(ours: str, found: object) -> str:
+    if isinstance(found, datetime):
+        return _time(found)
+    if isinstance(found, bool):
+        return str(found).lower()
+    words = _REPORT_WORDS.get(ours)
+    return str(found) if words is None else words.web(str(found))
+
+
+def _extension(parent: Any, extension: Extension) -> None:
+    name = f"{{{extension.namespace}}}{extension.name}" if extension.namespace else extension.name
+    try:
+        element = etree.SubElement(parent, name)
+        for namespace, key, text in extension.attributes:
+            element.set(f"{{{namespace}}}{key}" if namespace else key, text)
+        value = extension.value
+        if isinstance(value, tuple):
+            for child in value:
+                _extension(element, child)
+        elif isinstance(value, bool):
+            element.text = str(value).lower()
+        elif isinstance(value, Decimal):
+            element.text = str(value)
+        else:
+            element.text = value
+    except ValueError as error:
+        message = f"no XML name or text: {name[:80]!r}"
+        raise MalformedError(message, code="NOT_IN_XML", field=extension.name) from error
