@@ -1,0 +1,1 @@
+"""The command ``medtrail``: run a network, import events, scan, trace, verify."""

@@ -1,0 +1,245 @@
+"""The command ``medtrail``."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medtrail.cli.output import ExitCode, Output
+from medtrail.errors import MalformedError, MedtrailError
+
+DEFAULT_DIR = Path("medtrail-network")
+
+app = typer.Typer(
+    name="medtrail",
+    help="Run a traceability network for medicines, and ask it questions whose answers prove themselves.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+trace_app = typer.Typer(help="Where a pack has been, and where every pack of a lot is now.", no_args_is_help=True)
+epcis_app = typer.Typer(help="Work on EPCIS files, offline.", no_args_is_help=True)
+gs1_app = typer.Typer(help="Read GS1 identifiers, offline.", no_args_is_help=True)
+app.add_typer(trace_app, name="trace")
+app.add_typer(epcis_app, name="epcis")
+app.add_typer(gs1_app, name="gs1")
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """Options that every command takes, before its name or after it."""
+
+    folder: Path
+    organisation: str | None
+    output: Output
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    folder: Annotated[
+        Path, typer.Option("--dir", envvar="MEDTRAIL_DIR", help="Folder of the network.", show_default=True)
+    ] = DEFAULT_DIR,
+    organisation: Annotated[
+        str | None, typer.Option("--as", envvar="MEDTRAIL_AS", help="Name of the organisation to act as.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")] = False,
+) -> None:
+    """Keep the options for the command."""
+    context.obj = Globals(folder, organisation, Output.create(as_json=as_json))
+
+
+@app.command()
+def up(context: typer.Context) -> None:
+    """Run the network of network.toml in --dir until Ctrl-C; a sample is written when there is none."""
+    from medtrail.cli.up import run_up
+
+    found: Globals = context.obj
+    run_up(found.folder, found.output)
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    example: Annotated[
+        Path | None, typer.Option(help="EPCIS file to import; the built-in example when absent.")
+    ] = None,
+    packs: Annotated[int, typer.Option(min=2000, help="Packs in the generated story.")] = 2400,
+) -> None:
+    """Show the whole job on a fresh network in --dir: import, ship, scan, recall, trace, prove, detect forgery."""
+    from medtrail.cli.demo import run_demo
+
+    found: Globals = context.obj
+    run_demo(found.folder, found.output, example=example, packs=packs)
+
+
+@app.command()
+def keygen(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Short name of the organisation: a-z, 0-9, -.")],
+    *,
+    gln: Annotated[str, typer.Option(help="GLN of the party, 13 digits.")],
+    role: Annotated[str, typer.Option(help="Role: manufacturer, distributor, pharmacy, …")],
+    display_name: Annotated[str, typer.Option(help="Name for people.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder to create; DIR/orgs/NAME when absent.")] = None,
+) -> None:
+    """Create an organisation's folder with new keys, enrolled by the authority of --dir."""
+    from medtrail.cli.keygen import run_keygen
+
+    run_keygen(context.obj, name=name, display_name=display_name, gln=gln, role=role, out=out)
+
+
+@app.command("import")
+def import_file(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="EPCIS document: .json, .jsonld or .xml.", exists=True, dir_okay=False)],
+    second_hand: Annotated[
+        bool, typer.Option("--second-hand", help="Pass on what another party did, as its counterpart.")
+    ] = False,
+) -> None:
+    """Send the events of an EPCIS document through the organisation's CaptureEvents."""
+    from medtrail.cli.capture import run_import
+
+    run_import(context.obj, file, second_hand=second_hand)
+
+
+@app.command()
+def scan(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(metavar="STRING", help="What the scanner sent; brackets and links work too.")],
+    at: Annotated[str | None, typer.Option("--at", help="Judge for this moment (ISO 8601) instead of now.")] = None,
+) -> None:
+    """Judge a scanned pack: exit 0 when it may be accepted, 1 when not."""
+    from medtrail.cli.scan import run_scan
+
+    run_scan(context.obj, text, at=at)
+
+
+@trace_app.command("pack")
+def trace_pack(
+    context: typer.Context,
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="EPC URN, Digital Link or element string.")],
+    at: Annotated[str | None, typer.Option("--at", help="What was true at this moment (ISO 8601).")] = None,
+    known: Annotated[int, typer.Option("--known", min=0, help="What was known at this tree size; 0: the newest.")] = 0,
+    export: Annotated[
+        Path | None, typer.Option(help="Write each event and its proof into this folder, for `medtrail verify`.")
+    ] = None,
+) -> None:
+    """Show the complete history of a pack, case or pallet, each event with its proof checked here."""
+    from medtrail.cli.trace import run_trace_pack
+
+    run_trace_pack(context.obj, identifier, at=at, known=known, export=export)
+
+
+@trace_app.command("lot")
+def trace_lot(
+    context: typer.Context,
+    gtin: Annotated[str, typer.Argument(help="GTIN, 14 digits.")],
+    lot: Annotated[str, typer.Argument(help="Lot.")],
+    *,
+    at: Annotated[str | None, typer.Option("--at", help="What was true at this moment (ISO 8601).")] = None,
+    known: Annotated[int, typer.Option("--known", min=0, help="What was known at this tree size; 0: the newest.")] = 0,
+    units: Annotated[bool, typer.Option("--units", help="List every unit, too.")] = False,
+) -> None:
+    """Show where every unit of a lot is now."""
+    from medtrail.cli.trace import run_trace_lot
+
+    run_trace_lot(context.obj, gtin, lot, at=at, known=known, units=units)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    proof: Annotated[Path, typer.Argument(help="Proof file (.tlog-proof).")],
+    event: Annotated[Path, typer.Option("--event", help="The signed event's bytes.")],
+    key: Annotated[str, typer.Option("--key", help="The log's verifier key, or a file that holds it.")],
+) -> None:
+    """Prove offline, with the kernel alone, that a signed event is in the log."""
+    from medtrail.cli.verify import run_verify
+
+    run_verify(context.obj.output, proof, event=event, key=key)
+
+
+@epcis_app.command("hash")
+def epcis_hash(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="EPCIS document: .json, .jsonld or .xml.")],
+) -> None:
+    """Print the CBV 2.0 event hash of each event, one a line, in document order."""
+    from medtrail.cli.epcis_files import run_hash
+
+    run_hash(context.obj.output, file)
+
+
+@epcis_app.command("convert")
+def epcis_convert(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="EPCIS document.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write; its ending says the format.")],
+    xml_version: Annotated[str, typer.Option(help="Version of XML to write: 2.0 or 1.2.")] = "2.0",
+) -> None:
+    """Convert an EPCIS document between JSON-LD (.json, .jsonld) and XML (.xml)."""
+    from medtrail.cli.epcis_files import run_convert
+
+    run_convert(context.obj.output, source, target, xml_version=xml_version)
+
+
+@gs1_app.command("parse")
+def gs1_parse(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(metavar="STRING", help="Scan, element string, EPC URN or Digital Link.")],
+) -> None:
+    """Take a GS1 identifier apart and print its spellings."""
+    from medtrail.cli.gs1 import run_parse
+
+    run_parse(context.obj.output, text)
+
+
+_VALUE_OPTIONS = frozenset({"--dir", "--as"})
+_FLAG_OPTIONS = frozenset({"--json"})
+
+
+def hoist(arguments: list[str]) -> list[str]:
+    """Return the arguments with the options of every command in front, wherever they stood.
+
+    ``medtrail trace pack ID --json`` then means what ``medtrail --json trace pack ID`` means; what follows ``--``
+    stays.
+    """
+    front: list[str] = []
+    rest: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--":
+            rest += [argument, *remaining]
+        elif argument in _FLAG_OPTIONS or ("=" in argument and argument.split("=", 1)[0] in _VALUE_OPTIONS):
+            front.append(argument)
+        elif argument in _VALUE_OPTIONS:
+            front += [argument, *(value for value in [next(remaining, None)] if value is not None)]
+        else:
+            rest.append(argument)
+    return front + rest
+
+
+def main() -> None:
+    """Run the command line; every foreseen failure ends with one line and its exit code."""
+    arguments = hoist(sys.argv[1:])
+    output = Output.create(as_json="--json" in arguments)
+    try:
+        app(args=arguments, prog_name="medtrail", standalone_mode=True)
+    except MedtrailError as error:
+        output.fail(error)
+    except BrokenPipeError:
+        # The reader went away (`medtrail … | head`): nothing is wrong, and nothing may be printed any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.TRUE)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        output.fail(MalformedError(f"{name}{error.strerror}", code="FILE"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""How commands speak: tables and colours for people, one JSON document for machines, exit codes for scripts.
+
+Exit codes: 0 the answer is true or the work is done; 1 the evidence or the request was refused; 2 wrong use or input
+that cannot be read; 3 no answer could be had (network down).
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from medtrail.errors import MalformedError, MedtrailError, UnavailableError
+
+
+class ExitCode(IntEnum):
+    """What a command's end tells a script."""
+
+    TRUE = 0
+    REFUSED = 1
+    WRONG_USE = 2
+    NO_ANSWER = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where and how a command answers.
+
+    Attributes:
+        as_json: One JSON document on standard output instead of text.
+        console: Standard output, for people.
+        errors: Standard error.
+    """
+
+    as_json: bool
+    console: Console
+    errors: Console
+
+    @classmethod
+    def create(cls, *, as_json: bool) -> "Output":
+        """Return the output of this process."""
+        return cls(as_json, Console(highlight=False), Console(stderr=True, highlight=False))
+
+    def answer(self, document: Mapping[str, Any], draw: Callable[[Console], None]) -> None:
+        """Write the answer: the document for a machine, or what ``draw`` draws for a person."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+        else:
+            draw(self.console)
+
+    def fail(self, error: MedtrailError, *, code: ExitCode | None = None) -> NoReturn:
+        """Write an error and end the process with its exit code."""
+        if self.as_json:
+            body = {"code": error.code, "message": error.message, "field": error.field, "facts": error.facts}
+            sys.stderr.write(json.dumps({"error": body}, ensure_ascii=False) + "\n")
+        else:
+            where = f"{error.field}: " if error.field else ""
+            self.errors.print(f"[bold red]{error.code}[/] ", end="")
+            self.errors.print(f"{where}{error.message}", markup=False)
+        sys.exit(exit_code_of(error) if code is None else code)
+
+
+def exit_code_of(error: MedtrailError) -> ExitCode:
+    """Return the exit code of an error by its kind."""
+    if isinstance(error, MalformedError):
+        return ExitCode.WRONG_USE
+    if isinstance(error, UnavailableError):
+        return ExitCode.NO_ANSWER
+    return ExitCode.REFUSED

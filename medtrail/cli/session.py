@@ -1,0 +1,98 @@
+"""Acting as one organisation of a running network."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from medtrail.api.custody.v1 import custody_pb2_grpc
+from medtrail.api.distributor.v1 import distributor_pb2_grpc
+from medtrail.api.ledger.v1 import ledger_pb2_grpc
+from medtrail.api.manufacturer.v1 import manufacturer_pb2_grpc
+from medtrail.api.pharmacy.v1 import pharmacy_pb2_grpc
+from medtrail.api.recall.v1 import recall_pb2_grpc
+from medtrail.checkpoint import SignedCheckpoint, open_checkpoint
+from medtrail.cli.main import Globals
+from medtrail.cli.network import OrganisationAddress, RunningNetwork, read_network
+from medtrail.gs1 import Gln
+from medtrail.note import parse_vkey
+from medtrail.runtime.client import connect
+from medtrail.runtime.folder import OrganisationFolder
+
+T = TypeVar("T")
+
+CALL_DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Stubs of an organisation's own service and of the ledger, and what is pinned of the log."""
+
+    network: RunningNetwork
+    organisation: OrganisationAddress
+    custody: "custody_pb2_grpc.CustodyServiceAsyncStub"
+    manufacturer: "manufacturer_pb2_grpc.ManufacturerServiceAsyncStub"
+    distributor: "distributor_pb2_grpc.DistributorServiceAsyncStub"
+    pharmacy: "pharmacy_pb2_grpc.PharmacyServiceAsyncStub"
+    recall: "recall_pb2_grpc.RecallServiceAsyncStub"
+    ledger: "ledger_pb2_grpc.LedgerServiceAsyncStub"
+
+    def open_checkpoint(self, note: bytes) -> SignedCheckpoint:
+        """Check a checkpoint under the pinned keys.
+
+        Raises:
+            VerificationError: Not signed by the log.
+        """
+        verifiers = [parse_vkey(key) for key in self.network.verifier_keys]
+        return open_checkpoint(note, origin=self.network.origin, verifiers=verifiers)
+
+
+@asynccontextmanager
+async def open_session(network: RunningNetwork, organisation: OrganisationAddress) -> AsyncIterator[Session]:
+    """Open channels for an organisation; they close at the end."""
+    folder = OrganisationFolder(Path(organisation.folder))
+    own = connect(
+        organisation.address,
+        folder=folder,
+        audience=Gln(organisation.gln),
+        server=organisation.name,
+        deadline_s=CALL_DEADLINE_S,
+    )
+    ledger = connect(
+        network.ledger_address,
+        folder=folder,
+        audience=Gln(network.ledger_gln),
+        server="ledger",
+        deadline_s=CALL_DEADLINE_S,
+    )
+    async with own, ledger:
+        yield Session(
+            network=network,
+            organisation=organisation,
+            custody=custody_pb2_grpc.CustodyServiceStub(own),
+            manufacturer=manufacturer_pb2_grpc.ManufacturerServiceStub(own),
+            distributor=distributor_pb2_grpc.DistributorServiceStub(own),
+            pharmacy=pharmacy_pb2_grpc.PharmacyServiceStub(own),
+            recall=recall_pb2_grpc.RecallServiceStub(own),
+            ledger=ledger_pb2_grpc.LedgerServiceStub(ledger),
+        )
+
+
+def run_session(found: Globals, work: Callable[[Session], Awaitable[T]]) -> T:
+    """Do something as the organisation of ``--as``; without it, as the first of the network.
+
+    Raises:
+        UnavailableError: No network runs in the folder.
+        MalformedError: No such organisation.
+    """
+    network = read_network(found.folder)
+    name = found.organisation
+    organisation = network.organisations[0] if name is None else network.organisation(name)
+
+    async def run() -> T:
+        async with open_session(network, organisation) as session:
+            return await work(session)
+
+    return asyncio.run(run())

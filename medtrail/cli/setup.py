@@ -1,0 +1,121 @@
+"""Makes the folder of an embedded network from its description: authority, ledger, organisations, genesis.
+
+Every part is made in a folder beside its place and moved there whole, so that an interrupted run is taken up again.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from medtrail.cli.network_file import FILE_NAME, SAMPLE, NetworkDescription, OrganisationDescription, read_network_file
+from medtrail.errors import ConflictError
+from medtrail.event import Genesis, Role
+from medtrail.note import NoteSigner, format_vkey
+from medtrail.runtime.folder import (
+    AuthorityFolder,
+    OrganisationFolder,
+    Profile,
+    create_authority,
+    create_organisation,
+)
+
+LEDGER_NAME = "ledger"
+GENESIS_FILE = "genesis.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFolders:
+    """The parts of a network's folder.
+
+    Attributes:
+        root: The folder.
+        description: What network.toml says.
+        authority: Keys of the authority.
+        ledger: Keys of the ledger.
+        organisations: Keys of each organisation by name.
+    """
+
+    root: Path
+    description: NetworkDescription
+    authority: AuthorityFolder
+    ledger: OrganisationFolder
+    organisations: dict[str, OrganisationFolder]
+
+    @property
+    def log_vkey(self) -> str:
+        """The log's verifier key (C2SP signed-note)."""
+        return format_vkey(NoteSigner(self.description.origin, self.ledger.log_seed()).verifier)
+
+    @property
+    def authority_key_id(self) -> str:
+        """The authority's key, did:key."""
+        return self.authority.signing_key().key_id
+
+
+def ensure_description(root: Path) -> NetworkDescription:
+    """Return what network.toml says; a sample is written first when there is none.
+
+    Raises:
+        MalformedError: network.toml cannot be read.
+    """
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = root / FILE_NAME
+    if not path.exists():
+        path.write_text(SAMPLE, encoding="utf-8")
+    return read_network_file(path)
+
+
+def ensure_folders(root: Path, description: NetworkDescription) -> NetworkFolders:
+    """Return the network's folders; what is missing is made.
+
+    Raises:
+        ConflictError: An organisation stands there with other facts than network.toml states.
+    """
+    authority_path = root / "authority"
+    if not authority_path.exists():
+        profile = Profile("authority", "Network authority", description.authority_gln)
+        _make_whole(authority_path, lambda path: create_authority(path, profile))
+    authority = AuthorityFolder(authority_path)
+    ledger_profile = Profile(LEDGER_NAME, "Ledger", description.ledger_gln, roles=frozenset({Role.LEDGER}))
+    ledger = _ensure_organisation(root / "ledger" / "org", ledger_profile, authority)
+    _ensure_genesis(ledger, authority, description.origin)
+    organisations = {
+        item.name: _ensure_organisation(root / "orgs" / item.name, _profile(item), authority)
+        for item in description.organisations
+    }
+    return NetworkFolders(root, description, authority, ledger, organisations)
+
+
+def _profile(item: OrganisationDescription) -> Profile:
+    return Profile(
+        item.name, item.display_name, item.gln, item.locations, item.company_prefixes, frozenset({item.role})
+    )
+
+
+def _ensure_organisation(path: Path, profile: Profile, authority: AuthorityFolder) -> OrganisationFolder:
+    if not path.exists():
+        _make_whole(path, lambda temporary: create_organisation(temporary, profile, authority=authority))
+    folder = OrganisationFolder(path)
+    if folder.profile != profile:
+        message = f"{path} holds other facts than {FILE_NAME}: restore them there, or start another network folder"
+        raise ConflictError(message, code="NETWORK_CHANGED", field=profile.name)
+    return folder
+
+
+def _ensure_genesis(ledger: OrganisationFolder, authority: AuthorityFolder, origin: str) -> None:
+    path = ledger.path / GENESIS_FILE
+    if not path.exists():
+        genesis = Genesis(origin, authority.signing_key().key_id, hashlib.sha256(authority.map_salt()).digest())
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(authority.sign(genesis))
+        temporary.replace(path)
+
+
+def _make_whole(path: Path, make: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    # What an interrupted run left is nobody's yet: its keys were never used.
+    shutil.rmtree(temporary, ignore_errors=True)
+    make(temporary)
+    temporary.rename(path)

@@ -1,0 +1,298 @@
+"""``medtrail trace``: histories whose every event is proven here, and where a lot's units are."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from medtrail import codec
+from medtrail.api.ledger.v1 import ledger_pb2
+from medtrail.checkpoint import Checkpoint
+from medtrail.cli.answers import (
+    class_name,
+    evidence_name,
+    level_name,
+    moment_of,
+    place_words,
+    state_document,
+    time_text,
+)
+from medtrail.cli.main import Globals
+from medtrail.cli.render import event_summary, format_time, parse_time, short_epc
+from medtrail.cli.session import Session, run_session
+from medtrail.envelope import verify_signatures
+from medtrail.epcis.model import EpcisEvent
+from medtrail.event import Event
+from medtrail.item_map import log_entry
+from medtrail.merkle import hash_leaf, verify_inclusion
+
+UNITS_A_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenStep:
+    """An event of a history whose signature and inclusion were checked here."""
+
+    leaf_index: int
+    event: Event
+    key_id: str
+    via: str
+    log_time: datetime | None
+    disbelieved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PackTrace:
+    """A proven history, the belief that the ledger derives from it, and the checkpoint in which its proofs end."""
+
+    state: ledger_pb2.UnitState
+    steps: tuple[ProvenStep, ...]
+    checkpoint: Checkpoint
+
+
+def prove(item: ledger_pb2.ProvenEvent, checkpoint: Checkpoint) -> ProvenStep:
+    """Check that an event is signed and in the log.
+
+    Raises:
+        VerificationError: It is not.
+    """
+    entry = log_entry(hashlib.sha256(item.signed_event).digest(), item.key_list_sha256)
+    verify_inclusion(
+        item.inclusion_proof,
+        leaf_hash=hash_leaf(entry),
+        leaf_index=item.leaf_index,
+        tree_size=checkpoint.size,
+        root_hash=checkpoint.root_hash,
+    )
+    signed = codec.decode_signed_event(item.signed_event)
+    key_id = verify_signatures(signed)
+    event = codec.decode_payload(signed.payload_type, signed.payload)
+    return ProvenStep(item.leaf_index, event, key_id, item.via, moment_of(item, "log_time"), item.disbelieved)
+
+
+async def trace_unit(session: Session, identifier: str, *, at: datetime | None = None, known: int = 0) -> PackTrace:
+    """Return the complete history of a unit, every event of it proven.
+
+    Raises:
+        NotFoundError: The log knows no such unit.
+        VerificationError: A proof does not hold.
+    """
+    request = ledger_pb2.TracePackRequest(epc=identifier, known_tree_size=known)
+    if at is not None:
+        request.true_time.CopyFrom(codec.to_timestamp(at))
+    steps: list[ProvenStep] = []
+    while True:
+        answer = await session.ledger.TracePack(request)
+        checkpoint = session.open_checkpoint(answer.checkpoint).checkpoint
+        steps += [prove(item, checkpoint) for item in answer.events]
+        if not answer.next_page_token:
+            return PackTrace(answer.state, tuple(steps), checkpoint)
+        request.page_token = answer.next_page_token
+
+
+def run_trace_pack(found: Globals, identifier: str, *, at: str | None, known: int, export: Path | None) -> None:
+    """Show a history; with ``export``, write each event and its proof for `medtrail verify`."""
+    moment = None if at is None else parse_time(at, field="--at")
+
+    async def work(session: Session) -> tuple[PackTrace, list[str]]:
+        trace = await trace_unit(session, identifier, at=moment, known=known)
+        files = [] if export is None else await export_proofs(session, trace, export)
+        return trace, files
+
+    trace, files = run_session(found, work)
+    document = {
+        "state": state_document(trace.state),
+        "events": [_step_document(step) for step in trace.steps],
+        "proven": len(trace.steps),
+        "tree_size": trace.checkpoint.size,
+        "root_hash": trace.checkpoint.root_hash.hex(),
+        "files": files,
+    }
+    found.output.answer(document, lambda console: _draw_pack(console, trace, files))
+
+
+async def export_proofs(session: Session, trace: PackTrace, folder: Path) -> list[str]:
+    """Write ``<index>.event`` and ``<index>.tlog-proof`` for each event of a history; returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files: list[str] = []
+    for step in trace.steps:
+        request = ledger_pb2.GetInclusionProofRequest(leaf_index=step.leaf_index)
+        answer = await session.ledger.GetInclusionProof(request)
+        for ending, data in (("event", answer.signed_event), ("tlog-proof", answer.tlog_proof)):
+            path = folder / f"{step.leaf_index}.{ending}"
+            path.write_bytes(data)
+            files.append(str(path))
+    return files
+
+
+def _step_document(step: ProvenStep) -> dict[str, Any]:
+    statement = step.event.statement
+    header = step.event.header
+    epcis = isinstance(statement, EpcisEvent)
+    return {
+        "leaf_index": step.leaf_index,
+        "event_id": header.event_id,
+        "type": statement.type.value if isinstance(statement, EpcisEvent) else str(step.event.payload_type),
+        "action": statement.action.value if isinstance(statement, EpcisEvent) and statement.action else None,
+        "biz_step": statement.biz_step if isinstance(statement, EpcisEvent) else None,
+        "event_time": format_time(statement.event_time) if isinstance(statement, EpcisEvent) else None,
+        "log_time": None if step.log_time is None else format_time(step.log_time),
+        "actor": str(header.actor),
+        "capture": header.capture.value,
+        "key_id": step.key_id,
+        "via": step.via or None,
+        "proven": True,
+        "disbelieved": step.disbelieved,
+        "summary": event_summary(step.event) if epcis else str(step.event.payload_type),
+    }
+
+
+def _draw_pack(console: Console, trace: PackTrace, files: list[str]) -> None:
+    state = trace.state
+    console.print(f"[bold]{short_epc(state.epc)}[/]  {level_name(state.level)}")
+    since = time_text(state, "since_time")
+    where = place_words(state.unit_class, state.holder, state.destination)
+    console.print(f"  {where}" + (f" since {since}" if since else "") + f" ({evidence_name(state.evidence)})")
+    facts = [("lot", state.lot), ("expiry", state.expiry), ("maker", state.maker), ("in", short_epc(state.parent))]
+    console.print("  " + ", ".join(f"{name} {value}" for name, value in facts if value), markup=False)
+    for alert in state.alerts:
+        console.print(f"  [yellow]{alert.code}[/] {alert.message}")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("when", "what", "who", "by way of", "entry", ""):
+        table.add_column(heading, overflow="fold")
+    for step in trace.steps:
+        statement = step.event.statement
+        when = format_time(statement.event_time) if isinstance(statement, EpcisEvent) else ""
+        what = (statement.biz_step or statement.type.value) if isinstance(statement, EpcisEvent) else "statement"
+        mark = "[yellow]disbelieved[/]" if step.disbelieved else "[green]proven[/]"
+        table.add_row(when, what, str(step.event.header.actor), short_epc(step.via), str(step.leaf_index), mark)
+    console.print(table)
+    console.print(
+        f"{len(trace.steps)} events, each signed and in the log of {trace.checkpoint.size} entries, "
+        f"root {trace.checkpoint.root_hash.hex()[:16]}…",
+        style="dim",
+    )
+    if files:
+        console.print(f"{len(files)} files written to {Path(files[0]).parent}", markup=False)
+
+
+# --- lots ---
+
+
+@dataclass(frozen=True, slots=True)
+class LotTrace:
+    """Where a lot's units are: the ledger's first answer (counts are of all units) and the units of all pages."""
+
+    answer: ledger_pb2.TraceLotResponse
+    units: tuple[ledger_pb2.UnitState, ...]
+    checkpoint: Checkpoint
+
+
+async def trace_whole_lot(
+    session: Session, gtin: str, lot: str, *, at: datetime | None = None, known: int = 0, units: bool = False
+) -> LotTrace:
+    """Return where a lot's units are; with ``units``, every unit of every page.
+
+    Raises:
+        NotFoundError: The log knows no such lot.
+        VerificationError: The checkpoint is not the log's.
+    """
+    request = ledger_pb2.TraceLotRequest(gtin=gtin, lot=lot, known_tree_size=known, page_size=UNITS_A_PAGE)
+    if at is not None:
+        request.true_time.CopyFrom(codec.to_timestamp(at))
+    first = await session.ledger.TraceLot(request)
+    checkpoint = session.open_checkpoint(first.checkpoint).checkpoint
+    found = list(first.units)
+    token = first.next_page_token
+    while units and token:
+        request.page_token = token
+        answer = await session.ledger.TraceLot(request)
+        found += answer.units
+        token = answer.next_page_token
+    return LotTrace(first, tuple(found) if units else (), checkpoint)
+
+
+def run_trace_lot(found: Globals, gtin: str, lot: str, *, at: str | None, known: int, units: bool) -> None:
+    """Show where every unit of a lot is now."""
+    moment = None if at is None else parse_time(at, field="--at")
+    trace = run_session(found, lambda session: trace_whole_lot(session, gtin, lot, at=moment, known=known, units=units))
+    found.output.answer(lot_document(gtin, lot, trace), lambda console: draw_lot(console, gtin, lot, trace))
+
+
+def lot_document(gtin: str, lot: str, trace: LotTrace) -> dict[str, Any]:
+    """Return a lot's whereabouts as JSON document."""
+    answer = trace.answer
+    return {
+        "gtin": gtin,
+        "lot": lot,
+        "level": level_name(answer.level),
+        "commissioned": answer.commissioned_count,
+        "classes": _counts(answer),
+        "groups": [
+            {
+                "class": class_name(group.unit_class),
+                "count": group.unit_count,
+                "holder": group.holder or None,
+                "destination": group.destination or None,
+                "evidence": evidence_name(group.evidence),
+                "since": time_text(group, "oldest_time"),
+                "newest": time_text(group, "newest_time"),
+            }
+            for group in answer.groups
+        ],
+        "quantities": [
+            {
+                "class": class_name(item.unit_class),
+                "quantity": item.quantity,
+                "uom": item.uom or None,
+                "holder": item.holder or None,
+                "destination": item.destination or None,
+                "evidence": evidence_name(item.evidence),
+                "newest": time_text(item, "newest_time"),
+            }
+            for item in answer.quantities
+        ],
+        "units": [state_document(unit) for unit in trace.units],
+        "recalls": list(answer.recall_ids),
+        "tree_size": trace.checkpoint.size,
+        "root_hash": trace.checkpoint.root_hash.hex(),
+    }
+
+
+def _counts(answer: ledger_pb2.TraceLotResponse) -> dict[str, int]:
+    """Return the number of units in every class, the empty ones too."""
+    names = [class_name(number) for number in ledger_pb2.UnitClass.values() if number]
+    counts = dict.fromkeys(names, 0)
+    for group in answer.groups:
+        counts[class_name(group.unit_class)] += group.unit_count
+    return counts
+
+
+def draw_lot(console: Console, gtin: str, lot: str, trace: LotTrace) -> None:
+    """Show a lot's whereabouts to a person."""
+    answer = trace.answer
+    units = "unit" if answer.commissioned_count == 1 else "units"
+    console.print(
+        f"[bold]GTIN {gtin}, lot {lot}[/]  {level_name(answer.level)}, {answer.commissioned_count} {units} commissioned"
+    )
+    for recall_id in answer.recall_ids:
+        console.print(f"  [bold red]recalled[/] by {recall_id}")
+    for group in answer.groups:
+        where = place_words(group.unit_class, group.holder, group.destination)
+        oldest, newest = time_text(group, "oldest_time"), time_text(group, "newest_time")
+        since = f" since {oldest}" if oldest else ""
+        until = f" to {newest}" if newest and newest != oldest else ""
+        console.print(f"  {group.unit_count:>7} {where}{since}{until} ({evidence_name(group.evidence)})", markup=False)
+    for item in answer.quantities:
+        where = place_words(item.unit_class, item.holder, item.destination)
+        console.print(f"  {item.quantity:>7} {item.uom} {where} (quantity only, {evidence_name(item.evidence)})")
+    nothing = [name.replace("_", " ") for name, count in _counts(answer).items() if not count]
+    console.print(f"  none: {', '.join(nothing)}", style="dim")
+    for unit in trace.units:
+        where = place_words(unit.unit_class, unit.holder, unit.destination)
+        console.print(f"  {short_epc(unit.epc)}  {where}", markup=False)
+    console.print(f"complete up to entry {trace.checkpoint.size} of {trace.checkpoint.origin}", style="dim")

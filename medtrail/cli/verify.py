@@ -1,0 +1,69 @@
+"""``medtrail verify``: offline, with the kernel alone."""
+
+import hashlib
+from pathlib import Path
+
+from rich.console import Console
+
+from medtrail import codec
+from medtrail.cli.output import ExitCode, Output
+from medtrail.cli.render import event_summary
+from medtrail.envelope import verify_signatures
+from medtrail.errors import MalformedError, MedtrailError
+from medtrail.event import MAX_SIGNED_EVENT_BYTES
+from medtrail.item_map import log_entry
+from medtrail.note import parse_vkey
+from medtrail.tlog_proof import parse_proof, verify_proof
+
+MAX_PROOF_BYTES = 1024 * 1024
+
+
+def run_verify(output: Output, proof: Path, *, event: Path, key: str) -> None:
+    """Check a proof file for a signed event under a verifier key, and say what it proves.
+
+    Exit code 1 when anything about proof or event is wrong, 2 when a file or the key cannot be read.
+    """
+    key_file = Path(key)
+    verifier = parse_vkey(key_file.read_text(encoding="utf-8").strip() if key_file.is_file() else key)
+    proof_bytes = _read(proof, MAX_PROOF_BYTES)
+    signed_bytes = _read(event, MAX_SIGNED_EVENT_BYTES)
+    try:
+        parsed = parse_proof(proof_bytes)
+        if parsed.extra is None:
+            raise MalformedError("the proof lacks the hash of the event's key list", code="PROOF_EXTRA_MISSING")
+        entry = log_entry(hashlib.sha256(signed_bytes).digest(), parsed.extra)
+        checkpoint = verify_proof(parsed, entry=entry, origin=verifier.name, verifiers=[verifier]).checkpoint
+        signed = codec.decode_signed_event(signed_bytes)
+        key_id = verify_signatures(signed)
+        said = codec.decode_payload(signed.payload_type, signed.payload)
+    except MedtrailError as error:
+        # Whatever is wrong here is wrong with the evidence, be it unreadable or untrue.
+        output.fail(error, code=ExitCode.REFUSED)
+    document = {
+        "verified": True,
+        "origin": checkpoint.origin,
+        "leaf_index": parsed.index,
+        "tree_size": checkpoint.size,
+        "root_hash": checkpoint.root_hash.hex(),
+        "signed_event_sha256": hashlib.sha256(signed_bytes).hexdigest(),
+        "key_id": key_id,
+        "actor": str(said.header.actor),
+        "event_id": said.header.event_id,
+        "summary": event_summary(said),
+    }
+
+    def draw(console: Console) -> None:
+        console.print("[bold green]proven[/]", event_summary(said), markup=True)
+        console.print(f"  entry {parsed.index} of {checkpoint.size} in {checkpoint.origin}, signed by {key_id}")
+        console.print(f"  said by GLN {said.header.actor}, event {said.header.event_id}")
+        console.print("  whether that key spoke for that GLN is proven by its enrolment entry", style="dim")
+
+    output.answer(document, draw)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise MalformedError(f"expected at most {limit} bytes", code="TOO_LARGE", field=str(path))
+    return data
