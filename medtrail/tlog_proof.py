@@ -15,7 +15,7 @@ Source: C2SP tlog-proof (draft).
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from medtrail.checkpoint import SignedCheckpoint, open_checkpoint
+from medtrail.checkpoint import SignedCheckpoint, open_checkpoint, parse_checkpoint_text
 from medtrail.errors import MalformedError, TooLargeError
 from medtrail.merkle import HASH_BYTES, MAX_TREE_SIZE, hash_leaf, verify_inclusion
 from medtrail.note import MAX_NOTE_BYTES, NoteVerifier, decode_base64, encode_base64, parse_decimal, split_note
@@ -44,8 +44,9 @@ class TlogProof:
         checkpoint_note: The signed checkpoint, byte for byte.
 
     Raises:
-        MalformedError: An attribute is out of its range, or the checkpoint is no signed note.
+        MalformedError: An attribute is out of its range, or the note is none or holds no checkpoint.
         TooLargeError: The extra data or the note exceed their limits.
+        RootMismatchError: The checkpoint is of an empty tree, with the root of another.
     """
 
     index: int
@@ -60,7 +61,7 @@ class TlogProof:
             raise TooLargeError(f"expected at most {MAX_EXTRA_BYTES} bytes, got {len(self.extra)}", field="extra")
         if len(self.proof) > MAX_PROOF_HASHES or any(len(sibling) != HASH_BYTES for sibling in self.proof):
             raise _malformed(f"expected at most {MAX_PROOF_HASHES} hashes of 32 bytes", field="proof")
-        split_note(self.checkpoint_note)
+        parse_checkpoint_text(split_note(self.checkpoint_note)[0])
 
 
 def format_proof(proof: TlogProof) -> bytes:
@@ -79,6 +80,7 @@ def parse_proof(encoded: bytes) -> TlogProof:
     Raises:
         MalformedError: The bytes are not exactly what `format_proof` writes.
         TooLargeError: They exceed MAX_PROOF_BYTES.
+        RootMismatchError: The checkpoint is of an empty tree, with the root of another.
     """
     if len(encoded) > MAX_PROOF_BYTES:
         raise TooLargeError(f"expected at most {MAX_PROOF_BYTES} bytes, got {len(encoded)}", field="proof")
@@ -115,7 +117,7 @@ def verify_proof(proof: TlogProof, *, entry: bytes, origin: str, verifiers: Iter
         RootMismatchError: The hashes lead to another root than the checkpoint's.
         VerificationError: No known key signed, it is another log's checkpoint, the tree has no such entry, or the
             proof has another length; codes as in `open_checkpoint` and `verify_inclusion`.
-        MalformedError: The note holds no checkpoint.
+        MalformedError: The verifiers are ambiguous (VERIFIER_AMBIGUOUS).
     """
     # (1): the checkpoint is signed by the log that we trust.
     signed = open_checkpoint(proof.checkpoint_note, origin=origin, verifiers=verifiers)
