@@ -101,7 +101,7 @@ def _with_deadline(details: Details, deadline_s: float) -> Details:
     return Details(details.method, deadline_s, details.metadata, details.credentials, details.wait_for_ready)
 
 
-class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor[Any, Any]):
+class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
     def __init__(self, deadline_s: float, attempts: int) -> None:
         self._deadline_s = deadline_s
         self._attempts = attempts
@@ -128,7 +128,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor[Any, Any]):
             backoff_s *= 2
 
 
-class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor[Any, Any]):
+class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
 
@@ -142,7 +142,7 @@ class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor[Any, Any]):
         return _translated(await continuation(client_call_details, request))
 
 
-class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor[Any, Any]):
+class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
     async def intercept_stream_unary(
         self,
         continuation: Callable[[Details, Any], Awaitable[Any]],
@@ -155,7 +155,7 @@ class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor[Any, Any]):
             raise rpc_error_to_error(error) from error
 
 
-class _StreamStream(grpc.aio.StreamStreamClientInterceptor[Any, Any]):
+class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
     async def intercept_stream_stream(
         self,
         continuation: Callable[[Details, Any], Awaitable[Any]],

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import nacl.public
-import nkeys
+import nkeys  # type: ignore[import-untyped]
 
 from medtrail.codec import decode_signed_event, encode_payload, encode_signed_event
 from medtrail.envelope import SignedEvent, SigningKey, sign

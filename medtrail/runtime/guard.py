@@ -8,7 +8,7 @@ INTERNAL, and the log has the rest.
 import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -23,7 +23,10 @@ from medtrail.runtime.tokens import Caller, TokenVerifier
 log = get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]
+if TYPE_CHECKING:
+    # Generic for type checkers only.
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
 
 LONGEST_UNARY_S = 60.0
 _BEARER = "Bearer "
@@ -59,8 +62,8 @@ class Guard(grpc.aio.ServerInterceptor):
         self._longest_unary_s = longest_unary_s
 
     async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+        self, continuation: "Continuation", handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler":
         """Return the method's handler, guarded; one that only refuses when the table has no such method."""
         method = handler_call_details.method
         handler = await continuation(handler_call_details)
@@ -72,8 +75,9 @@ class Guard(grpc.aio.ServerInterceptor):
             return _refusing(UnavailableError(f"{method} is not served here", code="METHOD_UNIMPLEMENTED"))
         return self._guarded(method, handler)
 
-    def _guarded(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
-        behavior = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    def _guarded(self, method: str, handler: "Handler") -> "Handler":
+        # Whichever of the four it is; the stubs know the synchronous signatures only.
+        behavior: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
         async def single(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
             try:
@@ -82,7 +86,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 limit = None if handler.request_streaming else self._limit(context)
                 async with asyncio.timeout(limit):
                     return await behavior(request, context)
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001 - the last one who can answer
                 await _abort(method, context, error)
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
@@ -95,9 +99,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 else:
                     # A method that writes to the context by itself.
                     await answers
-            except GeneratorExit:
-                raise
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001 - the last one who can answer
                 await _abort(method, context, error)
 
         make = {
@@ -126,16 +128,16 @@ class Guard(grpc.aio.ServerInterceptor):
 
 
 def _bearer(context: Context) -> str:
-    values = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+    metadata: Any = context.invocation_metadata()
+    values = [value for name, value in metadata or () if name == "authorization"]
     if len(values) > 1:
         raise AuthenticationError("the call carries several tokens", code="TOKEN_MALFORMED", field="authorization")
-    text = values[0] if values else ""
-    if not isinstance(text, str) or not text.startswith(_BEARER):
-        return ""
-    return text.removeprefix(_BEARER)
+    text = str(values[0]) if len(values) == 1 else ""
+    return text.removeprefix(_BEARER) if text.startswith(_BEARER) else ""
 
 
-async def _abort(method: str, context: Context, error: BaseException) -> NoReturn:
+# Cancellation is no Exception: when the caller has gone, the task ends and nobody is answered.
+async def _abort(method: str, context: Context, error: Exception) -> NoReturn:
     if isinstance(error, MedtrailError):
         if isinstance(error, UnavailableError):
             log.warning("call failed", method=method, code=error.code, reason=error.message)
@@ -143,8 +145,8 @@ async def _abort(method: str, context: Context, error: BaseException) -> NoRetur
         await context.abort(grpc_code(error), status.message, ((DETAILS_KEY, status.SerializeToString()),))
     if isinstance(error, TimeoutError):
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the call took longer than its deadline")
-    if isinstance(error, grpc.aio.AbortError) or not isinstance(error, Exception):
-        # A method's own abort; or the caller has gone and the task is cancelled: nobody to answer.
+    if isinstance(error, grpc.aio.AbortError):
+        # A method's own abort has answered already.
         raise error
     log.error("call failed unexpectedly", method=method, exc_info=error)
     hidden = MedtrailError("internal error; the server's log has the details")
@@ -153,7 +155,7 @@ async def _abort(method: str, context: Context, error: BaseException) -> NoRetur
     raise AssertionError  # abort raises
 
 
-def _refusing(error: MedtrailError) -> grpc.RpcMethodHandler[Any, Any]:
+def _refusing(error: MedtrailError) -> "Handler":
     async def refuse(_request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
         await _abort("", context, error)
 

@@ -51,5 +51,5 @@ def configure_logging(*, process: str, level: str = "info") -> None:
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """Return a logger whose lines carry the module's name."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    logger: FilteringBoundLogger = structlog.get_logger(module=name)
     return logger

@@ -8,15 +8,15 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_health.v1.health import aio as health_aio  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from medtrail.errors import UnavailableError
 from medtrail.runtime.folder import OrganisationFolder
-from medtrail.runtime.guard import LONGEST_UNARY_S, Caller, Guard, caller_of
+from medtrail.runtime.guard import LONGEST_UNARY_S, Guard, caller_of
 from medtrail.runtime.logging import get_logger
-from medtrail.runtime.tokens import Clock, TokenVerifier, utc_now
+from medtrail.runtime.tokens import Caller, Clock, TokenVerifier, utc_now
 from medtrail.trust import Registry
 
 __all__ = ["Binding", "Caller", "Server", "caller_of", "serve", "wait_for_signal"]
@@ -127,7 +127,7 @@ async def serve(
 
 def _bind(server: grpc.aio.Server, folder: OrganisationFolder, listen: str) -> int:
     tls = folder.tls()
-    credentials = grpc.ssl_server_credentials(((tls.private_key, tls.certificate),))
+    credentials = grpc.ssl_server_credentials([(tls.private_key, tls.certificate)])
     try:
         port = server.add_secure_port(listen, credentials)
     except RuntimeError as error:

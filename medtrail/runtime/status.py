@@ -9,7 +9,7 @@ Source: AIP-193; gRPC "richer error model".
 
 import grpc
 from google.protobuf import any_pb2
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from medtrail.errors import (
     AuthenticationError,

@@ -1,0 +1,420 @@
+"""The connection to the exchange: NATS with JetStream, reconnecting for ever, with our errors.
+
+The server tells a forbidden publish on another way than the reply, so that a publisher would see a timeout only; here
+the two are put together again. Nothing of nats-py's own default callbacks, which print tracebacks, is used.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
+
+from medtrail.errors import AuthorizationError, ConflictError, MedtrailError, TooLargeError, UnavailableError
+from medtrail.gs1 import Gln
+from medtrail.runtime.logging import get_logger
+from medtrail.runtime.nats_config import inbox_prefix
+
+log = get_logger(__name__)
+
+REQUEST_TIMEOUT_S = 5.0
+RECONNECT_WAIT_S = 0.25
+
+_WRONG_LAST_SEQUENCE = frozenset({10070, 10071})
+_STORE_FAILED = 10077
+_VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A publish that the stream has on its disk: the sequence, and whether the stream had it before."""
+
+    seq: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message of a stream.
+
+    Attributes:
+        seq: Stream sequence.
+        time: When the stream stored it; aware UTC, cut to microseconds.
+        subject: Its subject.
+        data: Its bytes.
+        message_id: Its Nats-Msg-Id, or empty.
+    """
+
+    seq: int
+    time: datetime
+    subject: str
+    data: bytes
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """A stream's life: when it was created (as the server writes it), and its first and last sequence."""
+
+    created: str
+    first_seq: int
+    last_seq: int
+
+
+class Bus:
+    """A connection that its owner starts once and that then keeps itself up until it is closed."""
+
+    def __init__(self, url: str, *, seed: bytes, gln: Gln, name: str) -> None:
+        """Hold what is needed to connect; nothing connects yet.
+
+        Args:
+            url: ``nats://host:port``.
+            seed: NATS user seed (``SU…``).
+            gln: Party GLN of the user; its replies come under its own prefix.
+            name: Of the connection, for the server's monitoring.
+        """
+        self._url = url
+        self._seed = seed.decode()
+        self._gln = gln
+        self._name = name
+        self._client: Client | None = None
+        self._up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._forbidden: dict[str, set[asyncio.Future[None]]] = {}
+        self._listeners: list[tuple[str, Callable[[Msg], Awaitable[None]]]] = []
+        self.generation = 0
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Begin to connect, and go on trying."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep_up(), name="bus")
+
+    async def ready(self, timeout_s: float | None = None) -> None:
+        """Return when connected.
+
+        Raises:
+            UnavailableError: EXCHANGE_UNREACHABLE: not within ``timeout_s`` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._up.wait()
+        except TimeoutError:
+            message = f"no connection to the exchange at {self._url} within {timeout_s} s"
+            raise UnavailableError(message, code="EXCHANGE_UNREACHABLE") from None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is up now."""
+        return self._up.is_set()
+
+    async def close(self) -> None:
+        """End the connection. Safe to call twice."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        client, self._client = self._client, None
+        self._up.clear()
+        if client is not None:
+            await client.close()
+
+    async def _keep_up(self) -> None:
+        # nats-py reconnects by itself, except after some refusals of the server, when it closes for good: then anew.
+        while True:
+            closed = asyncio.Event()
+            client = Client()
+            # Before it connects: whoever closes us meanwhile closes it too.
+            self._client = client
+            try:
+                await self._connect(client, closed)
+                for subject, callback in self._listeners:
+                    await client.subscribe(subject, cb=callback)
+            except (nats.errors.Error, OSError, TimeoutError) as error:
+                log.warning("exchange refused the connection", reason=str(error))
+                with contextlib.suppress(nats.errors.Error, OSError):
+                    await client.close()
+                await asyncio.sleep(RECONNECT_WAIT_S)
+                continue
+            self._note_up()
+            await closed.wait()
+            self._up.clear()
+            log.warning("connection to the exchange closed")
+            await asyncio.sleep(RECONNECT_WAIT_S)
+
+    async def _connect(self, client: Client, closed: asyncio.Event) -> None:
+        async def on_error(error: Exception) -> None:
+            self._note_error(error)
+
+        async def on_disconnected() -> None:
+            self._up.clear()
+            log.info("exchange disconnected")
+
+        async def on_reconnected() -> None:
+            self._note_up()
+
+        async def on_closed() -> None:
+            closed.set()
+
+        await client.connect(
+            self._url,
+            name=self._name,
+            nkeys_seed_str=self._seed,
+            inbox_prefix=inbox_prefix(self._gln),
+            error_cb=on_error,
+            disconnected_cb=on_disconnected,
+            reconnected_cb=on_reconnected,
+            closed_cb=on_closed,
+            max_reconnect_attempts=-1,
+            # nats-py takes fractions, though it says int.
+            reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]
+            ping_interval=10,
+            max_outstanding_pings=2,
+        )
+
+    def _note_up(self) -> None:
+        self.generation += 1
+        self._up.set()
+        log.info("exchange connected", url=self._url)
+
+    def _note_error(self, error: Exception) -> None:
+        found = _VIOLATION.search(str(error))
+        if found is None:
+            log.info("exchange reports", reason=str(error) or type(error).__name__)
+            return
+        log.error("exchange forbids", action=found[1].lower(), subject=found[2])
+        # nats-py hands the text on in lower case.
+        for waiting in self._forbidden.get(found[2].lower(), ()):
+            if not waiting.done():
+                waiting.set_result(None)
+
+    # --- publishing ---
+
+    async def publish(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        message_id: str | None = None,
+        expected_last: int | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Stored:
+        """Publish to a stream and return when the stream has it on its disk.
+
+        Args:
+            subject: A subject of a stream.
+            data: At most 1 MiB less headers.
+            message_id: Nats-Msg-Id: a second one within two minutes is stored once.
+            expected_last: Sequence of this subject's last message (0: none); another one refuses the publish.
+            timeout_s: For the answer. After a timeout nobody knows whether it was stored.
+
+        Raises:
+            AuthorizationError: SUBJECT_FORBIDDEN.
+            ConflictError: SEQUENCE_MISMATCH: the subject's last message is another one.
+            TooLargeError: More than the server takes.
+            UnavailableError: EXCHANGE_UNREACHABLE, EXCHANGE_TIMEOUT, STREAM_MISSING, SUBJECT_FULL, STREAM_FULL.
+        """
+        headers: dict[str, str] = {}
+        if message_id is not None:
+            headers["Nats-Msg-Id"] = message_id
+        if expected_last is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(expected_last)
+        reply = await self.request(subject, data, headers=headers, timeout_s=timeout_s)
+        answer = json.loads(reply.data)
+        if "error" in answer:
+            raise _from_api(answer["error"], subject)
+        return Stored(int(answer["seq"]), bool(answer.get("duplicate", False)))
+
+    async def send(self, subject: str, data: bytes, *, reply: str = "") -> None:
+        """Publish without an answer; lost when the connection is down.
+
+        Raises:
+            UnavailableError: EXCHANGE_UNREACHABLE.
+        """
+        with _translated():
+            await self._connected_client().publish(subject, data, reply=reply)
+
+    async def request(
+        self, subject: str, data: bytes, *, headers: dict[str, str] | None = None, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> Msg:
+        """Return the first answer to a request.
+
+        Raises:
+            AuthorizationError: SUBJECT_FORBIDDEN.
+            UnavailableError: EXCHANGE_UNREACHABLE, EXCHANGE_TIMEOUT, STREAM_MISSING (nobody listens).
+            TooLargeError: More than the server takes.
+        """
+        client = self._connected_client()
+        refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._forbidden.setdefault(subject.lower(), set())
+        waiting.add(refused)
+        answer = asyncio.ensure_future(client.request(subject, data, timeout=timeout_s, headers=headers or None))
+        try:
+            either: list[asyncio.Future[Any]] = [answer, refused]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if refused.done() and not answer.done():
+                message = f"the exchange does not let this user publish on {subject}"
+                raise AuthorizationError(message, code="SUBJECT_FORBIDDEN", field="subject")
+            with _translated():
+                return await answer
+        finally:
+            answer.cancel()
+            with contextlib.suppress(asyncio.CancelledError, nats.errors.Error):
+                await answer
+            refused.cancel()
+            waiting.discard(refused)
+            if not waiting:
+                self._forbidden.pop(subject.lower(), None)
+
+    # --- reading ---
+
+    async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
+        """Return the last message of a subject (Direct Get), or None when the stream holds none.
+
+        Raises:
+            AuthorizationError, UnavailableError: As :meth:`request`.
+        """
+        reply = await self.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"")
+        status = (reply.headers or {}).get("Status")
+        if status == "404":
+            return None
+        return stored_message(reply)
+
+    async def stream_state(self, stream: str) -> StreamState:
+        """Return a stream's life as its leader tells it; for the ledger's user.
+
+        Raises:
+            UnavailableError: STREAM_MISSING, and as :meth:`request`.
+        """
+        reply = await self.request(f"$JS.API.STREAM.INFO.{stream}", b"")
+        answer = json.loads(reply.data)
+        if "error" in answer:
+            raise _from_api(answer["error"], stream)
+        return StreamState(answer["created"], int(answer["state"]["first_seq"]), int(answer["state"]["last_seq"]))
+
+    async def listen(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> None:
+        """Call back for each message of a subject, over all reconnects; lossy, so for wake-ups only."""
+        self._listeners.append((subject, callback))
+        if self._client is not None and self.connected:
+            with _translated():
+                await self._client.subscribe(subject, cb=callback)
+
+    async def subscribe_inbox(self, callback: Callable[[Msg], Awaitable[None]]) -> tuple[str, Subscription]:
+        """Hear all under a new reply prefix of our own, in order, and return the prefix and the subscription.
+
+        It ends at the latest when :attr:`generation` changes.
+
+        Raises:
+            UnavailableError: EXCHANGE_UNREACHABLE.
+        """
+        client = self._connected_client()
+        prefix = client.new_inbox()
+        with _translated():
+            return prefix, await client.subscribe(f"{prefix}.*", cb=callback)
+
+    @property
+    def jetstream(self) -> JetStreamContext:
+        """nats-py's JetStream interface over the present connection, for declaring streams.
+
+        Raises:
+            UnavailableError: EXCHANGE_UNREACHABLE.
+        """
+        return self._connected_client().jetstream(timeout=REQUEST_TIMEOUT_S)
+
+    def _connected_client(self) -> Client:
+        if self._client is None or not self.connected or not self._client.is_connected:
+            raise UnavailableError(f"the exchange at {self._url} is not connected", code="EXCHANGE_UNREACHABLE")
+        return self._client
+
+    def __repr__(self) -> str:
+        """Name the server, not the seed."""
+        return f"Bus({self._url!r}, gln={str(self._gln)!r})"
+
+
+async def connect_bus(url: str, *, seed: bytes, gln: Gln, name: str, timeout_s: float | None = None) -> Bus:
+    """Return a started bus, connected.
+
+    Args:
+        url: ``nats://host:port``.
+        seed: NATS user seed.
+        gln: Party GLN of the user.
+        name: Of the connection.
+        timeout_s: None waits for ever, so that processes start in any order.
+
+    Raises:
+        UnavailableError: EXCHANGE_UNREACHABLE.
+    """
+    bus = Bus(url, seed=seed, gln=gln, name=name)
+    bus.start()
+    try:
+        await bus.ready(timeout_s)
+    except BaseException:
+        await bus.close()
+        raise
+    return bus
+
+
+def stored_message(message: Msg) -> StoredMessage:
+    """Return the stream message that a Direct Get's answer carries.
+
+    Raises:
+        UnavailableError: STREAM_ANSWER: the answer is no message.
+    """
+    headers = message.headers or {}
+    try:
+        return StoredMessage(
+            seq=int(headers["Nats-Sequence"]),
+            time=_stream_time(headers["Nats-Time-Stamp"]),
+            subject=headers["Nats-Subject"],
+            data=message.data,
+            message_id=headers.get("Nats-Msg-Id", ""),
+        )
+    except (KeyError, ValueError) as error:
+        said = f"{headers.get('Status', '')} {headers.get('Description', '')}".strip()
+        message_text = f"the stream answered {said or 'without a sequence'}"
+        raise UnavailableError(message_text, code="STREAM_ANSWER") from error
+
+
+def _stream_time(text: str) -> datetime:
+    # Go writes up to nine digits of a second; datetime reads six.
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}").replace(tzinfo=UTC)
+
+
+def _from_api(error: dict[str, Any], subject: str) -> MedtrailError:
+    number, description = error.get("err_code"), str(error.get("description", ""))
+    if number in _WRONG_LAST_SEQUENCE:
+        return ConflictError(f"{subject}: {description}", code="SEQUENCE_MISMATCH")
+    if number == _STORE_FAILED and "per subject" in description:
+        return UnavailableError(f"{subject} is full: {description}", code="SUBJECT_FULL")
+    if number == _STORE_FAILED:
+        return UnavailableError(f"the stream stored nothing: {description}", code="STREAM_FULL")
+    if error.get("code") == 404:
+        return UnavailableError(f"{subject}: {description}", code="STREAM_MISSING")
+    return UnavailableError(f"{subject}: {description}", code="STREAM_REFUSED", err_code=number)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except nats.errors.NoRespondersError as error:
+        raise UnavailableError("no stream listens there", code="STREAM_MISSING") from error
+    except nats.errors.MaxPayloadError as error:
+        raise TooLargeError("larger than the exchange takes", field="data") from error
+    except (nats.errors.TimeoutError, TimeoutError) as error:
+        raise UnavailableError("the exchange did not answer in time", code="EXCHANGE_TIMEOUT") from error
+    except (nats.errors.Error, OSError) as error:
+        raise UnavailableError(f"the exchange failed: {error}", code="EXCHANGE_UNREACHABLE") from error
