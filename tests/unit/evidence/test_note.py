@@ -5,6 +5,7 @@ import json
 import struct
 from pathlib import Path
 
+import nacl.signing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,6 +169,15 @@ def test_refuses_a_cosignature_whose_time_was_changed() -> None:
         later = struct.pack(">Q", timestamp) + cosignature.signature[8:]
         with pytest.raises(SignatureError):
             WITNESS.verifier.verify(TEXT, NoteSignature(WITNESS.name, cosignature.key_id, later))
+
+
+def test_refuses_a_cosignature_truly_made_for_a_time_out_of_range() -> None:
+    timestamp = MAX_TIMESTAMP + 1
+    message = f"cosignature/v1\ntime {timestamp}\n{TEXT}".encode()
+    made = struct.pack(">Q", timestamp) + nacl.signing.SigningKey(WITNESS.seed).sign(message).signature
+
+    with pytest.raises(SignatureError):
+        WITNESS.verifier.verify(TEXT, NoteSignature(WITNESS.name, WITNESS.verifier.key_id, made))
 
 
 @pytest.mark.parametrize("timestamp", [-1, MAX_TIMESTAMP + 1])
