@@ -1,0 +1,88 @@
+"""Answers of the projection as messages; used by the servicer only."""
+
+from ledger.projections.belief import Alert, EvidenceKind, UnitBelief, UnitClass
+from ledger.projections.quantities import QuantityBelief
+from ledger.queries import LotGroup
+from medtrail.api.event.v1 import payload_pb2
+from medtrail.api.ledger.v1 import ledger_pb2
+from medtrail.codec import to_timestamp
+from medtrail.event import PackLevel
+from medtrail.gs1.keys import RESOLVER
+
+_CLASS_TO_MESSAGE = {item: ledger_pb2.UnitClass.Value(f"UNIT_CLASS_{item.name}") for item in UnitClass}
+_EVIDENCE_TO_MESSAGE = {item: ledger_pb2.EvidenceKind.Value(f"EVIDENCE_KIND_{item.name}") for item in EvidenceKind}
+_LEVEL_TO_MESSAGE = {
+    level: payload_pb2.PACK_LEVEL_UNSPECIFIED
+    if level is PackLevel.UNKNOWN
+    else payload_pb2.PackLevel.Value(f"PACK_LEVEL_{level.name}")
+    for level in PackLevel
+}
+
+
+def link_of(path: str) -> str:
+    """Return a unit's path as Digital Link; what is no GS1 identifier, or empty, as it is."""
+    return RESOLVER + path if path.startswith("/") else path
+
+
+def level_to_message(level: PackLevel) -> payload_pb2.PackLevel.ValueType:
+    """Return a packaging level as message."""
+    return _LEVEL_TO_MESSAGE[level]
+
+
+def belief_to_message(belief: UnitBelief, level: PackLevel) -> ledger_pb2.UnitState:
+    """Return what is believed of a unit as message."""
+    return ledger_pb2.UnitState(
+        epc=link_of(belief.unit),
+        unit_class=_CLASS_TO_MESSAGE[belief.unit_class],
+        holder=belief.holder,
+        destination=belief.destination,
+        place=belief.place,
+        since_time=to_timestamp(belief.since),
+        evidence=_EVIDENCE_TO_MESSAGE[belief.evidence],
+        evidence_index=belief.evidence_index,
+        parent=link_of(belief.parent),
+        lot=belief.lot,
+        expiry="" if belief.expiry is None else belief.expiry.isoformat(),
+        maker=belief.maker,
+        level=_LEVEL_TO_MESSAGE[level],
+        disposition=belief.disposition,
+        persistent_dispositions=belief.persistent_dispositions,
+        alerts=[alert_to_message(alert) for alert in belief.alerts],
+        owner=belief.owner,
+    )
+
+
+def alert_to_message(alert: Alert) -> ledger_pb2.Alert:
+    """Return an alert as message."""
+    return ledger_pb2.Alert(
+        code=alert.code.value,
+        message=alert.message,
+        leaf_index=alert.leaf_index,
+        provisional=alert.provisional,
+    )
+
+
+def group_to_message(group: LotGroup) -> ledger_pb2.LotGroup:
+    """Return units of a lot in the same situation as message."""
+    return ledger_pb2.LotGroup(
+        unit_class=_CLASS_TO_MESSAGE[group.unit_class],
+        holder=group.holder,
+        destination=group.destination,
+        evidence=_EVIDENCE_TO_MESSAGE[group.evidence],
+        oldest_time=to_timestamp(group.oldest),
+        newest_time=to_timestamp(group.newest),
+        unit_count=group.unit_count,
+    )
+
+
+def quantity_to_message(belief: QuantityBelief) -> ledger_pb2.LotQuantity:
+    """Return a quantity of a lot as message; an empty quantity means that nobody said how much."""
+    return ledger_pb2.LotQuantity(
+        unit_class=_CLASS_TO_MESSAGE[belief.unit_class],
+        holder=belief.holder,
+        destination=belief.destination,
+        quantity="" if belief.quantity is None else format(belief.quantity, "f"),
+        uom=belief.uom,
+        newest_time=to_timestamp(belief.newest),
+        evidence=_EVIDENCE_TO_MESSAGE[belief.evidence],
+    )

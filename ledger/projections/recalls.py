@@ -1,0 +1,73 @@
+"""Recalls as standing rules: which are in force, and which cover a unit.
+
+A recall covers a unit when a scope matches the unit, anything inside it, or what holds it. Who issued a recall, or a
+regulator, may end it; an ending by anybody else is in the log and without effect.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import unquote
+
+from ledger.projections.belief import Container
+from ledger.projections.directory import Directory
+from ledger.projections.facts import EventFact
+from medtrail.event import Recall, RecallScope
+
+
+@dataclass(frozen=True, slots=True)
+class RecallEntry:
+    """A recall, or the end of one, as chained."""
+
+    fact: EventFact
+    recall: Recall
+
+    @property
+    def recall_id(self) -> str:
+        """Its event id, which names it."""
+        return self.fact.event_id
+
+
+def in_force(
+    entries: Sequence[RecallEntry], directory: Directory, *, true_time: datetime | None = None
+) -> tuple[RecallEntry, ...]:
+    """Return the recalls that hold, in log order.
+
+    Args:
+        entries: All that are known.
+        directory: Who is who, at the same tree size.
+        true_time: Only those that have started by then; None for all.
+    """
+    ended = {
+        (entry.recall.terminated_recall_id, directory.signer(entry.fact))
+        for entry in entries
+        if entry.recall.terminated_recall_id
+    }
+    ended_by_regulator = {
+        entry.recall.terminated_recall_id for entry in entries if directory.is_regulator(entry.fact)
+    } - {""}
+    return tuple(
+        entry
+        for entry in entries
+        if not entry.recall.terminated_recall_id
+        and (entry.recall_id, directory.signer(entry.fact)) not in ended
+        and entry.recall_id not in ended_by_regulator
+        and (true_time is None or entry.recall.start_time <= true_time)
+    )
+
+
+def covers(recall: Recall, units: Iterable[Container]) -> bool:
+    """Tell whether a recall matches one of some units, each with its lot."""
+    return any(_matches(scope, unit) for unit in units for scope in recall.scopes)
+
+
+def _matches(scope: RecallScope, unit: Container) -> bool:
+    parts = unit.path.split("/")
+    # "/01/<gtin>/21/<serial>" or "/01/<gtin>/10/<lot>"; logistic units are under no scope by themselves.
+    if len(parts) != 5 or parts[1] != "01" or parts[2] != str(scope.gtin):
+        return False
+    value = unquote(parts[4])
+    lot = value if parts[3] == "10" else unit.lot
+    if scope.lot and scope.lot != lot:
+        return False
+    return not scope.serials or (parts[3] == "21" and value in scope.serials)

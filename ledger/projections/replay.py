@@ -1,0 +1,425 @@
+"""What is believed of units after their history, and that of all that held them, is replayed.
+
+A pure function of a set of events: they are put in the order of effective time first, so their order of arrival has no
+say. Contents follow their container: each event that names a container is applied to what is inside at that moment, at
+any depth, unless the event names the content itself. Units with exactly the same references have the same history, and
+are replayed once: a case of packs costs as much as one pack.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Protocol
+
+from ledger.projections.acts import Act, act_of
+from ledger.projections.belief import AlertCode, Container, Standing, Step, UnitBelief, UnitClass
+from ledger.projections.directory import Directory
+from ledger.projections.facts import EventFact, Kind, Part, from_us, to_us
+from ledger.projections.unit_state import Phase, UnitState, answers
+from ledger.projections.world import Judge, Refs, World
+
+_TRADE_ITEM = "/01/"
+
+
+class Companion(Protocol):
+    """What follows a replay beside its units: the quantities of a lot."""
+
+    def facts(self) -> Sequence[EventFact]:
+        """Return the events that it wants, in any order."""
+
+    def apply(self, fact: EventFact, replay: "Replay") -> None:
+        """Take in one of them, after the units that it names have."""
+
+    def release(self, fact: EventFact) -> None:
+        """Take in that a container was emptied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Units of which exactly the same is believed; the belief's own unit is the first."""
+
+    belief: UnitBelief
+    units: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """That an event names a unit state in a part; sorts in the order of replay, containers before what they hold.
+
+    Attributes:
+        after: The despatch that it answers though it is dated before; else None.
+    """
+
+    fact: EventFact
+    part: Part
+    state: UnitState
+    after: EventFact | None = None
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        anchor = self.after or self.fact
+        answers = self.after is not None
+        return (*anchor.order, anchor.leaf_index, answers, *self.fact.order, self.part, self.state.path)
+
+    @property
+    def effective(self) -> EventFact:
+        """The event, at its effective time."""
+        return self.fact if self.after is None else replace(self.fact, time_us=self.after.time_us)
+
+
+class Replay:
+    """One replay of a world; :meth:`run` once, then ask.
+
+    Args:
+        world: The events.
+        directory: Who is who, at the same tree size.
+        true_time: Events later than this are not applied; None for all. Declarations hold whenever they were made.
+        traced: Path of the unit whose steps are kept; empty for none.
+    """
+
+    def __init__(
+        self, world: World, directory: Directory, *, true_time: datetime | None = None, traced: str = ""
+    ) -> None:
+        self._world = world
+        self._directory = directory
+        self._until_us = None if true_time is None else to_us(true_time)
+        self._judge = Judge(world, directory)
+        self._states: dict[str, UnitState] = {}
+        self._alike: dict[tuple[Refs, bool, bool], list[str]] = defaultdict(list)
+        for path, refs in world.units.items():
+            self._alike[refs, path.startswith(_TRADE_ITEM), path == traced].append(path)
+        self._refs_of_state: dict[int, Refs] = {}
+        for (refs, _, is_traced), paths in self._alike.items():
+            state = UnitState(min(paths), self._judge.standings(refs), traced=is_traced)
+            self._refs_of_state[id(state)] = refs
+            for path in paths:
+                self._states[path] = state
+
+    # --- replaying ---
+
+    def run(self, *companions: "Companion") -> "Replay":
+        """Apply all events in order, let companions follow, and return itself."""
+        following = defaultdict(list)
+        for companion in companions:
+            for fact in companion.facts():
+                if self.includes(fact):
+                    following[fact.leaf_index].append(companion)
+        items = sorted(self._items(), key=lambda item: item.order)
+        waiting = sorted(
+            (self._world.facts[leaf] for leaf in following), key=lambda fact: (fact.order, fact.leaf_index)
+        )
+        waiting.reverse()
+        for item in items:
+            while waiting and (waiting[-1].order, waiting[-1].leaf_index) < (item.fact.order, item.fact.leaf_index):
+                self._follow(waiting.pop(), following)
+            self.apply(item.effective, item.part, item.state)
+            if item.fact.empties and item.part is Part.PARENT and self._counts(item.fact, item.state):
+                for companion in companions:
+                    companion.release(item.fact)
+        while waiting:
+            self._follow(waiting.pop(), following)
+        return self
+
+    def _follow(self, fact: EventFact, following: Mapping[int, list["Companion"]]) -> None:
+        for companion in following[fact.leaf_index]:
+            companion.apply(fact, self)
+
+    def _counts(self, fact: EventFact, state: UnitState) -> bool:
+        return state.standings[fact.leaf_index] is Standing.COUNTS and not fact.declaration
+
+    def _items(self) -> Iterable[_Item]:
+        for state in {id(state): state for state in self._states.values()}.values():
+            refs = self._refs_of_state[id(state)]
+            after = self._answers(state, refs)
+            for leaf, part in refs:
+                item = _Item(self._world.facts[leaf], part, state, after.get(leaf))
+                if self.includes(item.effective):
+                    yield item
+
+    def _answers(self, state: UnitState, refs: Refs) -> dict[int, EventFact]:
+        """Return the receivings of a unit that are dated before the despatch that they answer, each with it.
+
+        That is so when a party has a unit that was not despatched to it before, and the next that happens between the
+        unit and that party is a despatch to it, within a day: clocks differ, and some times are days.
+        """
+        found: dict[int, EventFact] = {}
+        waiting: dict[str, EventFact] = {}
+        present: set[str] = set()
+        for fact, act in self._despatches_and_receivings(state, refs):
+            actor = self._directory.actor(fact)
+            if act is Act.RECEIVE:
+                if actor not in present:
+                    waiting[actor] = fact
+                present.add(actor)
+                continue
+            waiting.pop(actor, None)
+            present.discard(actor)
+            destination = self._speaks_of(fact, act)
+            early = waiting.pop(destination, None)
+            if early is not None and answers(early, fact):
+                found[early.leaf_index] = fact
+            present.add(destination)
+        return found
+
+    def _despatches_and_receivings(self, state: UnitState, refs: Refs) -> list[tuple[EventFact, Act]]:
+        deeds = [
+            (self._world.facts[leaf], act_of(self._world.facts[leaf], part))
+            for leaf, part in refs
+            if part is Part.OBJECT and self._counts(self._world.facts[leaf], state)
+        ]
+        deeds = [(fact, act) for fact, act in deeds if act in {Act.RECEIVE, Act.DESPATCH}]
+        return sorted(deeds, key=lambda deed: (deed[0].order, deed[0].leaf_index))
+
+    def includes(self, fact: EventFact) -> bool:
+        """Tell whether an event is dated within what is asked for."""
+        return fact.kind is not Kind.OTHER and (self._until_us is None or fact.time_us <= self._until_us)
+
+    def state(self, path: str) -> UnitState | None:
+        """Return the state of a unit as replayed so far."""
+        return self._states.get(path)
+
+    def apply(self, fact: EventFact, part: Part, state: UnitState) -> None:
+        """Apply one event to a unit that it names, and to what that unit holds."""
+        standing = state.standings[fact.leaf_index]
+        act = act_of(fact, part)
+        if fact.kind is Kind.AGGREGATION and part is Part.CHILD and standing is Standing.COUNTS:
+            self._take(fact, act, state, standing)
+            self._contain(fact, state)
+            return
+        if act is Act.DESPATCH and standing is Standing.COUNTS and not fact.declaration:
+            self._ship_apart(fact, state)
+        self._take(fact, act, state, standing)
+        if standing is not Standing.COUNTS or fact.declaration:
+            return
+        if act is Act.END and state.parent is not None:
+            detach(state)
+        if fact.empties and part is Part.PARENT:
+            for content in list(state.contents.values()):
+                detach(content)
+
+    def _take(self, fact: EventFact, act: Act, state: UnitState, standing: Standing) -> None:
+        """Let a unit and all that it holds take in an event."""
+        waiting = [(state, False)]
+        # Containment never runs in circles (see _contain), so that this ends.
+        while waiting:
+            current, inherited = waiting.pop()
+            if current.traced:
+                current.steps.append(Step(fact, state.path, fact.time_us, standing))
+            if standing is Standing.DECLARED:
+                current.declared.add((act, self._speaks_of(fact, act)))
+            elif standing is Standing.COUNTS and not fact.declaration:
+                current.apply(fact, act, directory=self._directory, inherited=inherited)
+            waiting.extend(
+                (content, True) for content in current.contents.values() if fact.leaf_index not in content.standings
+            )
+
+    def _speaks_of(self, fact: EventFact, act: Act) -> str:
+        if act is Act.DESPATCH:
+            return self._directory.party_gln(fact.target_holder or fact.target_owner or fact.target_place)
+        return self._directory.actor(fact)
+
+    def _contain(self, fact: EventFact, state: UnitState) -> None:
+        """Put a unit into a container, or take it out."""
+        container = self._states.get(fact.parent)
+        if container is None or state.phase is Phase.ENDED or fact.declaration:
+            return
+        if fact.action == "DELETE":
+            if state.parent is container:
+                detach(state)
+            return
+        if state.parent is container:
+            return
+        above: UnitState | None = container
+        while above is not None and above is not state:
+            above = above.parent
+        if above is state:
+            message = f"packed into {fact.parent}, which is inside it"
+            state.alert(AlertCode.CONTAINER_CYCLE, fact, message)
+            return
+        if state.parent is not None:
+            message = f"packed into {fact.parent} while believed in {state.parent.path}: an unpacking may be missing"
+            state.alert(AlertCode.DOUBLE_CONTAINER, fact, message)
+            detach(state)
+        attach(state, container)
+
+    def _ship_apart(self, fact: EventFact, state: UnitState) -> None:
+        """Take a unit out of its container when it is shipped by itself."""
+        container = state.parent
+        if container is None or fact.leaf_index in container.standings:
+            return
+        actor = self._directory.actor(fact)
+        destination = self._speaks_of(fact, Act.DESPATCH)
+        if container.phase is Phase.TRANSIT and (container.holder, container.destination) == (actor, destination):
+            # The container went the same way: the event only names what is inside, too.
+            return
+        message = f"shipped by itself while believed in {container.path}: an unpacking may be missing"
+        state.alert(AlertCode.SHIPPED_APART, fact, message)
+        detach(state)
+
+    # --- asking ---
+
+    def belief(self, path: str) -> UnitBelief | None:
+        """Return what is believed of a unit; None when no event that counts tells of it."""
+        state = self._states.get(path)
+        if state is None or state.phase is Phase.NONE:
+            return None
+        return replace(self._believed(state), unit=path)
+
+    def steps(self, path: str) -> tuple[Step, ...]:
+        """Return the history of the traced unit in order of effective time, what does not count included."""
+        state = self._states.get(path)
+        return () if state is None else tuple(state.steps)
+
+    def contents(self, path: str) -> tuple[Container, ...]:
+        """Return what is inside a unit now, at any depth; what was replayed as one is named by its members."""
+        state = self._states.get(path)
+        if state is None:
+            return ()
+        inside: set[int] = set()
+        waiting = [state]
+        while waiting:
+            for content in waiting.pop().contents.values():
+                inside.add(id(content))
+                waiting.append(content)
+        return tuple(
+            Container(unit, _described(member)[0])
+            for unit, member in sorted(self._states.items())
+            if id(member) in inside
+        )
+
+    def groups(self, paths: Iterable[str]) -> list[Alike]:
+        """Return what is believed of units, those of which the same is believed together."""
+        members: dict[int, list[str]] = defaultdict(list)
+        for path in paths:
+            if path in self._states:
+                members[id(self._states[path])].append(path)
+        return [
+            Alike(self._believed(self._states[units[0]]), tuple(units))
+            for units in members.values()
+            if self._states[units[0]].phase is not Phase.NONE
+        ]
+
+    def _believed(self, state: UnitState) -> UnitBelief:
+        refs = self._refs_of_state.get(id(state), ())
+        commission = self._commission_alerts(state, refs)
+        lot, expiry = _described(state)
+        maker = "" if commission is None else self._directory.actor(commission)
+        return UnitBelief(
+            unit=state.path,
+            unit_class=class_of(state, maker=maker, directory=self._directory),
+            holder=state.holder,
+            destination=state.destination,
+            place=state.place,
+            since=from_us(state.since_us),
+            evidence=state.evidence,
+            evidence_index=state.evidence_index,
+            containers=_containers(state),
+            lot=lot,
+            expiry=date.fromisoformat(expiry) if expiry else None,
+            maker=maker,
+            first_hand=commission is not None and not commission.second_hand,
+            disposition=state.disposition,
+            persistent_dispositions=tuple(state.persistent),
+            owner=state.owner if state.owner != state.holder else "",
+            alerts=tuple(sorted(state.alerts.values(), key=lambda alert: (alert.leaf_index, alert.code))),
+        )
+
+    def _commission_alerts(self, state: UnitState, refs: Sequence[tuple[int, Part]]) -> EventFact | None:
+        """Return the commissioning that is believed; alert about what speaks against it, or about its absence."""
+        commission = believed_commission(state.commissions)
+        if commission is None:
+            self._alert_missing(state)
+            return None
+        maker = self._directory.actor(commission)
+        for leaf, part in refs:
+            fact = self._world.facts[leaf]
+            standing = state.standings[leaf]
+            if leaf == commission.leaf_index or fact.declaration or not self.includes(fact):
+                continue
+            if act_of(fact, part) is not Act.COMMISSION or standing in {Standing.DECLARED, Standing.NOT_PARTY}:
+                continue
+            self._compare(state, fact, commission=commission, maker=maker)
+            if standing is Standing.COUNTS and not fact.second_hand:
+                message = f"commissioned again by {self._directory.actor(fact)}"
+                state.alert(AlertCode.SECOND_COMMISSIONING, fact, message)
+        return commission
+
+    def _compare(self, state: UnitState, fact: EventFact, *, commission: EventFact, maker: str) -> None:
+        other = self._directory.actor(fact)
+        for code, word, said, believed in (
+            (AlertCode.LOT_CONFLICT, "lot", fact.lot, commission.lot),
+            (AlertCode.EXPIRY_CONFLICT, "expiry", fact.expiry, commission.expiry),
+            (AlertCode.MAKER_CONFLICT, "maker", other, maker),
+        ):
+            if said and believed and said != believed:
+                state.alert(code, fact, f"{word} {said} said, {believed} believed")
+
+    def _alert_missing(self, state: UnitState) -> None:
+        first = state.first_use
+        if first is None or not state.path.startswith(_TRADE_ITEM):
+            return
+        if any(act is Act.COMMISSION for act, _ in state.declared):
+            message = "used, but its commissioning was declared an error"
+            state.alert(AlertCode.RELIED_ON_DECLARED_ERROR, first, message)
+        else:
+            message = "used, but nobody commissioned it: the commissioning may be missing"
+            state.alert(AlertCode.COMMISSION_MISSING, first, message)
+
+
+def attach(state: UnitState, container: UnitState) -> None:
+    """Put a unit into a container."""
+    state.parent = container
+    container.contents[id(state)] = state
+
+
+def detach(state: UnitState) -> None:
+    """Take a unit out of its container."""
+    if state.parent is not None:
+        state.parent.contents.pop(id(state), None)
+        state.parent = None
+
+
+def believed_commission(commissions: Sequence[EventFact]) -> EventFact | None:
+    """Return the commissioning that is believed: first-hand before second-hand, then the earliest."""
+    return min(commissions, key=lambda fact: (fact.second_hand, fact.order), default=None)
+
+
+_CLASS_OF_PHASE = {
+    Phase.LEFT: UnitClass.LEFT_NETWORK,
+    Phase.ARRIVED: UnitClass.DELIVERED_UNCONFIRMED,
+    Phase.TRANSIT: UnitClass.IN_TRANSIT,
+}
+
+
+def class_of(state: UnitState, *, maker: str, directory: Directory) -> UnitClass:
+    """Return the one class of a state (see :mod:`ledger.projections.belief` for the table)."""
+    if state.phase is Phase.ENDED and state.end_class is not None:
+        return state.end_class
+    return _CLASS_OF_PHASE.get(state.phase) or _class_held(state, maker=maker, directory=directory)
+
+
+def _class_held(state: UnitState, *, maker: str, directory: Directory) -> UnitClass:
+    if state.holder != maker and not directory.is_enrolled(state.holder):
+        return UnitClass.LEFT_NETWORK
+    if state.returned:
+        return UnitClass.RETURNED
+    if state.opened:
+        return UnitClass.OPENED
+    if state.holder != maker:
+        return UnitClass.ON_HAND
+    return UnitClass.AT_MAKER if state.placed else UnitClass.UNACCOUNTED
+
+
+def _described(state: UnitState) -> tuple[str, str]:
+    commission = believed_commission(state.commissions)
+    return ("", "") if commission is None else (commission.lot, commission.expiry)
+
+
+def _containers(state: UnitState) -> tuple[Container, ...]:
+    found: list[Container] = []
+    above = state.parent
+    while above is not None:
+        found.append(Container(above.path, _described(above)[0]))
+        above = above.parent
+    return tuple(found)

@@ -1,0 +1,321 @@
+"""The state of one unit while its history is replayed: what each act does to it, and what it contradicts."""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from ledger.projections.acts import Act, end_class_of
+from ledger.projections.belief import Alert, AlertCode, EvidenceKind, Standing, Step, UnitClass
+from ledger.projections.directory import Directory
+from ledger.projections.facts import EventFact
+
+# What says that goods sent back are fit for sale again.
+_SALEABLE = frozenset({"sellable_accessible", "sellable_not_accessible", "active", "available"})
+_STRENGTH = {kind: rank for rank, kind in enumerate(EvidenceKind)}
+# Clocks of two parties differ, and some write the day only.
+LARGEST_SKEW_US = 24 * 3600 * 1_000_000
+
+
+class Phase(Enum):
+    """Coarse state of a unit; with maker, holder and flags it gives the class."""
+
+    NONE = auto()
+    HELD = auto()
+    TRANSIT = auto()
+    ARRIVED = auto()
+    LEFT = auto()
+    ENDED = auto()
+
+
+_AWAY = frozenset({Phase.TRANSIT, Phase.ARRIVED, Phase.LEFT})
+
+
+@dataclass(slots=True, eq=False)
+class UnitState:
+    """A unit (or several with the same history) at some moment of the replay.
+
+    Attributes:
+        path: Of the unit; of several, the first.
+        standings: How much each event that names it counts.
+        early: Of each party that had it before any despatch to that party, the event that says so.
+        declared: Acts that were declared in error, with the party that they speak of.
+        traced: Whether its steps are kept.
+    """
+
+    path: str
+    standings: dict[int, Standing]
+    traced: bool = False
+    parent: "UnitState | None" = None
+    contents: dict[int, "UnitState"] = field(default_factory=dict)
+    commissions: list[EventFact] = field(default_factory=list)
+    first_use: EventFact | None = None
+    phase: Phase = Phase.NONE
+    end_class: UnitClass | None = None
+    holder: str = ""
+    destination: str = ""
+    place: str = ""
+    since_us: int = 0
+    evidence: EvidenceKind = EvidenceKind.SECOND_HAND
+    evidence_index: int = 0
+    placed: bool = False
+    returned: bool = False
+    opened: bool = False
+    owner: str = ""
+    next_owner: str = ""
+    disposition: str = ""
+    persistent: dict[str, None] = field(default_factory=dict)
+    early: dict[str, EventFact] = field(default_factory=dict)
+    declared: set[tuple[Act, str]] = field(default_factory=set)
+    alerts: dict[tuple[AlertCode, int], Alert] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+
+    # --- what happens ---
+
+    def apply(self, fact: EventFact, act: Act, *, directory: Directory, inherited: bool) -> None:
+        """Take in one event that counts.
+
+        Args:
+            fact: The event.
+            act: What it does.
+            directory: Who is who.
+            inherited: It names a container of the unit, not the unit.
+        """
+        actor = directory.actor(fact)
+        if act is Act.COMMISSION:
+            self._commission(fact, actor, inherited=inherited)
+        elif act is Act.END:
+            self._end(fact, actor, inherited=inherited)
+        elif act is Act.DESPATCH:
+            self._despatch(fact, actor, directory=directory, inherited=inherited)
+        elif act is Act.VOID:
+            self._void(fact, actor, inherited=inherited)
+        elif act is Act.ARRIVE:
+            self._arrive(fact, actor, inherited=inherited)
+        elif act is Act.PASS:
+            self._pass(fact, actor, inherited=inherited)
+        elif self._observe(fact, actor, inherited=inherited) and act is Act.OPEN and not self.opened:
+            self.opened = True
+            self.since_us = fact.time_us
+            self._believe(fact, inherited=inherited)
+        if act is not Act.COMMISSION and self.first_use is None:
+            self.first_use = fact
+        self._flag(fact, directory=directory)
+
+    def _commission(self, fact: EventFact, actor: str, *, inherited: bool) -> None:
+        if inherited:
+            return
+        self.commissions.append(fact)
+        if self.phase is Phase.NONE:
+            self._hold(fact, actor, inherited=False)
+            self.placed = False
+        self._describe(fact)
+
+    def _end(self, fact: EventFact, actor: str, *, inherited: bool) -> None:
+        end_class = end_class_of(fact)
+        if self.phase is Phase.ENDED:
+            self._end_again(fact, actor, end_class)
+            return
+        if not self._is_with(actor):
+            self.early[actor] = fact
+            self._miss(AlertCode.ENDED_NOT_HELD, fact, actor)
+        self._hold(fact, actor, inherited=inherited)
+        self.phase = Phase.ENDED
+        self.end_class = end_class
+        self.since_us = fact.time_us
+        self._believe(fact, inherited=inherited)
+        self._describe(fact)
+
+    def _end_again(self, fact: EventFact, actor: str, end_class: UnitClass) -> None:
+        if self.end_class is UnitClass.DISPENSED and end_class is UnitClass.DISPENSED:
+            self.alert(AlertCode.DISPENSED_TWICE, fact, f"dispensed again by {actor}, after {self.holder}")
+            return
+        out_of_use = {UnitClass.DESTROYED_OR_DECOMMISSIONED, UnitClass.LOST_OR_STOLEN}
+        # First taken out of use, then destroyed: one end in two steps, as long as the same party says so.
+        if not (self.end_class in out_of_use and end_class in out_of_use and actor == self.holder):
+            self._used_after_end(fact, actor)
+
+    def _despatch(self, fact: EventFact, actor: str, *, directory: Directory, inherited: bool) -> None:
+        target = fact.target_holder or fact.target_owner or fact.target_place
+        destination = directory.party_gln(target) if target else ""
+        if destination in self.early and answers(self.early[destination], fact):
+            self._answer_early(fact, destination)
+            return
+        if not self._check_not_ended(fact, actor):
+            return
+        if self.phase in {Phase.TRANSIT, Phase.LEFT} and (self.holder, self.destination) == (actor, destination):
+            self._confirm(fact, inherited=inherited)
+            return
+        if not self._is_with(actor) or (self.phase in _AWAY and self.holder == actor):
+            self._miss(AlertCode.SHIPPED_NOT_HELD, fact, actor)
+        self.phase = Phase.TRANSIT if not destination or directory.is_enrolled(target) else Phase.LEFT
+        self.holder = actor
+        self.destination = destination
+        self.place = ""
+        self.placed = True
+        self.since_us = fact.time_us
+        self.returned = fact.disposition == "returned"
+        self.next_owner = directory.party_gln(fact.target_owner) if fact.target_owner else ""
+        self._believe(fact, inherited=inherited)
+        self._describe(fact)
+
+    def _void(self, fact: EventFact, actor: str, *, inherited: bool) -> None:
+        if self.phase in _AWAY and self.holder == actor:
+            self.returned = False
+            self.next_owner = ""
+            self._hold(fact, actor, inherited=inherited)
+            self._describe(fact)
+
+    def _arrive(self, fact: EventFact, actor: str, *, inherited: bool) -> None:
+        if self.phase is Phase.TRANSIT:
+            self.phase = Phase.ARRIVED
+            self.place = fact.place
+            self.since_us = fact.time_us
+            self._believe(fact, inherited=inherited)
+            self._describe(fact)
+        elif self.phase is not Phase.ARRIVED:
+            self._observe(fact, actor, inherited=inherited)
+
+    def _pass(self, fact: EventFact, actor: str, *, inherited: bool) -> None:
+        if self._check_not_ended(fact, actor) and self.phase is Phase.HELD and self.holder == actor:
+            self._confirm(fact, inherited=inherited)
+            self._describe(fact)
+
+    def _observe(self, fact: EventFact, actor: str, *, inherited: bool) -> bool:
+        """Take in that a party has the unit; tell whether it is believed."""
+        if not self._check_not_ended(fact, actor):
+            return False
+        if self.phase is Phase.HELD and self.holder == actor:
+            self._confirm(fact, inherited=inherited)
+            self._describe(fact)
+            return True
+        if self.phase in {Phase.TRANSIT, Phase.ARRIVED} and fact.second_hand and self.holder != actor:
+            # Only the receiver's own word makes it holder.
+            if self.phase is Phase.TRANSIT:
+                self.phase = Phase.ARRIVED
+                self.since_us = fact.time_us
+                self.place = fact.place
+                self._believe(fact, inherited=inherited)
+            return False
+        if not self._is_with(actor):
+            self.early[actor] = fact
+            self._miss(AlertCode.RECEIVED_NOT_SHIPPED, fact, actor)
+        self._hold(fact, actor, inherited=inherited)
+        self._describe(fact)
+        return True
+
+    # --- what that means ---
+
+    def _is_with(self, party: str) -> bool:
+        """Tell whether a party may act on it: it holds it, has sent it, or it is on its way to it."""
+        return self.phase is Phase.NONE or self.holder == party or (self.phase in _AWAY and self.destination == party)
+
+    def _hold(self, fact: EventFact, party: str, *, inherited: bool) -> None:
+        if self.phase in _AWAY and self.next_owner and party == self.destination:
+            self.owner = self.next_owner
+        # Once somebody else has it, a despatch to an earlier party is a new one.
+        self.early = {early: fact for early, fact in self.early.items() if early == party}
+        self.phase = Phase.HELD
+        self.holder = party
+        self.destination = ""
+        self.place = fact.place or self.place
+        self.placed = True
+        self.since_us = fact.time_us
+        self._believe(fact, inherited=inherited)
+
+    def _confirm(self, fact: EventFact, *, inherited: bool) -> None:
+        """Take in what agrees: the first event after commissioning places it, a stronger one is better evidence."""
+        self.place = fact.place or self.place
+        kind = evidence_of(fact, inherited=inherited)
+        if not self.placed:
+            self.placed = True
+            self.since_us = fact.time_us
+            self._believe(fact, inherited=inherited)
+        elif _STRENGTH[kind] > _STRENGTH[self.evidence]:
+            self._believe(fact, inherited=inherited)
+
+    def _believe(self, fact: EventFact, *, inherited: bool) -> None:
+        self.evidence = evidence_of(fact, inherited=inherited)
+        self.evidence_index = fact.leaf_index
+
+    def _describe(self, fact: EventFact) -> None:
+        if fact.disposition:
+            self.disposition = fact.disposition
+            if fact.disposition == "returned":
+                self.returned = True
+            elif fact.disposition in _SALEABLE:
+                self.returned = False
+        for word in fact.unset_dispositions:
+            self.persistent.pop(word, None)
+        self.persistent.update(dict.fromkeys(fact.set_dispositions))
+
+    def _answer_early(self, fact: EventFact, destination: str) -> None:
+        """Take in the despatch that a receiving answers which is dated before it: clocks differ, the order is known."""
+        answer = self.early.pop(destination)
+        for code in (AlertCode.RECEIVED_NOT_SHIPPED, AlertCode.ENDED_NOT_HELD, AlertCode.RELIED_ON_DECLARED_ERROR):
+            self.alerts.pop((code, answer.leaf_index), None)
+        if self.evidence_index == answer.leaf_index:
+            self.since_us = max(self.since_us, fact.time_us)
+        late = [step for step in self.steps if step.fact.leaf_index == answer.leaf_index]
+        for step in late:
+            self.steps.remove(step)
+            self.steps.append(Step(step.fact, step.via, max(step.time_us, fact.time_us), step.standing))
+
+    # --- what it contradicts ---
+
+    def alert(self, code: AlertCode, fact: EventFact, message: str) -> None:
+        """Raise an alert by an entry; the same code by the same entry stands once."""
+        self.alerts.setdefault((code, fact.leaf_index), Alert(code, message, fact.leaf_index))
+
+    def _miss(self, code: AlertCode, fact: EventFact, actor: str) -> None:
+        """Raise an alert that something is missing before an event; if it was declared an error, say so instead."""
+        where = f"believed with {self.holder or 'nobody'}"
+        if self.phase in _AWAY:
+            where = f"believed on its way from {self.holder} to {self.destination or 'an unnamed party'}"
+        message = f"{_DEED[code]} by {actor} while {where}"
+        if any((act, actor) in self.declared for act in _EXPLAINED_BY[code]):
+            self.alert(AlertCode.RELIED_ON_DECLARED_ERROR, fact, f"{message}; what explained it was declared an error")
+        else:
+            self.alert(code, fact, f"{message}: an earlier event may be missing")
+
+    def _used_after_end(self, fact: EventFact, actor: str) -> None:
+        what = fact.biz_step or fact.kind.value
+        self.alert(AlertCode.USED_AFTER_END, fact, f"{what} by {actor} after it was {self.end_class}")
+
+    def _check_not_ended(self, fact: EventFact, actor: str) -> bool:
+        if self.phase is Phase.ENDED:
+            self._used_after_end(fact, actor)
+            return False
+        return True
+
+    def _flag(self, fact: EventFact, *, directory: Directory) -> None:
+        if fact.id_is_wrong:
+            message = "the event id claims to be the hash of the content, and is not"
+            self.alert(AlertCode.EVENT_ID_HASH_MISMATCH, fact, message)
+        suspect_time = directory.suspect_time(fact.key_id)
+        if suspect_time is not None and fact.time >= suspect_time:
+            message = f"signed by a key that is revoked and in doubt since {suspect_time.isoformat()}"
+            self.alert(AlertCode.KEY_SUSPECT, fact, message)
+
+
+_DEED = {
+    AlertCode.SHIPPED_NOT_HELD: "shipped",
+    AlertCode.RECEIVED_NOT_SHIPPED: "had",
+    AlertCode.ENDED_NOT_HELD: "ended",
+}
+# What a declared event would have explained: acts by, or despatches to, the party that the alert speaks of.
+_EXPLAINED_BY = {
+    AlertCode.SHIPPED_NOT_HELD: (Act.RECEIVE, Act.OBSERVE, Act.DESPATCH, Act.COMMISSION),
+    AlertCode.RECEIVED_NOT_SHIPPED: (Act.DESPATCH,),
+    AlertCode.ENDED_NOT_HELD: (Act.RECEIVE, Act.OBSERVE, Act.DESPATCH, Act.COMMISSION),
+}
+
+
+def answers(receiving: EventFact, despatch: EventFact) -> bool:
+    """Tell whether a receiving dated before a despatch to its actor can be the answer to it."""
+    return despatch.time_us - receiving.time_us <= LARGEST_SKEW_US
+
+
+def evidence_of(fact: EventFact, *, inherited: bool) -> EvidenceKind:
+    """Return how an event makes something known of a unit."""
+    if fact.second_hand:
+        return EvidenceKind.SECOND_HAND
+    return EvidenceKind.INFERRED if inherited else EvidenceKind.SCANNED

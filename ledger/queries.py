@@ -1,0 +1,292 @@
+"""Answers from the projection: what is believed of a pack or a lot, its history, and which events match.
+
+Each answer is read from one snapshot and holds for one tree size: the projection's, or an earlier one that was asked
+for ("what we knew then"); with a true time, events dated later are left out ("what was true then"). Proofs are added by
+the servicer, from the log.
+"""
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from operator import itemgetter
+from threading import Lock
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from ledger.projections import store
+from ledger.projections.archive import Archive
+from ledger.projections.belief import Container, EvidenceKind, Step, UnitBelief, UnitClass
+from ledger.projections.directory import Directory
+from ledger.projections.judging import Scan, judge
+from ledger.projections.quantities import LotReplay, QuantityBelief
+from ledger.projections.recalls import RecallEntry, covers, in_force
+from ledger.projections.replay import Alike, Replay
+from ledger.projections.store import EventFilter
+from medtrail.errors import NotFoundError
+from medtrail.event import PackLevel
+from medtrail.gs1 import Gtin, Lgtin
+from medtrail.runtime.database import Database
+from medtrail.verdict import Verdict
+
+T = TypeVar("T")
+
+_KEPT_LOTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PackAnswer:
+    """What a scan means, and what is believed; ``belief`` is None when nobody commissioned the pack."""
+
+    tree_size: int
+    verdict: Verdict
+    belief: UnitBelief | None
+    level: PackLevel
+
+
+@dataclass(frozen=True, slots=True)
+class UnitTrace:
+    """A unit's complete history in order of effective time, and what is believed after it.
+
+    ``belief`` is None when no event that counts tells of the unit.
+    """
+
+    tree_size: int
+    belief: UnitBelief | None
+    level: PackLevel
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LotGroup:
+    """Units of a lot in the same situation: class, holder, destination and kind of evidence."""
+
+    unit_class: UnitClass
+    holder: str
+    destination: str
+    evidence: EvidenceKind
+    oldest: datetime
+    newest: datetime
+    unit_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LotTrace:
+    """Where all of a lot is. The groups' counts sum to ``commissioned_count``.
+
+    Attributes:
+        recall_ids: Recalls in force that cover the lot or some of it, in log order.
+    """
+
+    tree_size: int
+    commissioned_count: int
+    level: PackLevel
+    groups: tuple[LotGroup, ...]
+    quantities: tuple[QuantityBelief, ...]
+    recall_ids: tuple[str, ...]
+    _alike: tuple[Alike, ...]
+    _units: tuple[tuple[str, int], ...]
+
+    def units(self, *, after: str = "", limit: int) -> tuple[UnitBelief, ...]:
+        """Return a page of the units in order of their paths.
+
+        Args:
+            after: Path of the last unit of the page before; empty at first.
+            limit: At most so many.
+        """
+        start = bisect_right(self._units, after, key=itemgetter(0)) if after else 0
+        return tuple(
+            replace(self._alike[number].belief, unit=unit) for unit, number in self._units[start : start + limit]
+        )
+
+
+class Queries:
+    """Answers questions from projection.db.
+
+    Args:
+        database: projection.db, kept up by the projector.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._archive = Archive()
+        self._lock = Lock()
+        self._lots: OrderedDict[tuple[str, str, datetime | None, int], LotTrace] = OrderedDict()
+
+    async def size(self) -> int:
+        """Return the tree size up to which answers are complete now."""
+        return await self._database.read(store.next_index)
+
+    async def verify_pack(self, scan: Scan, *, true_time: datetime | None = None, tree_size: int = 0) -> PackAnswer:
+        """Judge one scanned unit against the whole log.
+
+        Args:
+            scan: What was read, by whom, and the moment for which to judge.
+            true_time: Leave events out that are dated later; None considers all.
+            tree_size: What was known at this size; 0 means the newest.
+
+        Raises:
+            NotFoundError: TREE_SIZE_UNKNOWN.
+        """
+        return await self._read(tree_size, lambda connection, size: self._verify(connection, scan, true_time, size))
+
+    async def trace_unit(self, unit: str, *, true_time: datetime | None = None, tree_size: int = 0) -> UnitTrace:
+        """Return the history of a unit: its own events, and those of each container while it was inside.
+
+        Args:
+            unit: Canonical path.
+            true_time: What was true at this moment; None means now.
+            tree_size: What was known at this size; 0 means the newest.
+
+        Raises:
+            NotFoundError: UNIT_UNKNOWN: no event names it; TREE_SIZE_UNKNOWN.
+        """
+        return await self._read(tree_size, lambda connection, size: self._trace(connection, unit, true_time, size))
+
+    async def trace_lot(self, lot: Lgtin, *, true_time: datetime | None = None, tree_size: int = 0) -> LotTrace:
+        """Return where all of a lot is. An unknown lot has no units and no quantities.
+
+        Args:
+            lot: GTIN and lot, both exact.
+            true_time: What was true at this moment; None means now.
+            tree_size: What was known at this size; 0 means the newest.
+
+        Raises:
+            NotFoundError: TREE_SIZE_UNKNOWN.
+        """
+        return await self._read(tree_size, lambda connection, size: self._lot(connection, lot, true_time, size))
+
+    async def list_events(
+        self, wanted: EventFilter, *, start: int = 0, limit: int, tree_size: int = 0
+    ) -> tuple[int, Sequence[int]]:
+        """Return the tree size answered for, and the indices of matching events from ``start`` on, in log order.
+
+        Raises:
+            NotFoundError: TREE_SIZE_UNKNOWN.
+        """
+
+        def find(connection: Connection, size: int) -> tuple[int, Sequence[int]]:
+            return size, store.list_leaves(connection, wanted, start=start, size=size, limit=limit)
+
+        return await self._read(tree_size, find)
+
+    # --- in one snapshot ---
+
+    async def _read(self, tree_size: int, answer: Callable[[Connection, int], T]) -> T:
+        def read(connection: Connection) -> T:
+            known = store.next_index(connection)
+            if not 0 <= tree_size <= known:
+                message = f"asked for what was known at size {tree_size}; complete up to {known}"
+                raise NotFoundError(message, code="TREE_SIZE_UNKNOWN", field="known_tree_size")
+            return answer(connection, tree_size or known)
+
+        return await self._database.read(read)
+
+    def _recalls(
+        self, connection: Connection, directory: Directory, *, true_time: datetime | None, size: int
+    ) -> tuple[RecallEntry, ...]:
+        return in_force(self._archive.recalls(connection, size=size), directory, true_time=true_time)
+
+    def _verify(self, connection: Connection, scan: Scan, true_time: datetime | None, size: int) -> PackAnswer:
+        directory = self._archive.directory(connection, size=size)
+        inside = store.load_contents(connection, scan.unit, size=size)
+        world = store.load_world(connection, [scan.unit, *inside], size=size)
+        replay = Replay(world, directory, true_time=true_time).run()
+        belief = replay.belief(scan.unit)
+        concerned = [Container(scan.unit, scan.lot), *replay.contents(scan.unit)]
+        if belief is not None:
+            concerned += [Container(scan.unit, belief.lot), *belief.containers]
+        standing = self._recalls(connection, directory, true_time=scan.judge_time, size=size)
+        recalls = [entry for entry in standing if covers(entry.recall, concerned)]
+        verdict = judge(scan, belief, recalls=recalls, tree_size=size)
+        believed = belief if belief is not None and belief.commissioned else None
+        return PackAnswer(size, verdict, believed, _level(connection, scan.unit, size))
+
+    def _trace(self, connection: Connection, unit: str, true_time: datetime | None, size: int) -> UnitTrace:
+        world = store.load_world(connection, [unit], size=size)
+        if unit not in world.units:
+            message = f"no event names {unit}"
+            raise NotFoundError(message, code="UNIT_UNKNOWN", field="epc")
+        directory = self._archive.directory(connection, size=size)
+        replay = Replay(world, directory, true_time=true_time, traced=unit).run()
+        return UnitTrace(size, replay.belief(unit), _level(connection, unit, size), replay.steps(unit))
+
+    def _lot(self, connection: Connection, lot: Lgtin, true_time: datetime | None, size: int) -> LotTrace:
+        key = (lot.gtin.digits, lot.lot, true_time, size)
+        with self._lock:
+            kept = self._lots.get(key)
+        if kept is None:
+            kept = self._trace_lot(connection, lot, true_time, size)
+            with self._lock:
+                # A caller pages through one answer: each page of a large lot would cost as much as the first.
+                self._lots[key] = kept
+                while len(self._lots) > _KEPT_LOTS:
+                    self._lots.popitem(last=False)
+        return kept
+
+    def _trace_lot(self, connection: Connection, lot: Lgtin, true_time: datetime | None, size: int) -> LotTrace:
+        gtin = lot.gtin.digits
+        directory = self._archive.directory(connection, size=size)
+        world = store.load_lot(connection, gtin, lot.lot, size=size)
+        quantities = LotReplay(lot.path, world, directory)
+        replay = Replay(world, directory, true_time=true_time).run(quantities)
+        members = store.lot_members(connection, gtin, lot.lot, size=size)
+        # A unit whose believed commissioning names another lot, or does not count, is not of this lot.
+        alike = tuple(group for group in replay.groups(members) if group.belief.lot == lot.lot)
+        units = sorted((unit, number) for number, group in enumerate(alike) for unit in group.units)
+        recalls = self._recalls(connection, directory, true_time=true_time, size=size)
+        concerned = [Container(lot.path, lot.lot), *_containers(alike)]
+        concerned += [Container(unit, lot.lot) for unit, _ in units]
+        return LotTrace(
+            tree_size=size,
+            commissioned_count=len(units),
+            level=_product_level(connection, lot.gtin, size),
+            groups=_grouped(alike),
+            quantities=quantities.beliefs(),
+            recall_ids=tuple(entry.recall_id for entry in recalls if covers(entry.recall, concerned)),
+            _alike=alike,
+            _units=tuple(units),
+        )
+
+
+def _containers(alike: Iterable[Alike]) -> Iterable[Container]:
+    return dict.fromkeys(container for group in alike for container in group.belief.containers)
+
+
+def _grouped(alike: Iterable[Alike]) -> tuple[LotGroup, ...]:
+    groups: dict[tuple[UnitClass, str, str, EvidenceKind], LotGroup] = {}
+    for same in alike:
+        belief = same.belief
+        key = (belief.unit_class, belief.holder, belief.destination, belief.evidence)
+        group = groups.get(key, LotGroup(*key, belief.since, belief.since, 0))
+        groups[key] = replace(
+            group,
+            oldest=min(group.oldest, belief.since),
+            newest=max(group.newest, belief.since),
+            unit_count=group.unit_count + len(same.units),
+        )
+    return tuple(groups[key] for key in sorted(groups))
+
+
+def _level(connection: Connection, unit: str, size: int) -> PackLevel:
+    """Return the packaging level of a unit: from master data, never from the indicator digit."""
+    parts = unit.split("/")
+    return _product_level(connection, Gtin(parts[2]), size) if unit.startswith("/01/") else PackLevel.UNKNOWN
+
+
+def _product_level(connection: Connection, gtin: Gtin, size: int) -> PackLevel:
+    product = store.load_product(connection, gtin, size=size)
+    return PackLevel.UNKNOWN if product is None else product.level
+
+
+__all__ = [
+    "EventFilter",
+    "LotGroup",
+    "LotTrace",
+    "PackAnswer",
+    "Queries",
+    "Scan",
+    "UnitTrace",
+]
