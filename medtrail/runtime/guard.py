@@ -122,9 +122,10 @@ class Guard(grpc.aio.ServerInterceptor):
         _caller.set(caller)
 
     def _limit(self, context: Context) -> float:
-        remaining = context.time_remaining()
+        # None without a deadline, whatever the stubs say.
+        remaining: Any = context.time_remaining()
         # gRPC ends the call at the caller's deadline by itself; ours only caps it.
-        return self._longest_unary_s if remaining is None else min(remaining, self._longest_unary_s)
+        return min(self._longest_unary_s if remaining is None else float(remaining), self._longest_unary_s)
 
 
 def _bearer(context: Context) -> str:
