@@ -9,27 +9,27 @@ from medtrail.api.ledger.v1 import ledger_pb2
 from medtrail.cli.render import format_time
 
 
-def class_name(unit_class: int) -> str:
+def class_name(unit_class: ledger_pb2.UnitClass.ValueType) -> str:
     """Return a unit class in lower case: ``in_transit``."""
     return ledger_pb2.UnitClass.Name(unit_class).removeprefix("UNIT_CLASS_").lower()
 
 
-def evidence_name(evidence: int) -> str:
+def evidence_name(evidence: ledger_pb2.EvidenceKind.ValueType) -> str:
     """Return a kind of evidence in lower case: ``inferred``."""
     return ledger_pb2.EvidenceKind.Name(evidence).removeprefix("EVIDENCE_KIND_").lower()
 
 
-def level_name(level: int) -> str:
+def level_name(level: payload_pb2.PackLevel.ValueType) -> str:
     """Return a packaging level in lower case; ``unknown`` where master data say none."""
     return payload_pb2.PackLevel.Name(level).removeprefix("PACK_LEVEL_").lower().replace("unspecified", "unknown")
 
 
-def verdict_name(code: int) -> str:
+def verdict_name(code: verdict_pb2.VerdictCode.ValueType) -> str:
     """Return a verdict code in lower case: ``genuine``."""
     return verdict_pb2.VerdictCode.Name(code).removeprefix("VERDICT_CODE_").lower()
 
 
-def action_name(action: int) -> str:
+def action_name(action: verdict_pb2.VerdictAction.ValueType) -> str:
     """Return a verdict's action in lower case: ``accept``."""
     return verdict_pb2.VerdictAction.Name(action).removeprefix("VERDICT_ACTION_").lower()
 
@@ -96,7 +96,7 @@ def verdict_document(verdict: verdict_pb2.Verdict) -> dict[str, Any]:
     }
 
 
-def place_words(unit_class: int, holder: str, destination: str) -> str:
+def place_words(unit_class: ledger_pb2.UnitClass.ValueType, holder: str, destination: str) -> str:
     """Return where something is, in words: ``in transit from … to …``."""
     words = class_name(unit_class).replace("_", " ")
     if destination:

@@ -191,9 +191,9 @@ class _Reader:
 
     def _check_unique(self, organisations: tuple[OrganisationDescription, ...], authority: Gln, ledger: Gln) -> None:
         names = [item.name for item in organisations]
-        glns = [authority, ledger]
+        glns = [str(authority), str(ledger)]
         for item in organisations:
-            glns += [item.gln, *(gln for gln in item.locations if gln != item.gln)]
+            glns += [str(item.gln), *(str(gln) for gln in item.locations if gln != item.gln)]
         for values, what in ((names, "name"), (glns, "GLN")):
             for value in values:
                 if values.count(value) > 1:

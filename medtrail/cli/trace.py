@@ -117,16 +117,20 @@ def run_trace_pack(found: Globals, identifier: str, *, at: str | None, known: in
 
 async def export_proofs(session: Session, trace: PackTrace, folder: Path) -> list[str]:
     """Write ``<index>.event`` and ``<index>.tlog-proof`` for each event of a history; returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     files: list[str] = []
     for step in trace.steps:
         request = ledger_pb2.GetInclusionProofRequest(leaf_index=step.leaf_index)
         answer = await session.ledger.GetInclusionProof(request)
-        for ending, data in (("event", answer.signed_event), ("tlog-proof", answer.tlog_proof)):
-            path = folder / f"{step.leaf_index}.{ending}"
-            path.write_bytes(data)
-            files.append(str(path))
+        contents = {"event": answer.signed_event, "tlog-proof": answer.tlog_proof}
+        files += [str(_write(folder, f"{step.leaf_index}.{ending}", data)) for ending, data in contents.items()]
     return files
+
+
+def _write(folder: Path, name: str, data: bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_bytes(data)
+    return path
 
 
 def _step_document(step: ProvenStep) -> dict[str, Any]:
