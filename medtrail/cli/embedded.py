@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # ships no types
 
 from medtrail import codec
 from medtrail.api.trust.v1 import trust_pb2, trust_pb2_grpc
