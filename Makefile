@@ -58,9 +58,12 @@ $(VENV)/.stamp-tree: pyproject.toml | $(VENV)/.stamp-build
 
 # --- running --------------------------------------------------------------------------------------------------------
 
+# The GS1 US example where its real document lies beside the project; else the demo's own equivalent.
+EXAMPLE := $(wildcard ../shared/data/openepcis-test-resources/1.2/EPCIS/XML/Capture/Documents/GS1_US_Pharma_Example_2_2_1_1.xml)
+
 .PHONY: demo
 demo: $(VENV)/.stamp-runtime $(VENV)/.stamp-tree ## Show the whole job on real input, from signed event to verified proof.
-	@$(BIN)/medtrail demo
+	@$(BIN)/medtrail --dir build/demo demo $(if $(EXAMPLE),--example $(EXAMPLE))
 
 .PHONY: test
 test: $(VENV)/.stamp-dev $(VENV)/.stamp-tree ## Run all tests, with the coverage gates.
