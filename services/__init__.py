@@ -1,0 +1,1 @@
+"""Those who make events: one process an organisation."""

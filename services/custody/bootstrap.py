@@ -1,0 +1,281 @@
+"""Builds and runs the process of one organisation: the only place that reads settings and starts tasks."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from medtrail.api.custody.v1 import custody_pb2_grpc
+from medtrail.api.recall.v1 import recall_pb2_grpc
+from medtrail.codec import decode_receipt
+from medtrail.errors import AuthorizationError, MalformedError
+from medtrail.event import Refusal, Role
+from medtrail.gs1 import Gln
+from medtrail.note import NoteVerifier, parse_vkey
+from medtrail.runtime.bus import Bus
+from medtrail.runtime.client import connect
+from medtrail.runtime.database import Database
+from medtrail.runtime.folder import OrganisationFolder
+from medtrail.runtime.inbox import AfterCommit, Handler, InboxMessage, InboxPuller
+from medtrail.runtime.logging import configure_logging, get_logger
+from medtrail.runtime.paging import PageTokens
+from medtrail.runtime.relay import Relay
+from medtrail.runtime.replica import RegistryReplica
+from medtrail.runtime.server import Binding, Server, serve, wait_for_signal
+from medtrail.runtime.settings import ServiceSettings, load_settings
+from medtrail.runtime.tables import RUNTIME_METADATA
+from medtrail.subjects import MessageKind
+from services.custody import inbound_store, inbox
+from services.custody.confirm import Confirmer
+from services.custody.desk import Desk
+from services.custody.ledger_client import LedgerClient
+from services.custody.office import Office
+from services.custody.recalls import KnownRecall
+from services.custody.scan import Scanner
+from services.custody.servicer import CustodyServicer
+from services.custody.tables import CUSTODY_METADATA
+from services.recall.servicer import RecallServicer
+
+log = get_logger(__name__)
+
+DATABASE_NAME = "service.db"
+LEDGER_NAME = "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Premises:
+    """All parts of one organisation's process.
+
+    Attributes:
+        office: What servicers work with.
+        replica: What is known of the network.
+        relay: The way out.
+        puller: The way in.
+        confirmer: Asks for the ledger's word on despatches.
+        bus: The exchange.
+    """
+
+    folder: OrganisationFolder
+    office: Office
+    replica: RegistryReplica
+    relay: Relay
+    puller: InboxPuller
+    confirmer: Confirmer
+    bus: Bus
+
+
+Bind = Callable[[Premises], Sequence[Binding]]
+
+
+@contextlib.asynccontextmanager
+async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
+    """Open the books, name the neighbours, and close all at the end; nothing needs to be reachable yet.
+
+    Raises:
+        MalformedError: A setting is wrong.
+        UnavailableError: The database cannot be opened.
+    """
+    folder = OrganisationFolder(settings.org_dir)
+    verifier = parse_vkey(settings.log_vkey)
+    zone = _zone(settings.time_zone)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = Database(settings.data_dir / DATABASE_NAME)
+    channel = connect(settings.ledger_address, folder=folder, audience=Gln(settings.ledger_gln), server=LEDGER_NAME)
+    bus = Bus(settings.nats_url, seed=folder.nats_seed(), gln=folder.gln, name=folder.profile.name)
+    try:
+        database.create_tables(RUNTIME_METADATA, CUSTODY_METADATA)
+        replica = RegistryReplica(database, channel, verifier=verifier, authority_key_id=settings.authority_key_id)
+        await replica.load()
+        desk = make_desk(folder, replica)
+        ledger = LedgerClient(channel, verifier)
+        relay = Relay(bus, database, gln=folder.gln)
+        office = Office(
+            desk=desk,
+            database=database,
+            tokens=PageTokens(folder.signing_key().seed),
+            scanner=Scanner(database, desk, ledger, zone),
+            after_write=relay.wake,
+        )
+        confirmer = Confirmer(database, ledger, lambda: replica.registry)
+        handlers = make_handlers(desk, relay, confirmer, verifier)
+        puller = InboxPuller(bus, database, gln=folder.gln, handlers=handlers)
+        yield Premises(folder, office, replica, relay, puller, confirmer, bus)
+    finally:
+        await bus.close()
+        await channel.close()
+        database.close()
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        message = f"no time zone {name[:50]!r}"
+        raise MalformedError(message, code="SETTING_INVALID", field="MEDTRAIL_TIME_ZONE") from error
+
+
+def make_desk(folder: OrganisationFolder, replica: RegistryReplica) -> Desk:
+    """Return who signs, with what the replica knows of the network."""
+
+    def recalls() -> tuple[KnownRecall, ...]:
+        return tuple(
+            KnownRecall(entry.event_id, entry.issuer.gln, entry.recall, regulator=Role.REGULATOR in entry.issuer.roles)
+            for entry in replica.all_recalls
+        )
+
+    return Desk(
+        gln=folder.gln,
+        locations=folder.profile.locations,
+        key=folder.signing_key(),
+        registry=lambda: replica.registry,
+        recalls=recalls,
+    )
+
+
+def make_handlers(desk: Desk, relay: Relay, confirmer: Confirmer, verifier: NoteVerifier) -> dict[MessageKind, Handler]:
+    """Return what happens with messages, by kind."""
+    receipts = relay.receipts(verifier)
+
+    def advice(connection: Connection, message: InboxMessage) -> AfterCommit | None:
+        if message.sender is None:
+            text = "the ledger advises nothing"
+            raise AuthorizationError(text, code="SENDER_FORBIDDEN", field="subject")
+        inbox.take_advice(connection, desk, message.data, sender=message.sender)
+        return confirmer.wake
+
+    def receipt(connection: Connection, message: InboxMessage) -> AfterCommit | None:
+        # The runtime verifies the checkpoint first; only then the books are told.
+        after = receipts(connection, message)
+        inbox.note_logged(connection, decode_receipt(message.data).items)
+        return after
+
+    def refused(connection: Connection, refusal: Refusal, _own: bool) -> None:  # noqa: FBT001  # the relay's form
+        inbox.take_refusal(connection, desk, refusal)
+
+    refusals = relay.refusals(desk.registry, refused)
+
+    def refusal(connection: Connection, message: InboxMessage) -> AfterCommit | None:
+        refusals(connection, message)
+        # An event may have been signed anew.
+        return relay.wake
+
+    return {
+        MessageKind.ADVICE: advice,
+        MessageKind.ACK: relay.acks(),
+        MessageKind.RECEIPT: receipt,
+        MessageKind.REFUSAL: refusal,
+    }
+
+
+async def complete_advices(premises: Premises) -> None:
+    """Take in advices that waited for a signer's enrolment, whenever the registry has changed; until cancelled."""
+    desk, replica = premises.office.desk, premises.replica
+
+    def retry(connection: Connection) -> bool:
+        waiting = inbound_store.list_incomplete(connection)
+        done = [
+            inbox.complete_advice(connection, desk, sender=sender, despatch_id=despatch_id)
+            for sender, despatch_id in waiting
+        ]
+        return any(done)
+
+    while True:
+        seen = replica.registry
+        if await premises.office.database.write(retry):
+            premises.confirmer.wake()
+        await replica.wait_until(partial(_is_other, replica, seen))
+
+
+def _is_other(replica: RegistryReplica, seen: object) -> bool:
+    return replica.registry is not seen
+
+
+async def wake_confirmer(premises: Premises) -> None:
+    """Ask for the ledger's word on despatches with each new checkpoint. Runs until cancelled."""
+    replica = premises.replica
+    while True:
+        seen = replica.checkpoint
+        await replica.wait_until(lambda: replica.checkpoint is not seen)  # noqa: B023  # awaited before seen changes
+        premises.confirmer.wake()
+
+
+async def announce(premises: Premises, server: Server, services: Sequence[str]) -> None:
+    """Say that the process serves, once it knows that it is enrolled: before that it could sign nothing."""
+    replica, gln = premises.replica, premises.folder.gln
+    await replica.wait_until(lambda: replica.registry.organisation_of_gln(gln) is not None)
+    for service in ("", *services):
+        await server.set_serving(service, serving=True)
+    log.info("ready", gln=str(gln))
+
+
+def common_bindings(premises: Premises) -> list[Binding]:
+    """Return what every role serves."""
+    return [
+        Binding(
+            "medtrail.api.custody.v1.CustodyService",
+            custody_pb2_grpc.add_CustodyServiceServicer_to_server,
+            CustodyServicer(premises.office),
+        ),
+        Binding(
+            "medtrail.api.recall.v1.RecallService",
+            recall_pb2_grpc.add_RecallServiceServicer_to_server,
+            RecallServicer(premises.office),
+        ),
+    ]
+
+
+@contextlib.asynccontextmanager
+async def running(settings: ServiceSettings, bind: Bind) -> AsyncIterator[tuple[Premises, Server]]:
+    """Run a service: server, relay, inbox, replica. A task that fails ends the whole, for the supervisor to restart.
+
+    Raises:
+        UnavailableError: LISTEN_FAILED.
+    """
+    async with open_premises(settings) as premises:
+        bindings = [*common_bindings(premises), *bind(premises)]
+        server = await serve(
+            bindings,
+            folder=premises.folder,
+            registry=lambda: premises.replica.registry,
+            listen=settings.listen,
+            serving=False,
+        )
+        premises.bus.start()
+        services = [binding.service for binding in bindings]
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(work, name=name)
+                for name, work in (
+                    ("replica", premises.replica.run()),
+                    ("relay", premises.relay.run()),
+                    ("inbox", premises.puller.run()),
+                    ("confirmer", premises.confirmer.run()),
+                    ("advices", complete_advices(premises)),
+                    ("checkpoints", wake_confirmer(premises)),
+                    ("announce", announce(premises, server, services)),
+                )
+            ]
+            try:
+                yield premises, server
+            finally:
+                # Calls first: what they have been told was accepted is committed before anything is closed.
+                await server.stop()
+                for task in tasks:
+                    task.cancel()
+
+
+async def _serve_until_signal(settings: ServiceSettings, bind: Bind) -> None:
+    async with running(settings, bind):
+        name = await wait_for_signal()
+        log.info("stopping", signal=name)
+
+
+def run_service(role: str, bind: Bind) -> None:
+    """Run a role's process with settings from the environment, until SIGTERM or SIGINT."""
+    settings = load_settings(ServiceSettings)
+    configure_logging(process=f"{role}/{settings.org_dir.name}", level=settings.log_level)
+    asyncio.run(_serve_until_signal(settings, bind))

@@ -1,0 +1,132 @@
+"""Capture of EPCIS events as they are, under the same rules as the verbs; a chunk is one transaction.
+
+First-hand, every event must be this organisation's own. Second-hand, the caller passes on what other parties did: such
+events are signed as witness, and only where this organisation is party to the goods: they were despatched to it, or
+stand in its books. A despatch to it makes its goods inbound, as an advice does.
+"""
+
+from collections.abc import Sequence
+
+from medtrail.epcis.model import EpcisEvent
+from medtrail.epcis.validation import check_event
+from medtrail.errors import AuthorizationError, MedtrailError
+from medtrail.gs1 import Gln
+from services.custody import advice, corrections, events_store
+from services.custody.commands import count_received
+from services.custody.desk import Accepted, Session
+from services.custody.parties import actor_of, named_glns, organisation_gln, party_of
+from services.custody.steps import is_despatch, step_of
+from services.custody.units import Unit
+
+
+class CaptureRefusedError(MedtrailError):
+    """An event of a chunk was refused, and with it the chunk.
+
+    Args:
+        number: Of the event in the chunk, from 0.
+        cause: Why.
+    """
+
+    def __init__(self, number: int, cause: MedtrailError) -> None:
+        super().__init__(cause.message, code=cause.code, field=_field(number, cause.field))
+        self.number = number
+        self.cause = cause
+
+
+def _field(number: int, field: str | None) -> str:
+    at = f"events[{number}]"
+    if not field or field.startswith(at):
+        return field or at
+    # The registry and the codec name fields of one event.
+    return f"{at}.{field.removeprefix('event.')}"
+
+
+def units_of_chunk(statements: Sequence[EpcisEvent]) -> set[Unit]:
+    """Return the units that a chunk names, after checking that its events are valid EPCIS.
+
+    Raises:
+        CaptureRefusedError: One is not.
+    """
+    found: set[Unit] = set()
+    for number, statement in enumerate(statements):
+        try:
+            check_event(statement, field=f"events[{number}]")
+            found |= {named.unit for named in step_of(statement, field=f"events[{number}]").named}
+        except MedtrailError as error:
+            raise CaptureRefusedError(number, error) from error
+    return found
+
+
+def capture(session: Session, statements: Sequence[EpcisEvent], *, second_hand: bool) -> list[Accepted]:
+    """Record the events of a chunk, all or none.
+
+    Args:
+        session: With the books of :func:`units_of_chunk`.
+        statements: Valid EPCIS.
+        second_hand: Whether the caller passes on what others did; its own events among them are still first-hand.
+
+    Raises:
+        CaptureRefusedError: The first event that was refused.
+    """
+    made: list[Accepted] = []
+    passed: list[tuple[int, EpcisEvent]] = []
+    ours: set[Unit] = set()
+    for number, statement in enumerate(statements):
+        try:
+            accepted, witnessed = _record(session, statement, number, second_hand=second_hand)
+        except MedtrailError as error:
+            raise CaptureRefusedError(number, error) from error
+        made.append(accepted)
+        if witnessed:
+            passed.append((number, statement))
+            if is_despatch(statement) and _to_us(session, statement):
+                ours |= _take_in_despatch(session, statement, accepted)
+    count_received(session)
+    _check_party(session, passed, ours)
+    return made
+
+
+def _record(session: Session, statement: EpcisEvent, number: int, *, second_hand: bool) -> tuple[Accepted, bool]:
+    field = f"events[{number}]"
+    actor = actor_of(statement, session.desk.registry())
+    own = actor is None or actor in session.desk.glns
+    if not own and not second_hand:
+        message = f"{actor} did this, not {session.desk.gln}; pass it on as second-hand if it reached you otherwise"
+        raise AuthorizationError(message, code="ACTOR_NOT_SIGNER", field=field)
+    if own and second_hand and actor is None:
+        message = "nothing in the event says who did it"
+        raise AuthorizationError(message, code="ACTOR_UNKNOWN", field=field)
+    if statement.error_declaration is not None and own:
+        return corrections.declare(session, statement, field=field), False
+    return session.record(statement, field=field, actor=None if own else actor), not own
+
+
+def _check_party(session: Session, passed: Sequence[tuple[int, EpcisEvent]], ours: set[Unit]) -> None:
+    """Refuse what passes on events of goods to which we are no party."""
+    for number, statement in passed:
+        units = {named.unit for named in step_of(statement, field="event").named}
+        if units and not any(unit in ours or session.books.get(unit) is not None for unit in units):
+            message = f"{session.desk.gln} is no party to these goods: neither despatched to it nor in its books"
+            raise CaptureRefusedError(number, AuthorizationError(message, code="NOT_PARTY"))
+
+
+def _to_us(session: Session, statement: EpcisEvent) -> bool:
+    return bool(named_glns(statement.destination_list) & session.desk.glns)
+
+
+def _take_in_despatch(session: Session, statement: EpcisEvent, accepted: Accepted) -> set[Unit]:
+    stored = events_store.find_event(
+        session.connection, signer=session.desk.gln, event_id=accepted.event_id, declaration=False
+    )
+    sender = _sender(session, statement)
+    if stored is None or sender is None:
+        return set()
+    units = advice.take_in_despatch(session.connection, stored, sender=sender)
+    # Later events of the chunk may receive what has become inbound just now.
+    session.reload()
+    return units
+
+
+def _sender(session: Session, statement: EpcisEvent) -> Gln | None:
+    party = party_of(statement.source_list)
+    return None if party is None else organisation_gln(party, session.desk.registry())

@@ -1,0 +1,267 @@
+"""The verbs: from what is wanted to events, in one write transaction each.
+
+Every function makes the events of its verb and records them; the rules stand in :mod:`services.custody.rules`, the
+same for all, and name the field of the request that breaks them.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from medtrail.epcis.model import BizTransaction
+from medtrail.errors import ConflictError, MalformedError
+from medtrail.gs1 import Gln
+from services.custody import events, inbound_store
+from services.custody.desk import Accepted, Session
+from services.custody.events import Occasion, Route
+from services.custody.holding import Ending, HoldingState
+from services.custody.inbound_store import InboundShipment
+from services.custody.units import Named, Unit
+
+NO_PEDIGREE = "no_pedigree_match"
+
+
+def _fields(units: Iterable[Named]) -> dict[Unit, str]:
+    return {named.unit: named.field for named in units}
+
+
+def _units(units: Iterable[Named]) -> tuple[Unit, ...]:
+    return tuple(named.unit for named in units)
+
+
+def commission(
+    session: Session, units: Sequence[Named], occasion: Occasion, *, lot: str = "", expiry: date | None = None
+) -> list[Accepted]:
+    """Give life to packs of a lot, or to logistic units.
+
+    Raises:
+        ConflictError: ALREADY_COMMISSIONED.
+        AuthorizationError: PREFIX_NOT_OWNED, ROLE_FORBIDS.
+    """
+    return [
+        session.record(events.commissioning(group, occasion, lot=lot, expiry=expiry), fields=_fields(units))
+        for group in events.split(_units(units))
+    ]
+
+
+def pack(session: Session, parent: Named, children: Sequence[Named], occasion: Occasion) -> list[Accepted]:
+    """Put units into a container."""
+    fields = _fields((parent, *children))
+    return [
+        session.record(events.packing(parent.unit, group, occasion), fields=fields)
+        for group in events.split(_units(children))
+    ]
+
+
+def unpack(session: Session, parent: Named, children: Sequence[Named], occasion: Occasion) -> list[Accepted]:
+    """Take units out of a container; none named means all, and ends its use."""
+    fields = _fields((parent, *children))
+    groups: Iterable[tuple[Unit, ...]] = events.split(_units(children)) if children else ((),)
+    return [session.record(events.unpacking(parent.unit, group, occasion), fields=fields) for group in groups]
+
+
+def take_out(session: Session, units: Sequence[Named], occasion: Occasion) -> list[Accepted]:
+    """Take units out of the containers that they are in, where they are handled alone."""
+    by_parent: dict[Unit, list[Named]] = {}
+    for named in units:
+        holding = session.books.get(named.unit)
+        if holding is not None and holding.parent is not None and not holding.final:
+            by_parent.setdefault(holding.parent, []).append(named)
+    made: list[Accepted] = []
+    for parent, children in by_parent.items():
+        fields = {**_fields(children), parent: children[0].field}
+        made += [
+            session.record(events.unpacking(parent, group, occasion), fields=fields)
+            for group in events.split(_units(children))
+        ]
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Consignee:
+    """To whom goods go: a party, and one of its places."""
+
+    party: Gln
+    location: Gln
+
+
+def _check_consignee(session: Session, consignee: Consignee) -> None:
+    if consignee.party in session.desk.glns:
+        message = f"{consignee.party} is this organisation itself"
+        raise MalformedError(message, code="DESTINATION_OWN", field="destination_party")
+
+
+def ship(
+    session: Session,
+    units: Sequence[Named],
+    occasion: Occasion,
+    consignee: Consignee,
+    documents: Sequence[BizTransaction] = (),
+) -> list[Accepted]:
+    """Despatch outermost units, with advice to the partner where it is enrolled."""
+    _check_consignee(session, consignee)
+    route = Route(session.desk.gln, occasion.location, consignee.party, consignee.location)
+    return [
+        session.record(events.shipping(group, occasion, route, documents), fields=_fields(units))
+        for group in events.split(_units(units))
+    ]
+
+
+def send_back(
+    session: Session, units: Sequence[Named], occasion: Occasion, consignee: Consignee, *, reason: str
+) -> list[Accepted]:
+    """Send units back to a partner."""
+    _check_consignee(session, consignee)
+    route = Route(session.desk.gln, occasion.location, consignee.party, consignee.location)
+    return [
+        session.record(events.sending_back(group, occasion, route, reason=reason), fields=_fields(units))
+        for group in events.split(_units(units))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What came of a delivery.
+
+    Attributes:
+        accepted: The events made.
+        unit_count: Smallest advised units that are held here since.
+        unadvised: Units that nobody advised.
+        missing: Outermost units of the same shipments that have not come.
+    """
+
+    accepted: list[Accepted]
+    unit_count: int
+    unadvised: tuple[Unit, ...]
+    missing: tuple[Unit, ...]
+
+
+def receive(session: Session, units: Sequence[Named], occasion: Occasion) -> Delivery:
+    """Take delivery of units with all that the advice says is inside.
+
+    What is scanned alone is taken out of its container, unless that is scanned too. Unadvised units are put aside.
+
+    Raises:
+        ConflictError: ALREADY_RECEIVED, UNIT_FINAL.
+    """
+    accepted = take_out(session, _scanned_alone(session, units), occasion)
+    groups: dict[str, list[Named]] = {}
+    for named in units:
+        holding = session.books.get(named.unit)
+        inbound = holding is not None and (holding.state is HoldingState.INBOUND or holding.here)
+        groups.setdefault(holding.despatch_id if holding is not None and inbound else "", []).append(named)
+    shipments = {name: inbound_store.find(session.connection, name) for name in groups}
+    for name, group in groups.items():
+        accepted += _receive_group(session, group, occasion, shipments[name])
+    return _delivery(session, accepted, [item for item in shipments.values() if item is not None])
+
+
+def _scanned_alone(session: Session, units: Sequence[Named]) -> list[Named]:
+    chosen = {named.unit for named in units}
+    found = []
+    for named in units:
+        holding = session.books.get(named.unit)
+        if holding is None or holding.state is not HoldingState.INBOUND:
+            continue
+        if not any(container.unit in chosen for container in session.books.containers(named.unit)):
+            found.append(named)
+    return found
+
+
+def _receive_group(
+    session: Session, units: Sequence[Named], occasion: Occasion, shipment: InboundShipment | None
+) -> list[Accepted]:
+    fields = _fields(units)
+    # Containers first, so that what is inside them finds them arrived in a later event too.
+    ordered = sorted(units, key=lambda named: sum(1 for _ in session.books.containers(named.unit)))
+    made = []
+    for group in events.split(_units(ordered)):
+        if shipment is None:
+            statement = events.receiving(group, occasion, None, disposition=NO_PEDIGREE)
+        else:
+            route = Route(shipment.sender, shipment.source_location, session.desk.gln, occasion.location)
+            disposition = "returned" if shipment.returned else "in_progress"
+            statement = events.receiving(group, occasion, route, disposition=disposition, documents=shipment.documents)
+        made.append(session.record(statement, fields=fields))
+    return made
+
+
+def _delivery(session: Session, accepted: list[Accepted], shipments: Sequence[InboundShipment]) -> Delivery:
+    count_received(session)
+    unit_count = sum(sum(received.smallest.values()) for received in session.received)
+    unadvised = tuple(unit for received in session.received for unit in received.unadvised)
+    missing = tuple(unit for shipment in shipments for unit in shipment.units if _is_missing(session, unit))
+    return Delivery(accepted, unit_count, unadvised, missing)
+
+
+def count_received(session: Session) -> None:
+    """Add what the session's events received to the counts of their shipments."""
+    for received in session.received:
+        for despatch_id, count in received.smallest.items():
+            inbound_store.count_received(session.connection, despatch_id, count)
+
+
+def _is_missing(session: Session, unit: Unit) -> bool:
+    holding = session.books.get(unit)
+    if holding is None or holding.state is not HoldingState.INBOUND:
+        return False
+    # A container all of whose contents came by themselves is not missed.
+    inside = tuple(session.books.inside(unit))
+    return holding.smallest or not inside or any(part.state is HoldingState.INBOUND for part in inside)
+
+
+def hold(session: Session, units: Sequence[Named], occasion: Occasion, *, reason: str) -> list[Accepted]:
+    """Put units aside."""
+    return [
+        session.record(events.holding(group, occasion, reason=reason), fields=_fields(units))
+        for group in events.split(_units(units))
+    ]
+
+
+def release(session: Session, units: Sequence[Named], occasion: Occasion, *, reason: str) -> list[Accepted]:
+    """End a hold.
+
+    Raises:
+        ConflictError: NOT_ON_HOLD.
+    """
+    require_on_hold(session, units)
+    return [
+        session.record(events.releasing(group, occasion, reason=reason), fields=_fields(units))
+        for group in events.split(_units(units))
+    ]
+
+
+def require_on_hold(session: Session, units: Sequence[Named]) -> None:
+    """Check that units are on hold: the event of a release also fits goods that are only put on the shelf."""
+    for named in units:
+        holding = session.books.get(named.unit)
+        if holding is not None and holding.here and not holding.hold_reason:
+            message = f"{named.unit.path} is not on hold"
+            raise ConflictError(message, code="NOT_ON_HOLD", field=named.field)
+
+
+def dispense(session: Session, units: Sequence[Named], occasion: Occasion, *, partial: bool) -> list[Accepted]:
+    """Hand packs out, in whole or in part; those in a container are taken out of it first."""
+    made = take_out(session, units, occasion)
+    made += [
+        session.record(events.dispensing(group, occasion, partial=partial), fields=_fields(units))
+        for group in events.split(_units(units))
+    ]
+    return made
+
+
+def end(session: Session, units: Sequence[Named], occasion: Occasion, how: Ending) -> list[Accepted]:
+    """End the life of units; those in a container that stays are taken out of it first."""
+    chosen = {named.unit for named in units}
+    outermost = [
+        named
+        for named in units
+        if not any(container.unit in chosen for container in session.books.containers(named.unit))
+    ]
+    made = take_out(session, outermost, occasion)
+    # What ends with its container needs no word of its own.
+    made += [
+        session.record(events.ending(group, occasion, how), fields=_fields(outermost))
+        for group in events.split(_units(outermost))
+    ]
+    return made

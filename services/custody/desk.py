@@ -1,0 +1,261 @@
+"""Who signs here, and one transaction of theirs: events judged, applied to the books, signed, stored, put on the way.
+
+A crash before the commit leaves nothing; after it the holdings, the signed events, the outbox rows and the answer are
+all there. The event is signed inside the transaction, because its number at this source is taken there, without gaps.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from medtrail.codec import encode_payload, encode_signed_event
+from medtrail.envelope import SigningKey, sign
+from medtrail.epcis.hash import event_hash
+from medtrail.epcis.model import EpcisEvent
+from medtrail.errors import DuplicateError
+from medtrail.event import (
+    Capture,
+    Event,
+    Header,
+    PayloadType,
+    Product,
+    Recall,
+    Statement,
+    new_event_id,
+    new_salt,
+)
+from medtrail.gs1 import Gln
+from medtrail.runtime import outbox
+from medtrail.trust import Organisation, Registry
+from services.custody import advice, events_store, holdings_store
+from services.custody.events_store import Stored
+from services.custody.parties import organisation_gln, place_of
+from services.custody.recalls import KnownRecall, RecallIndex
+from services.custody.rules import Origin, Received
+from services.custody.steps import Step, StepKind, apply_step, offset_of, step_of
+from services.custody.units import Unit
+
+SOURCE = "main"
+
+
+def now_utc() -> datetime:
+    """Return the clock's time, aware UTC, to the millisecond: the event hash knows nothing finer."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Who signs here, and what is known of the network.
+
+    Attributes:
+        gln: Party GLN of the organisation.
+        locations: Its further GLNs.
+        key: Its signing key.
+        registry: Gives the trust registry as of now.
+        recalls: Gives the recalls in the log as of now.
+        clock: Aware UTC, to the millisecond.
+        source: Station at which events are recorded.
+    """
+
+    gln: Gln
+    locations: tuple[Gln, ...]
+    key: SigningKey
+    registry: Callable[[], Registry]
+    recalls: Callable[[], tuple[KnownRecall, ...]]
+    clock: Callable[[], datetime] = now_utc
+    source: str = SOURCE
+
+    @property
+    def glns(self) -> frozenset[Gln]:
+        """All GLNs for which its key speaks, as enrolled; as in its folder before the enrolment is known."""
+        organisation = self.organisation
+        return frozenset({self.gln, *self.locations}) if organisation is None else organisation.glns
+
+    @property
+    def organisation(self) -> Organisation | None:
+        """The organisation as enrolled; None before that is known."""
+        return self.registry().organisation_of_gln(self.gln)
+
+    @property
+    def default_location(self) -> Gln:
+        """Its first location, else its party GLN."""
+        return self.locations[0] if self.locations else self.gln
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An event that was signed and is safe in the outbox; ``resend``: the same content had been accepted before."""
+
+    event_id: str
+    signed_event_sha256: bytes
+    source_seq: int
+    resend: bool = False
+
+
+class Session:
+    """One write transaction of an organisation."""
+
+    def __init__(self, connection: Connection, desk: Desk, units: Iterable[Unit] = ()) -> None:
+        """Load the books that decisions on some units can touch."""
+        self.connection = connection
+        self.desk = desk
+        self.now = desk.clock()
+        self._units = tuple(units)
+        self.books = holdings_store.load_books(connection, self._units)
+        self.recalls = known_recalls(connection, desk)
+        self.received: list[Received] = []
+
+    def reload(self) -> None:
+        """Read the books anew, after something else in the transaction has written to them."""
+        self.books = holdings_store.load_books(self.connection, self._units)
+
+    def record(
+        self,
+        statement: EpcisEvent,
+        *,
+        field: str = "event",
+        fields: Mapping[Unit, str] | None = None,
+        actor: Gln | None = None,
+    ) -> Accepted:
+        """Judge an event, apply it to the books, sign and store it; the same content again changes nothing.
+
+        Args:
+            statement: Valid EPCIS; without event_id it gets its content's hash.
+            field: Path of the event, for errors.
+            fields: Fields that named the units, where the event was made from a request.
+            actor: Another party that did it: then we are its witness, and our books do not change.
+
+        Raises:
+            DuplicateError: Other content stands under its id (EVENT_ID_CONFLICT).
+            AuthorizationError: We may not say this.
+            ConflictError: The rules of the books forbid it.
+        """
+        event_id = statement.event_id or event_hash(statement)
+        statement = replace(statement, event_id=None)
+        draft = self._draft(statement, event_id, actor)
+        before = self._same(draft, field)
+        if before is not None:
+            return before
+        self.desk.registry().judge(draft, key_id=self.desk.key.key_id, stream_time=self.now)
+        step = step_of(statement, field=field).with_fields(fields or {})
+        own = actor is None
+        if own and statement.error_declaration is None:
+            self._apply(step, statement, event_id)
+        stored = self._sign(draft, {named.unit for named in step.named})
+        if own and statement.error_declaration is None:
+            holdings_store.save_changes(self.connection, self.books, event_number=stored.number)
+            if step.kind in {StepKind.SHIP, StepKind.SEND_BACK}:
+                self._advise(stored, step)
+        return _accepted(stored)
+
+    def state(self, statement: Product | Recall) -> Accepted:
+        """Judge, sign and store a product or a recall.
+
+        Raises:
+            AuthorizationError: It is not ours to say.
+        """
+        draft = self._draft(statement, new_event_id(), None)
+        self.desk.registry().judge(draft, key_id=self.desk.key.key_id, stream_time=self.now)
+        return _accepted(self._sign(draft, set()))
+
+    def _draft(self, statement: Statement, event_id: str, actor: Gln | None) -> Event:
+        header = Header(
+            salt=new_salt(),
+            actor=self.desk.gln if actor is None else actor,
+            source=self.desk.source,
+            source_seq=1,
+            event_id=event_id,
+            capture=Capture.FIRST_HAND if actor is None else Capture.SECOND_HAND,
+        )
+        return Event(header, statement)
+
+    def _same(self, draft: Event, field: str) -> Accepted | None:
+        found = events_store.find_event(
+            self.connection,
+            signer=self.desk.gln,
+            event_id=draft.header.event_id,
+            declaration=draft.is_declaration,
+        )
+        if found is None:
+            return None
+        if found.refusal:
+            # A refused event took no key in the log; here it makes room for the next attempt as well.
+            events_store.forget(self.connection, found.number)
+            return None
+        known, wanted = found.event, draft
+        if (known.statement, known.header.actor, known.header.capture) != (
+            wanted.statement,
+            wanted.header.actor,
+            wanted.header.capture,
+        ):
+            message = f"other content was signed under {draft.header.event_id}"
+            raise DuplicateError(message, code="EVENT_ID_CONFLICT", field=f"{field}.eventID")
+        return replace(_accepted(found), resend=True)
+
+    def _apply(self, step: Step, statement: EpcisEvent, event_id: str) -> None:
+        place = place_of(statement)
+        location = place if place in self.desk.glns else None
+        origin = Origin(event_id, statement.event_time, offset_of(statement), location)
+        received = apply_step(self.books, step, origin, recalls=self.recalls)
+        if received is not None:
+            self.received.append(received)
+
+    def _sign(self, draft: Event, units: set[Unit]) -> Stored:
+        seq = events_store.next_number(self.connection, f"source_seq/{self.desk.source}")
+        event = replace(draft, header=replace(draft.header, source_seq=seq))
+        signed_event, sha256 = signed_bytes(event, self.desk.key)
+        number = events_store.insert_event(
+            self.connection,
+            event,
+            signer=self.desk.gln,
+            own=True,
+            sha256=sha256,
+            signed_event=signed_event,
+            units=units,
+        )
+        outbox.enqueue_event(
+            self.connection,
+            signed_event,
+            event_id=event.header.event_id,
+            declaration=event.is_declaration,
+            now=self.now,
+        )
+        return Stored(number, self.desk.gln, own=True, sha256=sha256, signed_event=signed_event, event=event)
+
+    def _advise(self, despatch: Stored, step: Step) -> None:
+        partner = None if step.partner is None else organisation_gln(step.partner, self.desk.registry())
+        if partner is None or partner == self.desk.gln or self.desk.registry().organisation_of_gln(partner) is None:
+            # Whoever is not enrolled has no inbox: the goods leave the network, and the despatch says to whom.
+            return
+        for part in advice.parts_of(self.connection, despatch, {named.unit for named in step.units}, self.books):
+            advice.enqueue(self.connection, part, to=partner)
+
+
+def signed_bytes(event: Event, key: SigningKey) -> tuple[bytes, bytes]:
+    """Return a SignedEvent's bytes and their SHA-256.
+
+    Raises:
+        TooLargeError: More than 256 KiB.
+    """
+    signed_event = encode_signed_event(sign(event.payload_type, encode_payload(event), key))
+    return signed_event, hashlib.sha256(signed_event).digest()
+
+
+def _accepted(stored: Stored) -> Accepted:
+    return Accepted(stored.event.header.event_id, stored.sha256, stored.event.header.source_seq)
+
+
+def known_recalls(connection: Connection, desk: Desk) -> RecallIndex:
+    """Return the recalls in the log and, after them, our own that are not there yet."""
+    logged = desk.recalls()
+    seen = {item.recall_id for item in logged}
+    own = [
+        KnownRecall(stored.event.header.event_id, desk.gln, stored.event.statement)
+        for stored in events_store.own_of_type(connection, PayloadType.RECALL)
+        if isinstance(stored.event.statement, Recall) and stored.event.header.event_id not in seen
+    ]
+    return RecallIndex((*logged, *own))

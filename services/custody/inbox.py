@@ -1,0 +1,270 @@
+"""What comes in from partners and the ledger, each message taken in by one transaction.
+
+Subjects route; only signatures identify. A message may come twice and in any order; taking it in again changes nothing.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from medtrail.codec import decode_advice, decode_payload, decode_signed_event
+from medtrail.envelope import verify_signatures
+from medtrail.epcis.model import EpcisEvent
+from medtrail.errors import AuthorizationError, MedtrailError, TooLargeError, VerificationError
+from medtrail.event import Capture, Event, Refusal
+from medtrail.exchange import ReceiptItem
+from medtrail.gs1 import Gln
+from medtrail.runtime import outbox
+from medtrail.runtime.logging import get_logger
+from medtrail.trust import Organisation, Registry, commissioned
+from services.custody import advice, corrections, events_store, holdings_store, inbound_store
+from services.custody.desk import Desk, signed_bytes
+from services.custody.dossier import units_of
+from services.custody.events_store import Stored
+from services.custody.parties import named_glns, organisation_gln, party_of
+from services.custody.steps import is_despatch
+
+log = get_logger(__name__)
+
+MAX_PARTS_PER_ADVICE = 512
+MAX_WAITING_PARTS_PER_SENDER = 4096
+_KEY_CODES = frozenset({"KEY_UNKNOWN", "KEY_RETIRED", "KEY_REVOKED"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A partner's signed event, its signature verified."""
+
+    signer: Gln
+    key_id: str
+    event: Event
+    sha256: bytes
+    signed_event: bytes
+
+
+# --- advice ---
+
+
+def take_advice(connection: Connection, desk: Desk, data: bytes, *, sender: Gln) -> None:
+    """Keep a part of an advice, and take the whole in once all parts are there.
+
+    Raises:
+        MalformedError: It cannot be read, or has too many parts.
+    """
+    part = decode_advice(data)
+    if part.part_count > MAX_PARTS_PER_ADVICE:
+        message = f"expected at most {MAX_PARTS_PER_ADVICE} parts, got {part.part_count}"
+        raise TooLargeError(message, code="ADVICE_TOO_LARGE", field="advice.part_count")
+    if inbound_store.find(connection, part.despatch_event_id) is not None:
+        return
+    if inbound_store.count_parts(connection, sender=sender) >= MAX_WAITING_PARTS_PER_SENDER:
+        message = f"{sender} has {MAX_WAITING_PARTS_PER_SENDER} parts of unfinished advices here"
+        raise TooLargeError(message, code="ADVICE_BACKLOG", field="advice")
+    inbound_store.keep_part(
+        connection,
+        sender=sender,
+        despatch_id=part.despatch_event_id,
+        part=part.part,
+        part_count=part.part_count,
+        advice=data,
+    )
+    complete_advice(connection, desk, sender=sender, despatch_id=part.despatch_event_id)
+
+
+def complete_advice(connection: Connection, desk: Desk, *, sender: Gln, despatch_id: str) -> bool:
+    """Take in an advice if all of its parts are there; return whether that is done with.
+
+    An advice whose signer the registry does not know yet waits: its enrolment may be on its way.
+    """
+    parts = inbound_store.parts(connection, sender=sender, despatch_id=despatch_id)
+    if parts is None:
+        return False
+    try:
+        _take_in(connection, desk, [decode_advice(part).signed_events for part in parts], despatch_id)
+    except MedtrailError as error:
+        if error.code in {"KEY_UNKNOWN", "GENESIS_MISSING"}:
+            return False
+        log.warning("advice refused", sender=str(sender), despatch_id=despatch_id, code=error.code, why=str(error))
+    inbound_store.drop_parts(connection, sender=sender, despatch_id=despatch_id)
+    return True
+
+
+def _take_in(connection: Connection, desk: Desk, groups: Sequence[Sequence[bytes]], despatch_id: str) -> None:
+    registry = desk.registry()
+    heard: list[_Heard] = []
+    for signed_event in (signed_event for group in groups for signed_event in group):
+        item = _hear(registry, signed_event)
+        if item is not None and not events_store.refused_code(connection, item.sha256):
+            heard.append(item)
+    despatch = next((item for item in heard if _is_this_despatch(item, despatch_id)), None)
+    if despatch is None:
+        message = f"the advice holds no believable despatch {despatch_id}"
+        raise VerificationError(message, code="ADVICE_WITHOUT_DESPATCH", field="advice.despatch_event_id")
+    _judge_despatch(desk, registry, despatch)
+    stored = [_store(connection, item) for item in heard]
+    (own,) = [item for item, origin in zip(stored, heard, strict=True) if origin is despatch]
+    advice.take_in_despatch(connection, own, sender=despatch.signer)
+
+
+def _hear(registry: Registry, signed_event: bytes) -> _Heard | None:
+    """Return a signed event that its signer may have said, or None where history does not hold.
+
+    A key that is retired or revoked by now may have spoken well before; what matters here is whose it was.
+
+    Raises:
+        AuthorizationError: Nobody is known to have the key (KEY_UNKNOWN).
+    """
+    try:
+        signed = decode_signed_event(signed_event)
+        key_id = verify_signatures(signed)
+        event = decode_payload(signed.payload_type, signed.payload)
+        signer = registry.organisation_of_key(key_id)
+        if signer is None:
+            message = f"no organisation has the key {key_id}"
+            raise AuthorizationError(message, code="KEY_UNKNOWN", field="signatures[0].key_id")
+        if event.header.capture is Capture.FIRST_HAND and event.header.actor not in signer.glns:
+            message = f"{signer.gln} signed first-hand for {event.header.actor}"
+            raise AuthorizationError(message, code="ACTOR_NOT_SIGNER", field="header.actor")
+        _require_owner(registry, signer, event)
+    except MedtrailError as error:
+        if error.code == "KEY_UNKNOWN":
+            # Its enrolment may be on its way here: the whole advice waits for it.
+            raise
+        log.warning("advised event refused", code=error.code, why=str(error))
+        return None
+    return _Heard(signer.gln, key_id, event, hashlib.sha256(signed_event).digest(), signed_event)
+
+
+def _require_owner(registry: Registry, signer: Organisation, event: Event) -> None:
+    """Check that what a signer says first-hand of new packs is its to say: they lie under its prefix."""
+    statement = event.statement
+    if event.header.capture is not Capture.FIRST_HAND or not isinstance(statement, EpcisEvent):
+        return
+    for gtin in commissioned(statement):
+        if registry.owner_of(gtin) != signer:
+            message = f"GTIN {gtin} lies under no company prefix of {signer.gln}"
+            raise AuthorizationError(message, code="PREFIX_NOT_OWNED")
+
+
+def _is_this_despatch(item: _Heard, despatch_id: str) -> bool:
+    statement = item.event.statement
+    return (
+        item.event.header.event_id == despatch_id
+        and isinstance(statement, EpcisEvent)
+        and statement.error_declaration is None
+        and is_despatch(statement)
+    )
+
+
+def _judge_despatch(desk: Desk, registry: Registry, despatch: _Heard) -> None:
+    statement = despatch.event.statement
+    registry.judge(despatch.event, key_id=despatch.key_id, stream_time=desk.clock())
+    assert isinstance(statement, EpcisEvent)  # noqa: S101  # _is_this_despatch has seen to it
+    if not named_glns(statement.destination_list) & desk.glns:
+        message = f"the despatch goes to somebody else than {desk.gln}"
+        raise VerificationError(message, code="ADVICE_NOT_OURS", field="event.destinationList")
+    party = party_of(statement.source_list)
+    if despatch.event.header.capture is not Capture.FIRST_HAND or (
+        party is not None and organisation_gln(party, registry) != despatch.signer
+    ):
+        message = f"{despatch.signer} is not the sender of the goods"
+        raise VerificationError(message, code="ADVICE_NOT_SENDER", field="event.sourceList")
+
+
+def _store(connection: Connection, item: _Heard) -> Stored:
+    found = events_store.find_event(
+        connection,
+        signer=item.signer,
+        event_id=item.event.header.event_id,
+        declaration=item.event.is_declaration,
+    )
+    if found is not None:
+        return found
+    statement = item.event.statement
+    units = () if not isinstance(statement, EpcisEvent) else units_of(_named(statement))
+    number = events_store.insert_event(
+        connection,
+        item.event,
+        signer=item.signer,
+        own=False,
+        sha256=item.sha256,
+        signed_event=item.signed_event,
+        units=units,
+    )
+    return Stored(number, item.signer, own=False, sha256=item.sha256, signed_event=item.signed_event, event=item.event)
+
+
+def _named(statement: EpcisEvent) -> tuple[str, ...]:
+    parents = () if statement.parent_id is None else (statement.parent_id,)
+    return (
+        *parents,
+        *statement.epc_list,
+        *statement.child_epcs,
+        *statement.input_epc_list,
+        *statement.output_epc_list,
+    )
+
+
+# --- the ledger's word ---
+
+
+def note_logged(connection: Connection, items: Iterable[ReceiptItem]) -> None:
+    """Note where events are in the log, after the receipt that says so was verified; a despatch is confirmed by it."""
+    for item in items:
+        stored = events_store.find_by_hash(connection, item.signed_event_sha256)
+        if stored is not None:
+            events_store.set_leaf_index(connection, stored.number, item.leaf_index)
+            confirm_despatch(connection, stored.event.header.event_id)
+
+
+def confirm_despatch(connection: Connection, despatch_id: str) -> None:
+    """Note that a despatch is in the log: its goods are provisional no more. Other events change nothing."""
+    shipment = inbound_store.find(connection, despatch_id)
+    if shipment is None or not shipment.provisional:
+        return
+    inbound_store.set_confirmed(connection, despatch_id)
+    paths = [holding.unit.path for holding in holdings_store.of_despatch(connection, despatch_id)]
+    holdings_store.mark(connection, paths, provisional=False)
+
+
+def take_refusal(connection: Connection, desk: Desk, refusal: Refusal) -> None:
+    """Take back what a refused event of ours did, or put aside what a partner's brought.
+
+    The refusal was verified, and our event has left the outbox, before this is called. An event of ours
+    that was refused because of its key alone is signed anew with the present one and sent again.
+    """
+    sha256 = refusal.signed_event_sha256
+    stored = events_store.find_by_hash(connection, sha256)
+    if stored is None:
+        events_store.remember_refused(connection, sha256, refusal.code)
+        return
+    if stored.refusal or stored.leaf_index is not None:
+        return
+    if not stored.own:
+        events_store.set_refusal(connection, stored.number, refusal.code)
+        corrections.put_aside_goods_of(connection, stored, code=refusal.code)
+        inbound_store.set_refused(connection, stored.event.header.event_id)
+        return
+    if refusal.code in _KEY_CODES and _sign_anew(connection, desk, stored):
+        return
+    log.warning("event refused by the ledger", event_id=refusal.event_id, code=refusal.code, why=refusal.message)
+    events_store.set_refusal(connection, stored.number, refusal.code)
+    corrections.take_back(connection, stored, code=refusal.code)
+
+
+def _sign_anew(connection: Connection, desk: Desk, stored: Stored) -> bool:
+    before = decode_signed_event(stored.signed_event).signatures[0].key_id
+    if before == desk.key.key_id:
+        return False
+    signed_event, sha256 = signed_bytes(stored.event, desk.key)
+    events_store.replace_signed(connection, stored.number, sha256=sha256, signed_event=signed_event)
+    outbox.enqueue_event(
+        connection,
+        signed_event,
+        event_id=stored.event.header.event_id,
+        declaration=stored.event.is_declaration,
+        now=desk.clock(),
+    )
+    return True

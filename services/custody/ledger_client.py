@@ -1,0 +1,80 @@
+"""Questions to the ledger: a verdict on a pack, and whether a despatch is in the log."""
+
+import hashlib
+from datetime import date, datetime
+
+import grpc.aio
+
+from medtrail.api.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from medtrail.checkpoint import open_checkpoint
+from medtrail.codec import decode_payload, decode_signed_event, to_timestamp
+from medtrail.envelope import verify_signatures
+from medtrail.errors import NotFoundError
+from medtrail.event import Event
+from medtrail.gs1 import Sgtin
+from medtrail.item_map import log_entry
+from medtrail.merkle import hash_leaf, verify_inclusion
+from medtrail.note import NoteVerifier
+from medtrail.verdict import Verdict
+from services.custody.messages import verdict_from_message
+
+VERIFY_DEADLINE_S = 2.0
+PROOF_DEADLINE_S = 5.0
+
+
+class LedgerClient:
+    """The ledger as a service asks it."""
+
+    def __init__(self, channel: grpc.aio.Channel, verifier: NoteVerifier) -> None:
+        """Hold the channel, and the log's key by which proofs are judged."""
+        self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
+        self._verifier = verifier
+
+    async def verify_pack(self, sgtin: Sgtin, *, lot: str, expiry: date, judge_time: datetime) -> Verdict:
+        """Return the ledger's verdict on a pack.
+
+        Raises:
+            UnavailableError: It did not answer within 2 seconds.
+        """
+        request = ledger_pb2.VerifyPackRequest(
+            epc=sgtin.digital_link, lot=lot, expiry=expiry.isoformat(), judge_time=to_timestamp(judge_time)
+        )
+        answer = await self._stub.VerifyPack(request, timeout=VERIFY_DEADLINE_S)
+        return verdict_from_message(answer.verdict)
+
+    async def find_logged(self, *, sha256: bytes, event_id: str) -> tuple[int, Event, str] | None:
+        """Return index, event and signer's did:key of a chained event, proven; None when it is not in the log (yet).
+
+        Args:
+            sha256: Of the SignedEvent, 32 bytes.
+            event_id: Asked for when those bytes are not chained: the event may have been signed anew.
+
+        Raises:
+            VerificationError: The proof does not hold.
+        """
+        for request in (
+            ledger_pb2.GetInclusionProofRequest(signed_event_sha256=sha256),
+            ledger_pb2.GetInclusionProofRequest(event_id=event_id),
+        ):
+            try:
+                answer = await self._stub.GetInclusionProof(request, timeout=PROOF_DEADLINE_S)
+            except NotFoundError:
+                continue
+            return self._proven(answer)
+        return None
+
+    def _proven(self, answer: ledger_pb2.GetInclusionProofResponse) -> tuple[int, Event, str]:
+        checkpoint = open_checkpoint(
+            answer.checkpoint, origin=self._verifier.name, verifiers=(self._verifier,)
+        ).checkpoint
+        entry = log_entry(hashlib.sha256(answer.signed_event).digest(), answer.key_list_sha256)
+        verify_inclusion(
+            tuple(answer.inclusion_proof),
+            leaf_hash=hash_leaf(entry),
+            leaf_index=answer.leaf_index,
+            tree_size=checkpoint.size,
+            root_hash=checkpoint.root_hash,
+        )
+        signed = decode_signed_event(answer.signed_event)
+        key_id = verify_signatures(signed)
+        return answer.leaf_index, decode_payload(signed.payload_type, signed.payload), key_id

@@ -1,0 +1,121 @@
+"""Judging scans: reads a barcode, asks the books and the ledger, and answers in the order of the scans."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime, tzinfo
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from medtrail.errors import MalformedError, MedtrailError
+from medtrail.gs1 import Sgtin
+from medtrail.gs1.scan import parse_scan, require_pack
+from medtrail.runtime.database import Database
+from medtrail.runtime.logging import get_logger
+from medtrail.verdict import Verdict
+from services.custody import events_store, holdings_store, verdicts
+from services.custody.desk import Desk, known_recalls
+from services.custody.ledger_client import LedgerClient
+from services.custody.verdicts import Occasion, Own, Seen
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+log = get_logger(__name__)
+
+SCANS_AT_ONCE = 16
+
+
+class Scanner:
+    """Judges scans for one organisation."""
+
+    def __init__(self, database: Database, desk: Desk, ledger: LedgerClient | None, zone: tzinfo) -> None:
+        """Hold the books, the ledger (None: never asked), and the zone in which days end."""
+        self._database = database
+        self._desk = desk
+        self._ledger = ledger
+        self._zone = zone
+
+    async def judge(self, text: str, judge_time: datetime | None) -> Verdict:
+        """Return the verdict on what a scanner sent; a scan that cannot be read is a verdict too."""
+        moment = judge_time or self._desk.clock()
+        try:
+            seen = self.read(text, moment)
+        except MalformedError as error:
+            return verdicts.unreadable(error, judge_time=moment)
+        own, ledger = await asyncio.gather(self._own(seen.sgtin, seen.lot), self._ask(seen, moment))
+        offset = moment.astimezone(self._zone).utcoffset()
+        occasion = Occasion(moment) if offset is None else Occasion(moment, offset)
+        return verdicts.judge(seen, own, occasion, ledger)
+
+    def read(self, text: str, moment: datetime) -> Seen:
+        """Return what a pack's barcode says.
+
+        Raises:
+            MalformedError: It cannot be read, or is no pack's.
+        """
+        scan = parse_scan(text, today=moment.astimezone(self._zone).date())
+        sgtin = require_pack(scan)
+        if scan.lot is None or scan.expiry is None:
+            raise AssertionError  # require_pack has seen to it
+        return Seen(sgtin, scan.lot, scan.expiry.day)
+
+    async def _own(self, sgtin: Sgtin, lot: str) -> Own:
+        def look(connection: Connection) -> Own:
+            books = holdings_store.load_books(connection, (sgtin,))
+            recalls = known_recalls(connection, self._desk)
+            holding = books.get(sgtin)
+            if holding is None:
+                return Own(None, recalls.covering(sgtin, lot=lot))
+            logged = any(item.leaf_index is not None for item in events_store.find_by_id(connection, holding.event_id))
+            return Own(holding, recalls.affecting(books, sgtin), logged)
+
+        return await self._database.read(look)
+
+    async def _ask(self, seen: Seen, moment: datetime) -> Verdict | None:
+        if self._ledger is None:
+            return None
+        try:
+            return await self._ledger.verify_pack(seen.sgtin, lot=seen.lot, expiry=seen.expiry, judge_time=moment)
+        except MedtrailError as error:
+            log.warning("ledger not asked", code=error.code)
+            return None
+
+
+async def in_order(
+    questions: AsyncIterator[T], answer: Callable[[T], Awaitable[R]], *, at_once: int = SCANS_AT_ONCE
+) -> AsyncIterator[R]:
+    """Yield the answers to questions in their order, working on at most ``at_once`` of them at a time.
+
+    A slow answer holds back those behind it, and the questions behind those: nothing piles up.
+    """
+    waiting: asyncio.Queue[asyncio.Task[R] | None] = asyncio.Queue(maxsize=at_once)
+
+    async def take() -> None:
+        try:
+            async for question in questions:
+                task = asyncio.create_task(_await(answer, question))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                await waiting.put(task)
+        except Exception:
+            # The reader finds the end first and what went wrong behind it. A cancelled taker has no reader.
+            await waiting.put(None)
+            raise
+        await waiting.put(None)
+
+    tasks: set[asyncio.Task[R]] = set()
+    taker = asyncio.create_task(take())
+    try:
+        while (task := await waiting.get()) is not None:
+            yield await task
+        await taker
+    finally:
+        taker.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(taker, *tasks, return_exceptions=True)
+
+
+async def _await(answer: Callable[[T], Awaitable[R]], question: T) -> R:
+    return await answer(question)

@@ -1,0 +1,270 @@
+"""From an EPCIS event to the rule that it falls under, by type, action and business step.
+
+Source: EPCIS 2.0, section 7.4 (event types and actions); CBV 2.0, section 7.1 (business steps).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+
+from medtrail.epcis.cbv import expiry_of, lot_of
+from medtrail.epcis.model import Action, EpcisEvent, EventType, Extension
+from medtrail.errors import MalformedError
+from medtrail.gs1 import Gln, parse_epc
+from services.custody import rules
+from services.custody.holding import Books, Ending
+from services.custody.parties import party_of
+from services.custody.recalls import RecallIndex
+from services.custody.rules import Origin, Received, Traits
+from services.custody.units import Named, Unit, as_unit
+
+REASON_NAMESPACE = "urn:medtrail:epcis"
+REASON_NAME = "reason"
+
+
+class StepKind(StrEnum):
+    """The rules that an event can fall under."""
+
+    COMMISSION = "commission"
+    PACK = "pack"
+    UNPACK = "unpack"
+    SHIP = "ship"
+    SEND_BACK = "send_back"
+    VOID_SHIPPING = "void_shipping"
+    RECEIVE = "receive"
+    TAKE_BACK = "take_back"
+    ARRIVE = "arrive"
+    HOLD = "hold"
+    RELEASE = "release"
+    DISPENSE = "dispense"
+    DISPENSE_PART = "dispense_part"
+    END = "end"
+    TRANSFORM = "transform"
+    OBSERVE = "observe"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an event does to units.
+
+    Attributes:
+        kind: The rule.
+        units: What it names: objects, children, or inputs.
+        parent: The container of an aggregation.
+        outputs: Of a transformation.
+        traits: Lot and expiry of what it gives life to.
+        ending: How a life ends.
+        partner: The other party of a shipment.
+        reason: Of a hold.
+    """
+
+    kind: StepKind
+    units: tuple[Named, ...] = ()
+    parent: Named | None = None
+    outputs: tuple[Named, ...] = ()
+    traits: Traits = rules.NO_TRAITS
+    ending: Ending = Ending.DECOMMISSIONED
+    partner: Gln | None = None
+    reason: str = ""
+
+    @property
+    def named(self) -> tuple[Named, ...]:
+        """All units that it names."""
+        parents = () if self.parent is None else (self.parent,)
+        return (*parents, *self.units, *self.outputs)
+
+    def with_fields(self, fields: Mapping[Unit, str]) -> "Step":
+        """Return the step with units named by other fields: those of the request from which the event was made."""
+
+        def renamed(named: Named) -> Named:
+            return Named(named.unit, fields.get(named.unit, named.field))
+
+        return replace(
+            self,
+            units=tuple(map(renamed, self.units)),
+            parent=None if self.parent is None else renamed(self.parent),
+            outputs=tuple(map(renamed, self.outputs)),
+        )
+
+
+_ENDING_OF_DISPOSITION = {
+    "destroyed": Ending.DESTROYED,
+    "disposed": Ending.DESTROYED,
+    "stolen": Ending.STOLEN,
+    "unknown": Ending.LOST,
+    "damaged": Ending.DAMAGED,
+}
+_ENDING_OF_STEP = {
+    "decommissioning": Ending.DECOMMISSIONED,
+    "destroying": Ending.DESTROYED,
+    "killing": Ending.DECOMMISSIONED,
+    "sampling": Ending.SAMPLED,
+}
+_KIND_OF_STEP = {
+    "receiving": StepKind.RECEIVE,
+    "accepting": StepKind.ARRIVE,
+    "arriving": StepKind.ARRIVE,
+    "void_shipping": StepKind.VOID_SHIPPING,
+    "holding": StepKind.HOLD,
+}
+_DISPENSING = frozenset({"dispensing", "retail_selling"})
+_SALEABLE = frozenset({"sellable_accessible", "sellable_not_accessible", "available"})
+_RELEASING = frozenset({"storing", "stocking", "inspecting"})
+
+
+def step_of(event: EpcisEvent, *, field: str) -> Step:
+    """Return what an event does to units.
+
+    Args:
+        event: An event that is valid EPCIS.
+        field: Path of the event, for errors: ``events[3]``.
+
+    Raises:
+        MalformedError: An EPC list names what is no unit.
+    """
+    traits = Traits(lot_of(event) or "", expiry_of(event))
+    if event.type is EventType.TRANSFORMATION:
+        return Step(
+            StepKind.TRANSFORM,
+            _named(event.input_epc_list, f"{field}.inputEPCList"),
+            outputs=_named(event.output_epc_list, f"{field}.outputEPCList"),
+            traits=traits,
+        )
+    if event.type is EventType.ASSOCIATION:
+        # Sensors and reusable assets: no custody moves.
+        return Step(StepKind.NOTHING)
+    if event.type is EventType.AGGREGATION:
+        return _aggregation(event, field)
+    units = _named(event.epc_list, f"{field}.epcList")
+    if event.type is EventType.TRANSACTION and event.parent_id is not None:
+        units += _named((event.parent_id,), f"{field}.parentID")
+    if event.type is EventType.OBJECT and event.action is Action.ADD:
+        return Step(StepKind.COMMISSION, units, traits=traits)
+    return _of_biz_step(event, units)
+
+
+def _named(epcs: Iterable[str], field: str) -> tuple[Named, ...]:
+    found = []
+    for number, epc in enumerate(epcs):
+        at = f"{field}[{number}]"
+        try:
+            key = parse_epc(epc)
+        except MalformedError as error:
+            raise MalformedError(error.message, code=error.code, field=at) from error
+        found.append(Named(as_unit(key, field=at), at))
+    return tuple(found)
+
+
+def _aggregation(event: EpcisEvent, field: str) -> Step:
+    children = _named(event.child_epcs, f"{field}.childEPCs")
+    if event.parent_id is None:
+        return Step(StepKind.OBSERVE, children)
+    (parent,) = _named((event.parent_id,), f"{field}.parentID")
+    if event.action is Action.OBSERVE:
+        return Step(StepKind.OBSERVE, (parent, *children))
+    if event.action is Action.ADD:
+        return Step(StepKind.PACK, children, parent)
+    if not children and event.child_quantity_list:
+        return Step(StepKind.OBSERVE, (parent,))
+    return Step(StepKind.UNPACK, children, parent)
+
+
+def _of_biz_step(event: EpcisEvent, units: tuple[Named, ...]) -> Step:
+    step, disposition = event.biz_step or "", event.disposition or ""
+    if step == "shipping":
+        kind = StepKind.SEND_BACK if disposition == "returned" else StepKind.SHIP
+        return Step(kind, units, partner=party_of(event.destination_list))
+    if step in _KIND_OF_STEP:
+        kind = _KIND_OF_STEP[step]
+        if kind is StepKind.RECEIVE and disposition == "returned":
+            kind = StepKind.TAKE_BACK
+        return Step(kind, units, partner=party_of(event.source_list), reason=reason_of(event))
+    if step in _DISPENSING:
+        return Step(StepKind.DISPENSE_PART if disposition == "partially_dispensed" else StepKind.DISPENSE, units)
+    if step in _ENDING_OF_STEP or event.action is Action.DELETE or disposition in {"stolen", "destroyed"}:
+        ending = _ENDING_OF_DISPOSITION.get(disposition, _ENDING_OF_STEP.get(step, Ending.DECOMMISSIONED))
+        return Step(StepKind.END, units, ending=ending)
+    releases = step in _RELEASING and disposition in _SALEABLE
+    return Step(StepKind.RELEASE if releases else StepKind.OBSERVE, units)
+
+
+def reason_of(event: EpcisEvent) -> str:
+    """Return why goods are held or sent back, as the event's extension says; else its disposition or step."""
+    for extension in event.extensions:
+        if extension.namespace == REASON_NAMESPACE and extension.name == REASON_NAME and extension.value:
+            return str(extension.value)
+    return event.disposition or event.biz_step or ""
+
+
+def reason_extension(reason: str) -> Extension:
+    """Return the extension that says why."""
+    return Extension(REASON_NAMESPACE, REASON_NAME, reason)
+
+
+def offset_of(event: EpcisEvent) -> timedelta:
+    """Return the offset in force where an event happened, from its valid ``+hh:mm``."""
+    text = event.event_time_zone_offset
+    size = timedelta(hours=int(text[1:3]), minutes=int(text[4:6]))
+    return -size if text.startswith("-") else size
+
+
+def apply_step(books: Books, step: Step, origin: Origin, *, recalls: RecallIndex) -> Received | None:
+    """Change the books as an event says; a delivery returns what came of it.
+
+    Raises:
+        ConflictError: The rules forbid it (:mod:`services.custody.rules`).
+    """
+    if step.kind in {StepKind.RECEIVE, StepKind.TAKE_BACK}:
+        return rules.receive(books, step.units, origin, returned=step.kind is StepKind.TAKE_BACK)
+    _RULES[step.kind](books, step, origin, recalls)
+    return None
+
+
+def _contain(books: Books, step: Step, origin: Origin) -> None:
+    if step.parent is None:
+        message = "an aggregation that adds or takes out names its container"
+        raise MalformedError(message, code="FIELD_MISSING", field="parentID")
+    if step.kind is StepKind.PACK:
+        rules.pack(books, step.parent, step.units, origin)
+    else:
+        rules.unpack(books, step.parent, step.units, origin)
+
+
+def _ship(books: Books, step: Step, origin: Origin, recalls: RecallIndex) -> None:
+    back = step.kind is StepKind.SEND_BACK
+    rules.ship(books, step.units, origin, partner=step.partner, recalls=recalls, as_return=back)
+
+
+def _dispense(books: Books, step: Step, origin: Origin, recalls: RecallIndex) -> None:
+    partial = step.kind is StepKind.DISPENSE_PART
+    rules.dispense(books, step.units, origin, recalls=recalls, partial=partial)
+
+
+def _transform(books: Books, step: Step, origin: Origin, recalls: RecallIndex) -> None:
+    rules.transform(books, step.units, step.outputs, origin, recalls=recalls, traits=step.traits)
+
+
+_RULES: dict[StepKind, Callable[[Books, Step, Origin, RecallIndex], None]] = {
+    StepKind.COMMISSION: lambda books, step, origin, _: rules.commission(books, step.units, origin, step.traits),
+    StepKind.PACK: lambda books, step, origin, _: _contain(books, step, origin),
+    StepKind.UNPACK: lambda books, step, origin, _: _contain(books, step, origin),
+    StepKind.SHIP: _ship,
+    StepKind.SEND_BACK: _ship,
+    StepKind.VOID_SHIPPING: lambda books, step, origin, _: rules.void_shipping(books, step.units, origin),
+    StepKind.ARRIVE: lambda books, step, origin, _: rules.arrive(books, step.units, origin),
+    StepKind.HOLD: lambda books, step, origin, _: rules.hold(books, step.units, origin, reason=step.reason),
+    StepKind.RELEASE: lambda books, step, origin, _: rules.release_held(books, step.units, origin),
+    StepKind.DISPENSE: _dispense,
+    StepKind.DISPENSE_PART: _dispense,
+    StepKind.END: lambda books, step, origin, _: rules.end(books, step.units, origin, ending=step.ending),
+    StepKind.TRANSFORM: _transform,
+    StepKind.OBSERVE: lambda books, step, origin, _: rules.observe(books, step.units, origin),
+    StepKind.NOTHING: lambda _books, _step, _origin, _recalls: None,
+}
+
+
+def is_despatch(event: EpcisEvent) -> bool:
+    """Tell whether an event says that goods leave for somebody."""
+    return event.type in {EventType.OBJECT, EventType.TRANSACTION} and event.biz_step == "shipping"

@@ -1,0 +1,1 @@
+"""The distributor: returns of saleable goods."""

@@ -1,0 +1,1 @@
+"""The manufacturer: products and commissioning."""

@@ -1,0 +1,6 @@
+"""Runs one organisation's manufacturer process: ``python -m services.manufacturer``, settings from the environment."""
+
+from services.manufacturer.bootstrap import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The pharmacy: handing packs to patients."""

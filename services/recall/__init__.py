@@ -1,0 +1,1 @@
+"""Recalls: standing rules by the owner of the prefix, known to all."""
