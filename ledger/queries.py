@@ -201,7 +201,7 @@ class Queries:
         standing = self._recalls(connection, directory, true_time=scan.judge_time, size=size)
         recalls = [entry for entry in standing if covers(entry.recall, concerned)]
         verdict = judge(scan, belief, recalls=recalls, tree_size=size)
-        believed = belief if belief is not None and belief.commissioned else None
+        believed = belief if belief is not None and belief.has_origin else None
         return PackAnswer(size, verdict, believed, _level(connection, scan.unit, size))
 
     def _trace(self, connection: Connection, unit: str, true_time: datetime | None, size: int) -> UnitTrace:

@@ -209,6 +209,11 @@ class UnitBelief:
         return bool(self.maker)
 
     @property
+    def has_origin(self) -> bool:
+        """Whether it is known where it comes from: trade items are commissioned, logistic units may just be packed."""
+        return self.commissioned or not self.unit.startswith("/01/")
+
+    @property
     def parent(self) -> str:
         """Path of its container now; empty when loose."""
         return self.containers[0].path if self.containers else ""

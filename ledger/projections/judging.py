@@ -84,7 +84,7 @@ def _unknown(belief: UnitBelief | None) -> Iterator[Finding]:
     if belief is None:
         text = "Nobody commissioned this pack. Put it aside and ask the supplier for its data."
         yield Finding(VerdictCode.UNKNOWN, text)
-    elif not belief.commissioned:
+    elif not belief.has_origin:
         text = "Its commissioning is not in the network. Put it aside until the maker's data arrive."
         yield Finding(VerdictCode.UNKNOWN, text, reason="COMMISSION_MISSING", provisional=True)
 

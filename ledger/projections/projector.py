@@ -5,26 +5,51 @@ after ``rebuild``. It never runs ahead of the published checkpoint, so that ever
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 import structlog
 
 from ledger.projections import store
 from ledger.projections.store import ChainedEvent
+from medtrail.errors import UnavailableError
 from medtrail.runtime.database import Database
 
-BATCH_EVENTS = 1000
+# A batch is read at once and written in transactions of bounded size: an event may name 5,000 units.
+BATCH_EVENTS = 250
+BATCH_BYTES = 2 * 1024 * 1024
 
 ReadEntries = Callable[[int, int], Awaitable[Sequence[ChainedEvent]]]
 """Return the entries [start, stop) of the log, in order."""
+
+
+def open_projection(path: Path) -> Database:
+    """Open projection.db and make its tables; what cannot be read, or is of another version, starts empty. Blocks.
+
+    Raises:
+        UnavailableError: The file cannot be opened or written.
+    """
+    database = Database(path)
+    try:
+        database.write_now(store.prepare)
+    except UnavailableError as error:
+        database.close()
+        if error.code != "STORAGE_CORRUPT":
+            raise
+        structlog.get_logger("ledger.projector").warning("projection damaged, starting anew", path=str(path))
+        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+            path.with_name(name).unlink(missing_ok=True)
+        database = Database(path)
+        database.write_now(store.prepare)
+    return database
 
 
 class Projector:
     """Takes published entries in, in batches, one transaction each.
 
     Args:
-        database: projection.db.
+        database: projection.db, as :func:`open_projection` opened it.
         read_entries: Reads chained events from ledger.db.
     """
 
@@ -33,11 +58,9 @@ class Projector:
         self._read_entries = read_entries
         self._published = 0
         self._more = asyncio.Event()
+        self._taken_in = 0
+        self._advanced = asyncio.Condition()
         self._log = structlog.get_logger("ledger.projector")
-
-    def prepare(self) -> None:
-        """Make the tables, or empty those of another version. Blocks: for the start of the process."""
-        self._database.write_now(store.prepare)
 
     def published(self, tree_size: int) -> None:
         """Tell that the log is published up to a size."""
@@ -53,19 +76,49 @@ class Projector:
             await self.catch_up(self._published)
 
     async def catch_up(self, tree_size: int) -> int:
-        """Take in all entries below a size; return how many were new."""
+        """Take in all entries below a size; return how many were new.
+
+        Raises:
+            UnavailableError: LOG_INCOMPLETE: the log holds fewer entries than it has published.
+        """
         start = first = await self._database.read(store.next_index)
         while first < tree_size:
             after = min(first + BATCH_EVENTS, tree_size)
             entries = await self._read_entries(first, after)
-            rows = await asyncio.to_thread(store.rows_of, entries)
-            await self._database.write(partial(store.add_rows, rows=rows, first=first, after=after))
-            first = after
+            if len(entries) != after - first:
+                message = f"the log gave {len(entries)} entries of [{first}, {after})"
+                raise UnavailableError(message, code="LOG_INCOMPLETE")
+            for part in _parts(entries):
+                rows = await asyncio.to_thread(store.rows_of, part)
+                await self._database.write(partial(store.add_rows, rows=rows, first=first, after=first + len(part)))
+                first += len(part)
+        async with self._advanced:
+            self._taken_in = first
+            self._advanced.notify_all()
         if first > start:
             self._log.debug("projection caught up", tree_size=first, new_count=first - start)
         return max(first - start, 0)
+
+    async def wait_for(self, tree_size: int) -> None:
+        """Wait until all entries below a size are taken in."""
+        async with self._advanced:
+            await self._advanced.wait_for(lambda: self._taken_in >= tree_size)
 
     async def rebuild(self, tree_size: int) -> int:
         """Forget everything and take in all entries below a size again; return how many."""
         await self._database.write(store.clear)
         return await self.catch_up(tree_size)
+
+
+def _parts(entries: Sequence[ChainedEvent]) -> Iterator[list[ChainedEvent]]:
+    """Yield entries in parts of at most ``BATCH_BYTES``, or of one entry."""
+    part: list[ChainedEvent] = []
+    size = 0
+    for entry in entries:
+        if part and size + len(entry.signed_event) > BATCH_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += len(entry.signed_event)
+    if part:
+        yield part

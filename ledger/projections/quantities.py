@@ -157,13 +157,13 @@ class LotReplay:
             self._add(_Spot(end_class_of(fact), actor, "", uom), amount, fact)
         elif act is Act.ARRIVE:
             sender = self._arriving(actor, uom)
-            self._take(actor, uom, amount)
+            self._take(actor, uom, amount, arriving_first=True)
             self._add(_Spot(UnitClass.DELIVERED_UNCONFIRMED, sender, actor, uom), amount, fact)
         elif act is Act.VOID:
             self._take_away_from(actor, uom, amount)
             self._add(self._here(actor, uom), amount, fact)
         elif act is not Act.PASS:
-            self._take(actor, uom, amount)
+            self._take(actor, uom, amount, arriving_first=act is Act.RECEIVE)
             self._add(self._here(actor, uom, returned=fact.disposition == "returned"), amount, fact)
 
     def _here(self, actor: str, uom: str, *, returned: bool = False) -> _Spot:
@@ -182,11 +182,16 @@ class LotReplay:
 
     # --- balances ---
 
-    def _take(self, actor: str, uom: str, amount: Decimal | None) -> None:
-        """Take a quantity from where a party should have it: on its way to it first, then what it holds."""
+    def _take(self, actor: str, uom: str, amount: Decimal | None, *, arriving_first: bool = False) -> None:
+        """Take a quantity from where a party should have it: what it holds, then what is on its way to it.
+
+        A receiving takes only from what is on its way: what it brings beside that came without data, and is more.
+        """
         arriving = [spot for spot in self._balances if spot.unit_class in _AWAY and spot.destination == actor]
         held = [spot for spot in self._balances if spot.unit_class in _PRESENT and spot.holder == actor]
-        self._take_from([spot for spot in (*arriving, *held) if spot.uom == uom], amount)
+        held.sort(key=lambda spot: _PRESENT.index(spot.unit_class))
+        spots = arriving if arriving_first else [*held, *arriving]
+        self._take_from([spot for spot in spots if spot.uom == uom], amount)
 
     def _take_away_from(self, actor: str, uom: str, amount: Decimal | None) -> None:
         sent = [spot for spot in self._balances if spot.unit_class in _AWAY and spot.holder == actor]
@@ -196,6 +201,8 @@ class LotReplay:
         left = amount
         for spot in spots:
             balance = self._balances[spot]
+            if left == 0:
+                break
             if left is None or balance.quantity is None:
                 # Not said how much: all of it, so that nothing is counted at two places.
                 balance.quantity = _ZERO

@@ -141,34 +141,32 @@ class Replay:
         """Return the receivings of a unit that are dated before the despatch that they answer, each with it.
 
         That is so when a party has a unit that was not despatched to it before, and the next that happens between the
-        unit and that party is a despatch to it, within a day: clocks differ, and some times are days.
+        unit and that party is a despatch to it, within a day: clocks differ, and some times are days. When the party
+        has done more with it in between, the receiving stays where it is, so that all that the party did keeps its
+        order; the replay then lets the despatch be answered by what came before (:meth:`UnitState.apply`).
         """
         found: dict[int, EventFact] = {}
         waiting: dict[str, EventFact] = {}
         present: set[str] = set()
-        for fact, act in self._despatches_and_receivings(state, refs):
+        for fact, act in self._deeds(state, refs):
             actor = self._directory.actor(fact)
+            waiting.pop(actor, None)
             if act is Act.RECEIVE:
                 if actor not in present:
                     waiting[actor] = fact
                 present.add(actor)
-                continue
-            waiting.pop(actor, None)
-            present.discard(actor)
-            destination = self._speaks_of(fact, act)
-            early = waiting.pop(destination, None)
-            if early is not None and answers(early, fact):
-                found[early.leaf_index] = fact
-            present.add(destination)
+            elif act is Act.DESPATCH:
+                present.discard(actor)
+                destination = self._speaks_of(fact, act)
+                answer = waiting.pop(destination, None)
+                if answer is not None and answers(answer, fact):
+                    found[answer.leaf_index] = fact
+                present.add(destination)
         return found
 
-    def _despatches_and_receivings(self, state: UnitState, refs: Refs) -> list[tuple[EventFact, Act]]:
-        deeds = [
-            (self._world.facts[leaf], act_of(self._world.facts[leaf], part))
-            for leaf, part in refs
-            if part is Part.OBJECT and self._counts(self._world.facts[leaf], state)
-        ]
-        deeds = [(fact, act) for fact, act in deeds if act in {Act.RECEIVE, Act.DESPATCH}]
+    def _deeds(self, state: UnitState, refs: Refs) -> list[tuple[EventFact, Act]]:
+        facts = [(self._world.facts[leaf], part) for leaf, part in refs]
+        deeds = [(fact, act_of(fact, part)) for fact, part in facts if self._counts(fact, state)]
         return sorted(deeds, key=lambda deed: (deed[0].order, deed[0].leaf_index))
 
     def includes(self, fact: EventFact) -> bool:

@@ -11,7 +11,8 @@ from ledger.projections.directory import Directory
 from ledger.projections.facts import EventFact, UnitRef, fact_of, refs_of
 from ledger.projections.replay import Replay
 from ledger.projections.world import World
-from medtrail.envelope import SigningKey
+from medtrail.codec import encode_payload, encode_signed_event
+from medtrail.envelope import SigningKey, sign
 from medtrail.epcis.cbv import ilmd_lot_expiry
 from medtrail.epcis.hash import event_hash
 from medtrail.epcis.model import (
@@ -23,7 +24,17 @@ from medtrail.epcis.model import (
     QuantityElement,
     SourceDest,
 )
-from medtrail.event import Capture, Enrolment, Event, Genesis, Header, KeyRevocation, Role, Statement
+from medtrail.event import (
+    Capture,
+    Enrolment,
+    Event,
+    Genesis,
+    Header,
+    KeyRevocation,
+    PayloadType,
+    Role,
+    Statement,
+)
 from medtrail.gs1 import Gln
 from medtrail.trust import Registry
 
@@ -39,6 +50,7 @@ KEYS = {
     for number, gln in enumerate((MAKER, WHOLESALER, PHARMACY, OTHER), 1)
 }
 ROLES = {MAKER: Role.MANUFACTURER, WHOLESALER: Role.DISTRIBUTOR, PHARMACY: Role.PHARMACY, OTHER: Role.PHARMACY}
+LOCATIONS = {MAKER: (Gln("0300011111215"),)}
 PREFIXES = {MAKER: "030001", WHOLESALER: "039999"}
 
 
@@ -67,12 +79,12 @@ def trust_statements() -> list[Statement]:
                 organisation=f"org-{gln}",
                 display_name=gln,
                 gln=Gln(gln),
-                locations=(),
+                locations=LOCATIONS.get(gln, ()),
                 company_prefixes=(PREFIXES[gln],) if gln in PREFIXES else (),
                 roles=frozenset({ROLES[gln]}),
                 signing_key_ids=(key.key_id,),
                 sealing_key=bytes(32),
-                nats_user_key="",
+                nats_user_key="U" + "A" * 55,
             )
             for gln, key in KEYS.items()
         ),
@@ -108,13 +120,13 @@ class Story:
         statement = EpcisEvent(event_time=self.clock, event_time_zone_offset="+00:00", **values)
         return self.sign(actor, statement, signer=signer)
 
-    def sign(self, actor: str, statement: EpcisEvent, *, signer: str | None = None, event_id: str = "") -> Event:
+    def sign(self, actor: str, statement: Statement, *, signer: str | None = None, event_id: str = "") -> Event:
         number = len(self.told) + 1
         speaker = signer or actor
         capture = Capture.FIRST_HAND if speaker == actor else Capture.SECOND_HAND
-        header = Header(
-            number.to_bytes(32, "big"), Gln(actor), "line-1", number, event_id or event_hash(statement), capture
-        )
+        if not event_id:
+            event_id = event_hash(statement) if isinstance(statement, EpcisEvent) else f"urn:uuid:{number:032x}"
+        header = Header(number.to_bytes(32, "big"), Gln(actor), "line-1", number, event_id, capture)
         event = Event(header, statement)
         self.told.append((event, KEYS[speaker].key_id))
         return event
@@ -170,6 +182,16 @@ class Story:
             (fact_of(index, event, key_id=key_id), list(refs_of(index, event)))
             for index, (event, key_id) in enumerate(told)
         ]
+
+    def chained(self) -> list[bytes]:
+        """Return the signed bytes of the log: trust entries first, then what was told."""
+        trust = [
+            sign(PayloadType.TRUST, encode_payload(trust_event(statement, index)), AUTHORITY)
+            for index, statement in enumerate([*trust_statements(), *self.further_trust])
+        ]
+        keys = {key.key_id: key for key in KEYS.values()}
+        told = [sign(event.payload_type, encode_payload(event), keys[key_id]) for event, key_id in self.told]
+        return [encode_signed_event(signed) for signed in (*trust, *told)]
 
     def world(self, order: Sequence[int] | None = None, *, size: int | None = None) -> World:
         entries = self.entries(order)[:size]

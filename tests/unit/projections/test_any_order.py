@@ -84,7 +84,7 @@ def _declare(story: Story, at: int) -> None:
 def _believed(story: Story, order: list[int]) -> list[Any]:
     replay = story.replay(order)
     ids = [story.told[number][0].header for number in order]
-    found = []
+    found: list[Any] = []
     for unit in UNITS:
         belief = replay.belief(path(unit))
         if belief is None:

@@ -1,8 +1,9 @@
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
-from medtrail.epcis.model import Action, EventType, SourceDest
+from medtrail.epcis.model import Action, EventType, PersistentDisposition, SourceDest
 from tests.unit.projections.story import (
     CASE,
     EXPIRY,
@@ -133,7 +134,7 @@ def test_end_of_a_container_ends_its_contents(shipped: Story) -> None:
         ({"biz_step": "arriving"}, "at_maker"),
     ],
 )
-def test_words_of_cbv_decide_the_class(story: Story, words: dict[str, str], expected: str) -> None:
+def test_words_of_cbv_decide_the_class(story: Story, words: dict[str, Any], expected: str) -> None:
     story.commission(ONE)
     story.tell(MAKER, epc_list=(ONE,), **words)
     assert story.belief(ONE).unit_class == expected
@@ -267,14 +268,14 @@ def test_second_commissioning_is_a_contradiction(story: Story) -> None:
 
 def test_same_content_under_another_id_is_the_same_event(story: Story) -> None:
     event = story.commission(ONE)
-    story.sign(MAKER, event.statement, event_id="urn:uuid:00000000-0000-4000-8000-000000000001")  # type: ignore[arg-type]
+    story.sign(MAKER, event.statement, event_id="urn:uuid:00000000-0000-4000-8000-000000000001")
     assert story.codes(ONE) == set()
 
 
 def test_event_id_that_is_not_the_hash_it_claims_alerts(story: Story) -> None:
     event = story.commission(ONE)
     story.told.clear()
-    story.sign(MAKER, event.statement, event_id=f"ni:///sha-256;{'0' * 64}?ver=CBV2.0")  # type: ignore[arg-type]
+    story.sign(MAKER, event.statement, event_id=f"ni:///sha-256;{'0' * 64}?ver=CBV2.0")
     assert story.codes(ONE) == {"EVENT_ID_HASH_MISMATCH"}
 
 
@@ -394,7 +395,7 @@ def test_declaration_that_arrives_first_counts(shipped: Story) -> None:
 
 def test_declaration_matches_by_content_under_another_id(shipped: Story) -> None:
     event = shipped.told[4][0]
-    shipped.sign(MAKER, event.statement, event_id="urn:uuid:00000000-0000-4000-8000-000000000002")  # type: ignore[arg-type]
+    shipped.sign(MAKER, event.statement, event_id="urn:uuid:00000000-0000-4000-8000-000000000002")
     shipped.declare(event)
     assert shipped.belief(ONE).unit_class == "at_maker"
 
@@ -423,7 +424,7 @@ def test_correction_replaces_a_second_commissioning(story: Story) -> None:
 # --- second-hand ---
 
 
-def _imported(story: Story, **fields: object) -> None:
+def _imported(story: Story, **fields: Any) -> None:
     story.commission(ONE, signer=WHOLESALER, **fields)
     story.ship(ONE, signer=WHOLESALER)
     story.receive(ONE)
@@ -447,7 +448,7 @@ def test_second_hand_yields_when_the_actors_own_arrives(story: Story) -> None:
 @pytest.mark.parametrize(
     ("fields", "code"), [({"lot": "B7"}, "LOT_CONFLICT"), ({"expiry": date(2030, 1, 1)}, "EXPIRY_CONFLICT")]
 )
-def test_copy_that_differs_is_a_conflict(story: Story, fields: dict[str, object], code: str) -> None:
+def test_copy_that_differs_is_a_conflict(story: Story, fields: dict[str, Any], code: str) -> None:
     story.commission(ONE)
     _imported(story, **fields)
     assert story.codes(ONE) == {code}
@@ -485,3 +486,96 @@ def test_party_to_the_pallet_is_party_to_the_pack(story: Story) -> None:
     story.put(CASE, ONE, signer=WHOLESALER)
     story.ship(CASE, signer=WHOLESALER)
     assert story.belief(ONE).unit_class == "in_transit"
+
+
+# --- further words and corners ---
+
+
+def test_associated_sensor_moves_no_custody_but_is_seen(story: Story) -> None:
+    story.commission(ONE)
+    story.tell(MAKER, type=EventType.ASSOCIATION, action=Action.ADD, parent_id=CASE, child_epcs=(ONE,))
+    assert (story.belief(ONE).unit_class, story.belief(ONE).parent) == ("at_maker", "")
+
+
+def test_persistent_dispositions_are_set_and_unset(story: Story) -> None:
+    story.commission(ONE)
+    story.tell(MAKER, epc_list=(ONE,), persistent_disposition=PersistentDisposition(set=("damaged", "recalled")))
+    story.tell(MAKER, epc_list=(ONE,), persistent_disposition=PersistentDisposition(unset=("damaged",)))
+    assert story.belief(ONE).persistent_dispositions == ("recalled",)
+
+
+def test_loading_after_despatch_and_arriving_twice_change_nothing(shipped: Story) -> None:
+    shipped.tell(MAKER, epc_list=(PALLET,), biz_step="departing")
+    shipped.tell(WHOLESALER, epc_list=(PALLET,), biz_step="arriving")
+    shipped.tell(WHOLESALER, epc_list=(PALLET,), biz_step="unloading")
+    shipped.receive(PALLET, signer=MAKER)
+    belief = shipped.belief(ONE)
+    assert (belief.unit_class, belief.since) == ("delivered_unconfirmed", START + timedelta(minutes=7))
+
+
+def test_opened_pack_stays_opened_until_it_is_dispensed(story: Story) -> None:
+    story.commission(ONE)
+    story.ship(ONE, to=PHARMACY)
+    story.receive(ONE, actor=PHARMACY)
+    story.dispense(ONE, disposition="partially_dispensed", action=Action.OBSERVE)
+    story.dispense(ONE, disposition="partially_dispensed", action=Action.OBSERVE)
+    assert (story.belief(ONE).unit_class, story.belief(ONE).since) == ("opened", START + timedelta(minutes=4))
+    story.dispense(ONE)
+    assert (story.belief(ONE).unit_class, story.codes(ONE)) == ("dispensed", set())
+
+
+def test_dispensed_by_a_party_that_never_had_it_is_provisional(shipped: Story) -> None:
+    shipped.dispense(ONE)
+    assert shipped.codes(ONE) == {"ENDED_NOT_HELD"}
+    shipped.tell(MAKER, epc_list=(ONE,), biz_step="loading")
+    assert shipped.codes(ONE) == {"ENDED_NOT_HELD", "USED_AFTER_END"}
+
+
+def test_dispensed_before_the_despatch_by_clocks_that_differ_is_no_contradiction(story: Story) -> None:
+    story.commission(ONE)
+    story.receive(ONE, actor=PHARMACY, at=10)
+    story.dispense(ONE, at=12)
+    story.ship(ONE, to=PHARMACY, at=15)
+    assert (story.belief(ONE).unit_class, story.codes(ONE)) == ("dispensed", set())
+
+
+def test_shipped_on_before_the_despatch_by_clocks_that_differ_is_no_contradiction(story: Story) -> None:
+    story.commission(ONE)
+    story.receive(ONE, at=10)
+    story.ship(ONE, actor=WHOLESALER, to=PHARMACY, at=12)
+    story.ship(ONE, at=15)
+    assert (story.belief(ONE).destination, story.codes(ONE)) == (PHARMACY, set())
+
+
+def test_despatch_a_week_after_a_receiving_is_not_its_cause(story: Story) -> None:
+    story.commission(ONE)
+    story.receive(ONE, at=10)
+    story.ship(ONE, at=7 * 24 * 60)
+    assert story.belief(ONE).unit_class == "in_transit"
+
+
+def test_unpacking_from_a_container_that_it_is_not_in_changes_no_containment(story: Story) -> None:
+    story.commission(ONE)
+    story.put(CASE, ONE)
+    story.take_out(PALLET, ONE, actor=MAKER)
+    assert story.belief(ONE).parent == path(CASE)
+
+
+def test_packing_what_has_ended_alerts_and_packs_nothing(story: Story) -> None:
+    story.commission(ONE)
+    story.dispense(ONE, actor=MAKER)
+    story.put(CASE, ONE)
+    assert (story.belief(ONE).parent, story.codes(ONE)) == ("", {"USED_AFTER_END"})
+
+
+def test_despatch_that_names_no_destination_is_in_transit_to_nobody(story: Story) -> None:
+    story.commission(ONE)
+    story.ship(ONE, destination_list=())
+    assert (story.belief(ONE).unit_class, story.belief(ONE).destination) == ("in_transit", "")
+
+
+def test_identifiers_that_are_no_gs1_keys_have_a_history_too(story: Story) -> None:
+    story.commission("urn:example:box:1", lot="")
+    story.ship("urn:example:box:1", destination_list=(SourceDest("possessing_party", "urn:example:party:1"),))
+    belief = story.belief("urn:example:box:1")
+    assert (belief.unit_class, belief.destination) == ("left_network", "urn:example:party:1")
