@@ -1,6 +1,193 @@
+"""Settings and fixtures for all tests.
+
+Fixtures:
+    network: key folders of an authority, a ledger and one organisation a role, made once a run; do not change them.
+    registry: the trust registry with all of these enrolled; do not change it.
+    eventually: waits for a condition with a deadline, in place of sleeping.
+    nats_server: a real nats-server on a free port, with a user for each organisation of ``network``; can be killed and
+        restarted on the same port and store.
+
+There is no event-loop plugin: an asynchronous test calls ``asyncio.run``.
+"""
+
+import asyncio
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
 from hypothesis import settings
+
+from medtrail.codec import decode_payload, decode_signed_event
+from medtrail.envelope import verify_signatures
+from medtrail.event import Genesis, Role
+from medtrail.gs1 import Gln
+from medtrail.runtime.folder import (
+    AuthorityFolder,
+    OrganisationFolder,
+    Profile,
+    create_authority,
+    create_organisation,
+)
+from medtrail.runtime.nats_config import NatsUser, find_nats_server, ledger_user, organisation_user, render
+from medtrail.trust import Registry
 
 # A busy machine is slow, not wrong: no assertion here is on elapsed time. The rest is Hypothesis' own choice, which
 # under CI is to repeat the same examples.
 settings.register_profile("medtrail", settings.default, deadline=None)
 settings.load_profile("medtrail")
+
+PATIENCE_S = 20.0
+
+
+class Eventually(Protocol):
+    """Waits until a condition holds; fails the test when it does not within ``within_s`` seconds."""
+
+    def __call__(
+        self, condition: Callable[[], bool | Awaitable[bool]], /, *, within_s: float = PATIENCE_S
+    ) -> Awaitable[None]: ...
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    async def wait(condition: Callable[[], bool | Awaitable[bool]], /, *, within_s: float = PATIENCE_S) -> None:
+        async with asyncio.timeout(within_s):
+            while True:
+                holds = condition()
+                if holds if isinstance(holds, bool) else await holds:
+                    return
+                await asyncio.sleep(0.005)
+
+    return wait
+
+
+@dataclass(frozen=True)
+class Network:
+    """Key folders; ``organisations`` by name, the ledger's included."""
+
+    authority: AuthorityFolder
+    organisations: dict[str, OrganisationFolder]
+
+    def __getitem__(self, name: str) -> OrganisationFolder:
+        return self.organisations[name]
+
+    def users(self) -> list[NatsUser]:
+        """The exchange's users."""
+        ledger = self["ledger"]
+        return [
+            organisation_user("authority", gln=self.authority.gln, public_key=self.authority.nats_user_key()),
+            ledger_user("ledger", gln=ledger.gln, public_key=ledger.nats_user_key()),
+            *(
+                organisation_user(name, gln=folder.gln, public_key=folder.nats_user_key())
+                for name, folder in self.organisations.items()
+                if name != "ledger"
+            ),
+        ]
+
+
+PROFILES = (
+    Profile("ledger", "The Ledger", Gln("0614141000005"), roles=frozenset({Role.LEDGER})),
+    Profile(
+        "maker",
+        "Maker AG",
+        Gln("0300011111116"),
+        locations=(Gln("0300011111208"),),
+        company_prefixes=("030001",),
+        roles=frozenset({Role.MANUFACTURER}),
+    ),
+    Profile("distributor", "Distributor", Gln("0399999999991"), roles=frozenset({Role.DISTRIBUTOR})),
+    Profile("pharmacy", "Pharmacy", Gln("4012345000009"), roles=frozenset({Role.PHARMACY})),
+    Profile("repackager", "Repackager", Gln("4012345000108"), roles=frozenset({Role.REPACKAGER})),
+    Profile("investigator", "Investigator", Gln("4012345000207"), roles=frozenset({Role.INVESTIGATOR})),
+    Profile("regulator", "Regulator", Gln("4012345000306"), roles=frozenset({Role.REGULATOR})),
+)
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    folder = tmp_path_factory.mktemp("network")
+    authority = create_authority(folder / "authority", Profile("authority", "Authority", Gln("4012345000993")))
+    return Network(
+        authority,
+        {
+            profile.name: create_organisation(folder / profile.name, profile, authority=authority)
+            for profile in PROFILES
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def registry(network: Network) -> Registry:
+    """The trust registry with all of ``network`` enrolled, in the order of its organisations from index 1 on."""
+    authority = network.authority.signing_key().key_id
+    registry = Registry(authority_key_id=authority)
+    genesis = network.authority.sign(Genesis("log.example", authority, bytes(32)))
+    for index, data in enumerate([genesis, *(folder.enrolment_bytes() for folder in network.organisations.values())]):
+        signed = decode_signed_event(data)
+        event = decode_payload(signed.payload_type, signed.payload)
+        registry.apply(index, verify_signatures(signed), event)
+    return registry
+
+
+class NatsServer:
+    """A nats-server process with its own store."""
+
+    def __init__(self, folder: Path, users: list[NatsUser]) -> None:
+        self.folder = folder
+        self.users = users
+        self.store = folder / "store"
+        self.port = -1
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        config = self.folder / "nats.conf"
+        config.write_text(render(self.users, store_dir=self.store, listen=f"127.0.0.1:{self.port}"), encoding="utf-8")
+        with (self.folder / "nats.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [find_nats_server(), "--config", config, "--ports_file_dir", self.folder], stdout=log, stderr=log
+            )
+        ports = self.folder / f"nats-server_{self._process.pid}.ports"
+        deadline = time.monotonic() + PATIENCE_S
+        # The server writes the file when it listens.
+        while not (ports.exists() and ports.read_bytes().endswith(b"}")):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"nats-server did not start: {(self.folder / 'nats.log').read_text(encoding='utf-8')}")
+            time.sleep(0.005)
+        self.port = int(json.loads(ports.read_bytes())["nats"][0].rpartition(":")[2])
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill it outright: what it has not on the disk is lost."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill it and start it again on the same port and store."""
+        self.kill()
+        self.start()
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path, network: Network) -> Iterator[NatsServer]:
+    folder = tmp_path / "nats"
+    folder.mkdir()
+    server = NatsServer(folder, network.users())
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()

@@ -9,66 +9,35 @@ import contextlib
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import nats.errors
-import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 
-from medtrail.errors import AuthorizationError, ConflictError, MedtrailError, TooLargeError, UnavailableError
+from medtrail.errors import AuthorizationError, UnavailableError
 from medtrail.gs1 import Gln
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.nats_config import inbox_prefix
+from medtrail.runtime.stream_messages import (
+    Stored,
+    StoredMessage,
+    StreamState,
+    from_api,
+    stored_message,
+    translated,
+)
+
+__all__ = ["Bus", "Stored", "StoredMessage", "StreamState", "connect_bus", "stored_message"]
 
 log = get_logger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
 RECONNECT_WAIT_S = 0.25
 
-_WRONG_LAST_SEQUENCE = frozenset({10070, 10071})
-_STORE_FAILED = 10077
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A publish that the stream has on its disk: the sequence, and whether the stream had it before."""
-
-    seq: int
-    duplicate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
-    """A message of a stream.
-
-    Attributes:
-        seq: Stream sequence.
-        time: When the stream stored it; aware UTC, cut to microseconds.
-        subject: Its subject.
-        data: Its bytes.
-        message_id: Its Nats-Msg-Id, or empty.
-    """
-
-    seq: int
-    time: datetime
-    subject: str
-    data: bytes
-    message_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class StreamState:
-    """A stream's life: when it was created (as the server writes it), and its first and last sequence."""
-
-    created: str
-    first_seq: int
-    last_seq: int
 
 
 class Bus:
@@ -92,6 +61,7 @@ class Bus:
         self._task: asyncio.Task[None] | None = None
         self._forbidden: dict[str, set[asyncio.Future[None]]] = {}
         self._listeners: list[tuple[str, Callable[[Msg], Awaitable[None]]]] = []
+        self._watchers: set[Callable[[], None]] = set()
         self.generation = 0
 
     # --- life ---
@@ -187,6 +157,8 @@ class Bus:
     def _note_up(self) -> None:
         self.generation += 1
         self._up.set()
+        for watcher in tuple(self._watchers):
+            watcher()
         log.info("exchange connected", url=self._url)
 
     def _note_error(self, error: Exception) -> None:
@@ -217,7 +189,8 @@ class Bus:
             subject: A subject of a stream.
             data: At most 1 MiB less headers.
             message_id: Nats-Msg-Id: a second one within two minutes is stored once.
-            expected_last: Sequence of this subject's last message (0: none); another one refuses the publish.
+            expected_last: Sequence of this subject's last message (0: none); another one refuses the publish, and the
+                server looks at this before it looks at the message id.
             timeout_s: For the answer. After a timeout nobody knows whether it was stored.
 
         Raises:
@@ -234,7 +207,7 @@ class Bus:
         reply = await self.request(subject, data, headers=headers, timeout_s=timeout_s)
         answer = json.loads(reply.data)
         if "error" in answer:
-            raise _from_api(answer["error"], subject)
+            raise from_api(answer["error"], subject)
         return Stored(int(answer["seq"]), bool(answer.get("duplicate", False)))
 
     async def send(self, subject: str, data: bytes, *, reply: str = "") -> None:
@@ -243,7 +216,7 @@ class Bus:
         Raises:
             UnavailableError: EXCHANGE_UNREACHABLE.
         """
-        with _translated():
+        with translated():
             await self._connected_client().publish(subject, data, reply=reply)
 
     async def request(
@@ -267,7 +240,7 @@ class Bus:
             if refused.done() and not answer.done():
                 message = f"the exchange does not let this user publish on {subject}"
                 raise AuthorizationError(message, code="SUBJECT_FORBIDDEN", field="subject")
-            with _translated():
+            with translated():
                 return await answer
         finally:
             answer.cancel()
@@ -301,15 +274,24 @@ class Bus:
         reply = await self.request(f"$JS.API.STREAM.INFO.{stream}", b"")
         answer = json.loads(reply.data)
         if "error" in answer:
-            raise _from_api(answer["error"], stream)
+            raise from_api(answer["error"], stream)
         return StreamState(answer["created"], int(answer["state"]["first_seq"]), int(answer["state"]["last_seq"]))
 
     async def listen(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> None:
         """Call back for each message of a subject, over all reconnects; lossy, so for wake-ups only."""
         self._listeners.append((subject, callback))
         if self._client is not None and self.connected:
-            with _translated():
+            with translated():
                 await self._client.subscribe(subject, cb=callback)
+
+    @contextlib.contextmanager
+    def watching(self, watcher: Callable[[], None]) -> Iterator[None]:
+        """Have a function called on each later (re)connect, when the server has forgotten what was asked of it."""
+        self._watchers.add(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.discard(watcher)
 
     async def subscribe_inbox(self, callback: Callable[[Msg], Awaitable[None]]) -> tuple[str, Subscription]:
         """Hear all under a new reply prefix of our own, in order, and return the prefix and the subscription.
@@ -321,7 +303,7 @@ class Bus:
         """
         client = self._connected_client()
         prefix = client.new_inbox()
-        with _translated():
+        with translated():
             return prefix, await client.subscribe(f"{prefix}.*", cb=callback)
 
     @property
@@ -364,57 +346,3 @@ async def connect_bus(url: str, *, seed: bytes, gln: Gln, name: str, timeout_s: 
         await bus.close()
         raise
     return bus
-
-
-def stored_message(message: Msg) -> StoredMessage:
-    """Return the stream message that a Direct Get's answer carries.
-
-    Raises:
-        UnavailableError: STREAM_ANSWER: the answer is no message.
-    """
-    headers = message.headers or {}
-    try:
-        return StoredMessage(
-            seq=int(headers["Nats-Sequence"]),
-            time=_stream_time(headers["Nats-Time-Stamp"]),
-            subject=headers["Nats-Subject"],
-            data=message.data,
-            message_id=headers.get("Nats-Msg-Id", ""),
-        )
-    except (KeyError, ValueError) as error:
-        said = f"{headers.get('Status', '')} {headers.get('Description', '')}".strip()
-        message_text = f"the stream answered {said or 'without a sequence'}"
-        raise UnavailableError(message_text, code="STREAM_ANSWER") from error
-
-
-def _stream_time(text: str) -> datetime:
-    # Go writes up to nine digits of a second; datetime reads six.
-    whole, _, fraction = text.removesuffix("Z").partition(".")
-    return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}").replace(tzinfo=UTC)
-
-
-def _from_api(error: dict[str, Any], subject: str) -> MedtrailError:
-    number, description = error.get("err_code"), str(error.get("description", ""))
-    if number in _WRONG_LAST_SEQUENCE:
-        return ConflictError(f"{subject}: {description}", code="SEQUENCE_MISMATCH")
-    if number == _STORE_FAILED and "per subject" in description:
-        return UnavailableError(f"{subject} is full: {description}", code="SUBJECT_FULL")
-    if number == _STORE_FAILED:
-        return UnavailableError(f"the stream stored nothing: {description}", code="STREAM_FULL")
-    if error.get("code") == 404:
-        return UnavailableError(f"{subject}: {description}", code="STREAM_MISSING")
-    return UnavailableError(f"{subject}: {description}", code="STREAM_REFUSED", err_code=number)
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except nats.errors.NoRespondersError as error:
-        raise UnavailableError("no stream listens there", code="STREAM_MISSING") from error
-    except nats.errors.MaxPayloadError as error:
-        raise TooLargeError("larger than the exchange takes", field="data") from error
-    except (nats.errors.TimeoutError, TimeoutError) as error:
-        raise UnavailableError("the exchange did not answer in time", code="EXCHANGE_TIMEOUT") from error
-    except (nats.errors.Error, OSError) as error:
-        raise UnavailableError(f"the exchange failed: {error}", code="EXCHANGE_UNREACHABLE") from error

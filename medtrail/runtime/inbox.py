@@ -88,6 +88,7 @@ class InboxPuller:
         *,
         gln: Gln,
         handlers: Mapping[MessageKind, Handler],
+        retry_delay_s: float = RETRY_DELAY_S,
         clock: Clock = utc_now,
     ) -> None:
         """Hold the handlers.
@@ -102,8 +103,10 @@ class InboxPuller:
             database: With the tables of :mod:`medtrail.runtime.tables`.
             gln: The organisation's party GLN.
             handlers: By kind; a message of another kind is poison.
+            retry_delay_s: Before a message that could not be taken comes again.
             clock: Aware UTC.
         """
+        self._retry_delay_s = retry_delay_s
         self._bus = bus
         self._database = database
         self._gln = gln
@@ -118,23 +121,24 @@ class InboxPuller:
                 await self._pull_while_connected()
             except (MedtrailError, nats.errors.Error) as error:
                 log.warning("inbox interrupted", reason=str(error))
-                await asyncio.sleep(RETRY_DELAY_S)
+                await asyncio.sleep(self._retry_delay_s)
 
     async def _pull_while_connected(self) -> None:
         generation = self._bus.generation
-        arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
         prefix, subscription = await self._bus.subscribe_inbox(arrived.put)
         try:
-            # After a reconnect the server has forgotten our request: a new generation asks at once.
-            for number in itertools.count():
-                if not self._bus.connected or self._bus.generation != generation:
-                    return
-                await self._pull_once(arrived, reply=f"{prefix}.{number}")
+            # After a reconnect the server has forgotten our request: the next generation asks at once.
+            with self._bus.watching(lambda: arrived.put_nowait(None)):
+                for number in itertools.count():
+                    if not self._bus.connected or self._bus.generation != generation:
+                        return
+                    await self._pull_once(arrived, reply=f"{prefix}.{number}")
         finally:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
 
-    async def _pull_once(self, arrived: asyncio.Queue[Msg], *, reply: str) -> None:
+    async def _pull_once(self, arrived: asyncio.Queue[Msg | None], *, reply: str) -> None:
         """Make one pull request and take in what comes, until the server ends it or falls silent."""
         request = {
             "batch": PULL_BATCH,
@@ -153,19 +157,21 @@ class InboxPuller:
                 return
             while len(waiting) < PULL_BATCH and not arrived.empty():
                 waiting.append(arrived.get_nowait())
-            group = [message for message in waiting if message.reply]
+            messages = [message for message in waiting if message is not None]
+            group = [message for message in messages if message.reply]
             if group:
                 left -= len(group)
                 await self._take(group)
             # What has no reply subject is a status: 100 a heartbeat; 404, 408, 409 end the request that they answer.
-            if any(_status(message) != "100" for message in waiting if not message.reply and message.subject == reply):
+            ended = any(_status(each) != "100" for each in messages if not each.reply and each.subject == reply)
+            if ended or len(messages) < len(waiting):
                 return
 
     async def _take(self, group: Sequence[Msg]) -> None:
         taken = await self._database.write(lambda connection: [self._take_one(connection, each) for each in group])
         # Only after the commit: a crash before this line redelivers, and the hash makes it a no-op.
         for each in taken:
-            await self._bus.send(each.delivery.reply, _negative() if each.later else b"+ACK")
+            await self._bus.send(each.delivery.reply, self._negative if each.later else b"+ACK")
             if each.after_commit is not None:
                 each.after_commit()
         await asyncio.gather(*(self._tell_sender(each.message) for each in taken if each.message and not each.later))
@@ -203,6 +209,10 @@ class InboxPuller:
             self._record_poison(connection, delivery, MedtrailError(type(error).__name__))
         self._note(connection, message)
         return _Taken(delivery, message, after_commit=after_commit)
+
+    @property
+    def _negative(self) -> bytes:
+        return b'-NAK {"delay": %d}' % int(self._retry_delay_s * 1e9)
 
     def _handler(self, message: InboxMessage) -> Handler:
         try:
@@ -259,7 +269,3 @@ def _known(connection: Connection, message: InboxMessage) -> bool:
 
 def _status(message: Msg) -> str:
     return (message.headers or {}).get("Status", "")
-
-
-def _negative() -> bytes:
-    return b'-NAK {"delay": %d}' % int(RETRY_DELAY_S * 1e9)
