@@ -13,9 +13,10 @@ from decimal import Decimal
 
 from ledger.projections.acts import Act, act_of, end_class_of
 from ledger.projections.belief import EvidenceKind, Standing, UnitClass
+from ledger.projections.classes import attach, believed_commission, class_of, detach
 from ledger.projections.directory import Directory
 from ledger.projections.facts import EventFact, Kind, Part, UnitRef, from_us
-from ledger.projections.replay import Replay, attach, believed_commission, class_of, detach
+from ledger.projections.replay import Replay
 from ledger.projections.unit_state import UnitState, evidence_of
 from ledger.projections.world import Judge, World
 

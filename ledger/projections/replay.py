@@ -13,7 +13,8 @@ from datetime import date, datetime
 from typing import Protocol
 
 from ledger.projections.acts import Act, act_of
-from ledger.projections.belief import AlertCode, Container, Standing, Step, UnitBelief, UnitClass
+from ledger.projections.belief import AlertCode, Container, Standing, Step, UnitBelief
+from ledger.projections.classes import attach, believed_commission, class_of, detach
 from ledger.projections.directory import Directory
 from ledger.projections.facts import EventFact, Kind, Part, from_us, to_us
 from ledger.projections.unit_state import Phase, UnitState, answers
@@ -267,7 +268,9 @@ class Replay:
     def steps(self, path: str) -> tuple[Step, ...]:
         """Return the history of the traced unit in order of effective time, what does not count included."""
         state = self._states.get(path)
-        return () if state is None else tuple(state.steps)
+        steps = () if state is None else state.steps
+        # An event that names a unit in two parts (used up, and produced) is one step of its history.
+        return tuple({step.fact.leaf_index: step for step in reversed(steps)}.values())[::-1]
 
     def contents(self, path: str) -> tuple[Container, ...]:
         """Return what is inside a unit now, at any depth; what was replayed as one is named by its members."""
@@ -363,50 +366,6 @@ class Replay:
         else:
             message = "used, but nobody commissioned it: the commissioning may be missing"
             state.alert(AlertCode.COMMISSION_MISSING, first, message)
-
-
-def attach(state: UnitState, container: UnitState) -> None:
-    """Put a unit into a container."""
-    state.parent = container
-    container.contents[id(state)] = state
-
-
-def detach(state: UnitState) -> None:
-    """Take a unit out of its container."""
-    if state.parent is not None:
-        state.parent.contents.pop(id(state), None)
-        state.parent = None
-
-
-def believed_commission(commissions: Sequence[EventFact]) -> EventFact | None:
-    """Return the commissioning that is believed: first-hand before second-hand, then the earliest."""
-    return min(commissions, key=lambda fact: (fact.second_hand, fact.order), default=None)
-
-
-_CLASS_OF_PHASE = {
-    Phase.LEFT: UnitClass.LEFT_NETWORK,
-    Phase.ARRIVED: UnitClass.DELIVERED_UNCONFIRMED,
-    Phase.TRANSIT: UnitClass.IN_TRANSIT,
-}
-
-
-def class_of(state: UnitState, *, maker: str, directory: Directory) -> UnitClass:
-    """Return the one class of a state (see :mod:`ledger.projections.belief` for the table)."""
-    if state.phase is Phase.ENDED and state.end_class is not None:
-        return state.end_class
-    return _CLASS_OF_PHASE.get(state.phase) or _class_held(state, maker=maker, directory=directory)
-
-
-def _class_held(state: UnitState, *, maker: str, directory: Directory) -> UnitClass:
-    if state.holder != maker and not directory.is_enrolled(state.holder):
-        return UnitClass.LEFT_NETWORK
-    if state.returned:
-        return UnitClass.RETURNED
-    if state.opened:
-        return UnitClass.OPENED
-    if state.holder != maker:
-        return UnitClass.ON_HAND
-    return UnitClass.AT_MAKER if state.placed else UnitClass.UNACCOUNTED
 
 
 def _described(state: UnitState) -> tuple[str, str]:

@@ -44,3 +44,14 @@ def test_all_of_the_lot_is_in_transit_since_the_shipping(example: Story, gtin: s
         assert belief is not None
         assert (belief.unit_class, belief.holder, belief.destination) == ("in_transit", MAKER, WHOLESALER)
         assert (belief.since, belief.lot, belief.alerts, belief.first_hand) == (SHIPPED, "A123", (), True)
+
+
+def test_as_passed_on_by_the_buyer_it_is_second_hand_and_without_alerts(example: Story) -> None:
+    told = [event for event, _ in example.told]
+    example.told.clear()
+    for event in told:
+        example.sign(MAKER, event.statement, signer=WHOLESALER)
+    belief = example.replay().belief(f"/01/{PACK_GTIN}/21/11")
+    assert belief is not None
+    assert (belief.unit_class, belief.destination, belief.evidence) == ("in_transit", WHOLESALER, "second_hand")
+    assert (belief.alerts, belief.first_hand, belief.lot) == ((), False, "A123")

@@ -4,7 +4,7 @@ from typing import Any
 
 from ledger.projections.quantities import LotReplay
 from ledger.projections.replay import Replay
-from medtrail.epcis.model import Action, QuantityElement
+from medtrail.epcis.model import Action, EventType, QuantityElement
 from tests.unit.projections.story import (
     CASE,
     LGTIN,
@@ -134,3 +134,30 @@ def test_units_of_measure_are_not_added_up(story: Story) -> None:
     kilograms = QuantityElement(LGTIN, Decimal("2.50"), "KGM")
     story.receive(quantity_list=(quantity("7"), quantity("3"), kilograms))
     assert _where(story) == {("on_hand", WHOLESALER, "", "10"), ("on_hand", WHOLESALER, "", "2.50")}
+
+
+def test_more_ways_of_a_quantity(story: Story) -> None:
+    _made(story)
+    story.put(CASE, child_quantity_list=(quantity("30"),))
+    story.put(CASE, child_quantity_list=(QuantityElement(LGTIN),))
+    story.take_out(PALLET, actor=MAKER, child_quantity_list=(quantity("1"),))
+    story.ship(quantity_list=(quantity("500"),))
+    assert _where(story) == {("at_maker", MAKER, "", None), ("in_transit", MAKER, WHOLESALER, "500")}
+
+
+def test_quantity_of_an_unsaid_amount_unpacked_leaves_none_inside(story: Story) -> None:
+    story.put(CASE, child_quantity_list=(quantity("30"),), actor=WHOLESALER)
+    story.take_out(CASE, actor=WHOLESALER, child_quantity_list=(QuantityElement(LGTIN),))
+    assert _where(story) == {("on_hand", WHOLESALER, "", None)}
+
+
+def test_consumed_quantity_and_its_product(story: Story) -> None:
+    _made(story)
+    story.tell(
+        MAKER,
+        type=EventType.TRANSFORMATION,
+        action=None,
+        biz_step="repackaging",
+        input_quantity_list=(quantity("40"),),
+    )
+    assert _where(story) == {("unaccounted", MAKER, "", "60"), ("consumed", MAKER, "", "40")}

@@ -233,6 +233,9 @@ def test_receiving_never_precedes_the_despatch_that_it_answers(shipped: Story) -
 def test_pack_received_by_scan_before_its_pallets_despatch_is_answered_too(shipped: Story) -> None:
     shipped.receive(ONE, at=4.5)
     assert (shipped.belief(ONE).unit_class, shipped.codes(ONE)) == ("on_hand", set())
+    steps = shipped.replay(traced=path(ONE)).steps(path(ONE))
+    assert [step.fact.biz_step for step in steps][-2:] == ["shipping", "receiving"]
+    assert steps[-1].time_us == steps[-2].time_us
     assert shipped.belief(TWO).unit_class == "in_transit"
 
 
@@ -579,3 +582,17 @@ def test_identifiers_that_are_no_gs1_keys_have_a_history_too(story: Story) -> No
     story.ship("urn:example:box:1", destination_list=(SourceDest("possessing_party", "urn:example:party:1"),))
     belief = story.belief("urn:example:box:1")
     assert (belief.unit_class, belief.destination) == ("left_network", "urn:example:party:1")
+
+
+def test_container_commissioned_around_its_contents_does_not_commission_them(story: Story) -> None:
+    story.commission(ONE)
+    story.put(CASE, ONE)
+    story.commission(CASE, lot="")
+    assert (story.belief(ONE).unit_class, story.codes(ONE)) == ("at_maker", set())
+
+
+def test_unit_that_is_used_up_and_produced_by_one_event_shows_it_once(story: Story) -> None:
+    story.commission(ONE)
+    story.tell(MAKER, type=EventType.TRANSFORMATION, action=None, input_epc_list=(ONE,), output_epc_list=(ONE,))
+    assert len(story.replay(traced=path(ONE)).steps(path(ONE))) == 2
+    assert story.codes(ONE) == {"SECOND_COMMISSIONING"}
