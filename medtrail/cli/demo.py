@@ -37,14 +37,14 @@ class Stage:
 
     def note(self, text: str) -> None:
         """Say what is going on."""
-        self._console.print(f"  {text}", markup=False, style="dim")
+        self._console.print(f"  {text}", markup=False, style="dim", soft_wrap=True)
 
     def proved(self, text: str, **facts: object) -> None:
         """Say what was shown; only called behind the check that it is so."""
         elapsed = time.monotonic() - self._started
         self.facts.append({"proved": text, "elapsed_s": round(elapsed, 1), **facts})
         self._console.print("  [green]✓[/] ", end="")
-        self._console.print(f"{text}  [{elapsed:.1f} s]", markup=False)
+        self._console.print(f"{text}  [{elapsed:.1f} s]", markup=False, soft_wrap=True)
 
     async def timed(self, text: str, work: Awaitable[T], *, count: Callable[[T], int]) -> T:
         """Do a counted piece of work and print its count and speed."""
@@ -94,6 +94,7 @@ async def _run(folder: Path, stage: Stage, *, example: Path, packs: int) -> None
             await story.import_example(example)
             await story.make_and_ship()
             await story.receive_and_send_on()
+            await story.handle()
             await story.scan()
             await story.recall()
             await story.forge()

@@ -254,14 +254,51 @@ class Story:
 
     # --- scanning ---
 
+    async def handle(self) -> None:
+        """Dispense packs, whole and in part, hold some, and end the life of some."""
+        stage = self._stage
+        stage.title("A day at four pharmacies")
+        for name in PHARMACIES:
+            await self._dispense(self._sessions[name], self._cases_at[name][0].pack_serials[:5])
+            self._dispensed += [
+                (serial, self._cases_at[name][0].lot) for serial in self._cases_at[name][0].pack_serials[:5]
+            ]
+        await self._sessions[PHARMACIES[1]].pharmacy.Dispense(
+            pharmacy_pb2.DispenseRequest(
+                request_id=_request_id(), epcs=[pack_link(self._opened(PHARMACIES[1], 1))], partial=True
+            )
+        )
+        stage.proved(f"{len(self._dispensed)} packs dispensed, 1 in part")
+        for name, reason, count in (
+            (PHARMACIES[2], custody_pb2.DECOMMISSION_REASON_DESTROYED, 3),
+            (PHARMACIES[3], custody_pb2.DECOMMISSION_REASON_STOLEN, 2),
+        ):
+            epcs = [pack_link(self._opened(name, number)) for number in range(count)]
+            await self._sessions[name].custody.Decommission(
+                custody_pb2.DecommissionRequest(request_id=_request_id(), epcs=epcs, reason=reason)
+            )
+        held = [pack_link(self._opened(PHARMACIES[0], number)) for number in range(2)]
+        await self._sessions[PHARMACIES[0]].custody.Hold(
+            custody_pb2.HoldRequest(request_id=_request_id(), epcs=held, reason="carton crushed")
+        )
+        stage.proved("3 packs destroyed, 2 reported stolen, 2 put aside")
+
+    def _opened(self, name: str, number: int) -> str:
+        """Return the serial of a loose pack: the first two cases of each pharmacy were opened."""
+        return self._cases_at[name][1].pack_serials[number]
+
+    async def _dispense(self, session: Session, serials: tuple[str, ...]) -> None:
+        await session.pharmacy.Dispense(
+            pharmacy_pb2.DispenseRequest(request_id=_request_id(), epcs=[pack_link(serial) for serial in serials])
+        )
+
     async def scan(self) -> None:
-        """Dispense some packs, and show every kind of verdict."""
+        """Show every kind of verdict."""
         stage = self._stage
         stage.title("Scanning at a pharmacy: a verdict at once")
         name = PHARMACIES[0]
         session = self._sessions[name]
-        case = next(case for case in self._cases_at[name] if case.lot.number != EXPIRED_LOT)
-        await self._dispense(session, case)
+        case = self._cases_at[name][0]
         await self._synced()
         genuine = [(pack_scan(serial, case.lot), None) for serial in case.pack_serials[5:]]
         began = time.monotonic()
@@ -279,6 +316,8 @@ class Story:
             ("lot_mismatch", pack_scan(case.pack_serials[6], wrong_lot), None),
             ("expired", pack_scan(case.pack_serials[7], case.lot), after),
             ("already_dispensed", pack_scan(self._dispensed[0][0], case.lot), None),
+            ("held", pack_scan(self._opened(name, 0), self._cases_at[name][1].lot), None),
+            ("stolen", pack_scan(self._opened(PHARMACIES[3], 0), self._cases_at[PHARMACIES[3]][1].lot), None),
             ("unreadable", pack_scan(case.pack_serials[8], case.lot).replace("\x1d", ""), None),
         ):
             verdict = await judge(session, text, moment)
@@ -286,14 +325,6 @@ class Story:
             _demand(verdict_name(verdict.code) == expected, f"expected {expected}, got {found}: {verdict.message}")
             _demand(verdict.action != verdict_pb2.VERDICT_ACTION_ACCEPT, f"{expected} is not accepted")
             stage.proved(f"{expected.replace('_', ' ')}: {verdict.message}")
-
-    async def _dispense(self, session: Session, case: Case) -> None:
-        serials = case.pack_serials[:5]
-        await session.pharmacy.Dispense(
-            pharmacy_pb2.DispenseRequest(request_id=_request_id(), epcs=[pack_link(serial) for serial in serials])
-        )
-        self._dispensed += [(serial, case.lot) for serial in serials]
-        self._stage.proved(f"{len(serials)} packs dispensed")
 
     # --- recall ---
 

@@ -199,9 +199,7 @@ def _nats_program(folders: NetworkFolders, ports: Ports) -> Program:
     data = folders.root / "nats"
     data.mkdir(mode=0o700, exist_ok=True)
     config = data / "nats.conf"
-    config.write_text(
-        nats_config.render(users, store_dir=data / "jetstream", listen=f"{HOST}:{ports.nats}"), encoding="utf-8"
-    )
+    config.write_text(nats_config.render(users, store_dir=data, listen=f"{HOST}:{ports.nats}"), encoding="utf-8")
     command = (str(nats_config.find_nats_server()), "--config", str(config))
     return Program("nats", command, {}, lambda: _nats_ready(ports.nats))
 

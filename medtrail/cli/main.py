@@ -226,7 +226,11 @@ def hoist(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line; every foreseen failure ends with one line and its exit code."""
+    from medtrail.runtime.logging import configure_logging
+
     arguments = hoist(sys.argv[1:])
+    # A command speaks for itself; what its connections log is for those who run a network, and then in its log files.
+    configure_logging(process="medtrail", level="critical")
     output = Output.create(as_json="--json" in arguments)
     try:
         app(args=arguments, prog_name="medtrail", standalone_mode=True)

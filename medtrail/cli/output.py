@@ -59,7 +59,7 @@ class Output:
         else:
             where = f"{error.field}: " if error.field else ""
             self.errors.print(f"[bold red]{error.code}[/] ", end="")
-            self.errors.print(f"{where}{error.message}", markup=False)
+            self.errors.print(f"{where}{error.message}", markup=False, soft_wrap=True)
         sys.exit(exit_code_of(error) if code is None else code)
 
 

@@ -16,7 +16,7 @@ CASES_PER_PALLET = 10
 PACKS_PER_PALLET = PACKS_PER_CASE * CASES_PER_PALLET
 GROUP_SEPARATOR = "\x1d"
 
-# Lots by pallet: the first half is the lot that is recalled later; the last pallet carries a lot that has expired.
+# Lots by pallet: every third is good, the others are recalled later; the last carries a lot that has expired.
 RECALLED_LOT = "MT2401"
 GOOD_LOT = "MT2402"
 EXPIRED_LOT = "MT2301"
@@ -84,7 +84,7 @@ def make_pallets(packs: int, *, today: date) -> tuple[Pallet, ...]:
     recalled = Lot(RECALLED_LOT, date(today.year + 2, 6, 30))
     good = Lot(GOOD_LOT, date(today.year + 2, 9, 30))
     expired = Lot(EXPIRED_LOT, date(today.year - 1, 3, 31))
-    lots = [recalled if number < count // 2 else good for number in range(count - 1)] + [expired]
+    lots = [good if number % 3 == 0 else recalled for number in range(count - 1)] + [expired]
     return tuple(_pallet(number, lot) for number, lot in enumerate(lots))
 
 
