@@ -506,7 +506,7 @@ class TraceLotResponse(_message.Message):
     """Signed checkpoint that covers all that was considered."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___LotGroup]:
-        """One a class, holder, destination, since_time and evidence; their unit counts sum to commissioned_count."""
+        """One a class, holder, destination and evidence; their unit counts sum to commissioned_count."""
 
     @_builtins.property
     def quantities(self) -> _containers.RepeatedCompositeFieldContainer[Global___LotQuantity]:
