@@ -1,0 +1,269 @@
+"""Builds the ledger's process from its settings, runs it, and takes it down in order.
+
+Reads are served as soon as a checkpoint is published, also while the exchange is away or the sequencer has halted. The
+health of the process (the empty name) says SERVING once the streams are declared as well; that of ``ledger.Sequencer``
+and ``ledger.Publisher`` whether the log grows.
+"""
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+from ledger.creation import ensure_log
+from ledger.log_reader import LogReader
+from ledger.notifier import Notifier
+from ledger.operator import StreamOperator
+from ledger.projections.projector import Projector, open_projection
+from ledger.public_files import PublicServer
+from ledger.publisher import CheckpointFeed, Publisher
+from ledger.queries import Queries
+from ledger.sequencer import Sequencer, SequencerStatus
+from ledger.servicer import LedgerServicer, TrustServicer
+from ledger.storage.tables import LEDGER_METADATA
+from ledger.stream import EventStream
+from ledger.tile_files import TileFiles
+from ledger.trust_state import TrustState, load_registry
+from medtrail.api.ledger.v1 import ledger_pb2_grpc
+from medtrail.api.trust.v1 import trust_pb2_grpc
+from medtrail.errors import MedtrailError, VerificationError
+from medtrail.gs1 import Gln
+from medtrail.note import NoteSigner, format_vkey
+from medtrail.runtime.bus import Bus
+from medtrail.runtime.database import Database
+from medtrail.runtime.folder import OrganisationFolder
+from medtrail.runtime.logging import configure_logging, get_logger
+from medtrail.runtime.paging import PageTokens
+from medtrail.runtime.server import Binding, Server, serve, wait_for_signal
+from medtrail.runtime.settings import LedgerSettings, load_settings
+from medtrail.runtime.tokens import utc_now
+from medtrail.trust import Registry
+
+log = get_logger(__name__)
+
+DATABASE_NAME = "ledger.db"
+PROJECTION_NAME = "projection.db"
+PUBLIC_NAME = "public"
+LEDGER_SERVICE = "medtrail.api.ledger.v1.LedgerService"
+TRUST_SERVICE = "medtrail.api.trust.v1.TrustService"
+SEQUENCER_HEALTH = "ledger.Sequencer"
+PUBLISHER_HEALTH = "ledger.Publisher"
+
+
+class Ledger:
+    """All parts of the ledger's process, built and not yet running."""
+
+    def __init__(self, settings: LedgerSettings) -> None:
+        """Open the databases, create the log when it is new, and build the parts. Blocks.
+
+        Raises:
+            MedtrailError: A setting, a key or the genesis is not right, or the database cannot be opened.
+        """
+        self.settings = settings
+        self.folder = OrganisationFolder(settings.org_dir)
+        self._signer = NoteSigner(settings.log_origin, self.folder.log_seed())
+        _check_vkey(self._signer, settings.log_vkey)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.database = Database(settings.data_dir / DATABASE_NAME)
+        self._projection = open_projection(settings.data_dir / PROJECTION_NAME)
+        map_salt = self.folder.map_salt()
+        authority_gln = self._create(map_salt)
+        self._verifiers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verifier")
+        self._bus = Bus(
+            settings.nats_url, seed=self.folder.nats_seed(), gln=self.folder.gln, name=self.folder.profile.name
+        )
+        self.feed = CheckpointFeed()
+        files = TileFiles(settings.data_dir / PUBLIC_NAME)
+        self.reader = LogReader(self.database, files, self.feed)
+        self.trust = TrustState(self.database.read_now(self._load_registry))
+        self.operator = StreamOperator(
+            self._bus, self.trust, authority_gln=authority_gln, replicas=settings.stream_replicas
+        )
+        self.sequencer = Sequencer(
+            self.database,
+            EventStream(self._bus),
+            trust=self.trust,
+            map_salt=map_salt,
+            verifiers=self._verifiers,
+            on_status=self._sequencer_status,
+            on_commit=self._committed,
+        )
+        self.publisher = Publisher(
+            self.database,
+            files,
+            self._signer,
+            feed=self.feed,
+            interval_s=settings.checkpoint_interval_s,
+            on_halt=lambda _error: self._health(PUBLISHER_HEALTH, serving=False),
+        )
+        self._notifier = Notifier(
+            self.database,
+            self._bus,
+            feed=self.feed,
+            trust=self.trust,
+            key=self.folder.signing_key(),
+            gln=self.folder.gln,
+        )
+        self._projector = Projector(self._projection, self.reader.chained_events)
+        self._server: Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _create(self, map_salt: bytes) -> Gln:
+        self.database.create_tables(LEDGER_METADATA)
+        return self.database.write_now(
+            partial(
+                ensure_log,
+                folder=self.settings.org_dir,
+                origin=self.settings.log_origin,
+                authority_key_id=self.settings.authority_key_id,
+                map_salt=map_salt,
+                now=utc_now(),
+            )
+        )
+
+    def _load_registry(self, connection: Any) -> Registry:  # noqa: ANN401 - a SQLAlchemy connection
+        return load_registry(connection, authority_key_id=self.settings.authority_key_id, tree_size=2**62)
+
+    # --- running ---
+
+    async def run(self, stop: Coroutine[Any, Any, object]) -> None:
+        """Run until ``stop`` returns, or a part fails unexpectedly.
+
+        Raises:
+            Exception: What a part failed with.
+        """
+        async with AsyncExitStack() as stack:
+            stack.callback(self._close_databases)
+            stack.push_async_callback(self._bus.close)
+            self._bus.start()
+            public = PublicServer(self.settings.data_dir / PUBLIC_NAME, listen=self.settings.http_listen)
+            log.info("public files", address=public.address)
+            self._server = await self._serve()
+            stack.push_async_callback(self._server.stop)
+            parts = [
+                asyncio.create_task(part, name=name)
+                for name, part in (
+                    ("public", public.run()),
+                    ("operator", self.operator.run()),
+                    ("sequencer", self.sequencer.run()),
+                    ("publisher", self.publisher.run()),
+                    ("notifier", self._notifier.run()),
+                    ("projector", self._projector.run()),
+                    ("projector-feed", self._feed_projector()),
+                    ("ready", self._tell_ready()),
+                )
+            ]
+            stack.push_async_callback(_end, parts)
+            stack.callback(public.stop)
+            await _until_stop(parts, asyncio.create_task(_awaited(stop), name="stop"))
+
+    async def _serve(self) -> Server:
+        tokens = PageTokens(self.folder.signing_key().seed)
+        queries = Queries(self._projection)
+        bindings = [
+            Binding(
+                LEDGER_SERVICE,
+                ledger_pb2_grpc.add_LedgerServiceServicer_to_server,
+                LedgerServicer(self.reader, queries, tokens),
+            ),
+            Binding(
+                TRUST_SERVICE,
+                trust_pb2_grpc.add_TrustServiceServicer_to_server,
+                TrustServicer(self.reader, tokens),
+            ),
+        ]
+        server = await serve(
+            bindings,
+            folder=self.folder,
+            registry=lambda: self.trust.current,
+            listen=self.settings.listen,
+            serving=False,
+        )
+        for name in (SEQUENCER_HEALTH, PUBLISHER_HEALTH):
+            await server.set_serving(name, serving=False)
+        return server
+
+    async def _tell_ready(self) -> None:
+        async for _checkpoint in self.feed.watch():
+            break
+        for name in (LEDGER_SERVICE, TRUST_SERVICE, PUBLISHER_HEALTH):
+            self._health(name, serving=True)
+        await self.operator.ready.wait()
+        self._health("", serving=True)
+
+    async def _feed_projector(self) -> None:
+        async for checkpoint in self.feed.watch():
+            self._projector.published(checkpoint.tree.size)
+
+    # --- what parts tell ---
+
+    def _sequencer_status(self, status: SequencerStatus) -> None:
+        self._health(SEQUENCER_HEALTH, serving=status is SequencerStatus.RUNNING)
+
+    def _committed(self, trust_changed: bool) -> None:  # noqa: FBT001 - a callback
+        if trust_changed:
+            self.operator.trust_changed()
+
+    def _health(self, service: str, *, serving: bool) -> None:
+        if self._server is not None:
+            task = asyncio.get_running_loop().create_task(self._server.set_serving(service, serving=serving))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _close_databases(self) -> None:
+        self._verifiers.shutdown()
+        self._projection.close()
+        self.database.close()
+
+
+def _check_vkey(signer: NoteSigner, expected: str) -> None:
+    found = format_vkey(signer.verifier)
+    if expected and found != expected:
+        raise VerificationError(f"log.key is {found}, not {expected}", code="LOG_KEY_MISMATCH", field="log_vkey")
+
+
+async def _awaited(stop: Coroutine[Any, Any, object]) -> None:
+    await stop
+
+
+async def _until_stop(parts: list[asyncio.Task[None]], stop: asyncio.Task[None]) -> None:
+    # The sequencer and the publisher end by themselves when they halt: the rest goes on. A part that fails ends all.
+    pending = {*parts, stop}
+    try:
+        while not stop.done():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        stop.cancel()
+        await asyncio.gather(stop, return_exceptions=True)
+
+
+async def _end(parts: list[asyncio.Task[None]]) -> None:
+    for task in parts:
+        # uvicorn ends by its own flag; cancelling it in the middle of an answer would be reported as an error.
+        if task.get_name() != "public":
+            task.cancel()
+    await asyncio.gather(*parts, return_exceptions=True)
+
+
+def serve_from_environment() -> int:
+    """Run the ledger from its settings until SIGTERM; return the exit code."""
+    try:
+        settings = load_settings(LedgerSettings)
+        configure_logging(process="ledger", level=settings.log_level)
+        ledger = Ledger(settings)
+    except MedtrailError as error:
+        configure_logging(process="ledger")
+        log.error("ledger cannot start", code=error.code, field=error.field, reason=error.message)  # noqa: TRY400 - its own message tells all
+        return 2
+    asyncio.run(_serve_until_signal(ledger))
+    return 0
+
+
+async def _serve_until_signal(ledger: Ledger) -> None:
+    await ledger.run(wait_for_signal())
+    log.info("ledger stopped")

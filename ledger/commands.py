@@ -1,0 +1,91 @@
+"""The command line of the ledger: ``serve``, ``fsck`` and ``rebuild``.
+
+Exit codes: 0 all is well; 1 the evidence does not hold; 2 wrong use, or it cannot start.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ledger.bootstrap import DATABASE_NAME, PROJECTION_NAME, serve_from_environment
+from ledger.fsck import check_folder
+from ledger.fsck_report import Report
+from ledger.progress import progress
+from ledger.projections.projector import Projector, open_projection
+from ledger.projections.store import ChainedEvent
+from ledger.storage import log_store
+from medtrail.errors import MedtrailError
+from medtrail.runtime.database import Database
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    parsed = _parser().parse_args(arguments)
+    if parsed.command == "serve":
+        return serve_from_environment()
+    try:
+        if parsed.command == "fsck":
+            return _fsck(parsed.dir, as_json=parsed.json, vkey=parsed.vkey, authority=parsed.authority)
+        return _rebuild(parsed.dir)
+    except MedtrailError as error:
+        print(f"{error.code}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks to its user
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ledger", description="The ledger of a medtrail network.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve|fsck|rebuild")
+    commands.add_parser("serve", help="run the ledger, configured by MEDTRAIL_… variables, until SIGTERM")
+    fsck = commands.add_parser("fsck", help="derive everything anew from the stored bytes and compare")
+    fsck.add_argument("--dir", type=Path, required=True, help="the ledger's data folder (ledger.db, public/, org/)")
+    fsck.add_argument("--json", action="store_true", help="print the report as one JSON document")
+    fsck.add_argument("--vkey", default="", help="the log's verifier key; default: that of org/log.key")
+    fsck.add_argument("--authority", default="", help="the authority's key (did:key); default: the genesis' own")
+    rebuild = commands.add_parser("rebuild", help="forget the projection and fill it anew; the ledger is stopped")
+    rebuild.add_argument("--dir", type=Path, required=True, help="the ledger's data folder")
+    return parser
+
+
+def _fsck(folder: Path, *, as_json: bool, vkey: str, authority: str) -> int:
+    with progress("checking entries") as tell:
+        report = check_folder(folder, vkey=vkey, authority_key_id=authority, tell=tell)
+    if as_json:
+        print(json.dumps(report.document(), indent=2))  # noqa: T201 - the command's output
+    else:
+        _print_report(report)
+    return 1 if report.findings else 0
+
+
+def _print_report(report: Report) -> None:
+    for finding in report.findings:
+        place = "" if finding.index is None else f" at {finding.index}"
+        print(f"{finding.code}{place}: {finding.message}")  # noqa: T201 - the command's output
+    verdict = f"{report.finding_count} findings" if report.findings else "clean"
+    print(  # noqa: T201 - the command's output
+        f"{verdict}: {report.tree_size} entries, {report.message_count} messages, {report.duplicate_count} duplicates, "
+        f"{report.refusal_count} refusals, {report.checkpoint_count} checkpoints, {report.file_count} files"
+    )
+
+
+def _rebuild(folder: Path) -> int:
+    database = Database(folder / DATABASE_NAME)
+    projection = open_projection(folder / PROJECTION_NAME)
+    try:
+        newest = database.read_now(log_store.newest_checkpoint)
+        size = 0 if newest is None else newest.tree.size
+        with progress("taking in entries") as tell:
+
+            async def read_entries(start: int, stop: int) -> list[ChainedEvent]:
+                found = await database.read(lambda connection: log_store.entries(connection, start=start, end=stop))
+                tell(stop, size)
+                return [ChainedEvent(entry.leaf_index, entry.signed_event) for entry in found]
+
+            count = asyncio.run(Projector(projection, read_entries).rebuild(size))
+    finally:
+        projection.close()
+        database.close()
+    print(f"rebuilt the projection from {count} entries")  # noqa: T201 - the command's output
+    return 0

@@ -1,0 +1,137 @@
+"""From a message of the stream to candidates for the log: everything that can be said of an event by itself.
+
+Nothing here depends on other events, so it runs in any order and on any thread; what depends on order is in
+:mod:`ledger.judgement`.
+"""
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from medtrail.codec import decode_batch, decode_payload, decode_signed_event
+from medtrail.envelope import verify_signatures
+from medtrail.epcis import check_event
+from medtrail.epcis.model import EpcisEvent
+from medtrail.errors import MedtrailError
+from medtrail.event import Event
+from medtrail.item_map import identifiers, list_salt, log_entry, map_key
+from medtrail.merkle import hash_leaf
+
+EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_us(moment: datetime) -> int:
+    """Return an aware moment as microseconds since 1970."""
+    return (moment - EPOCH_START) // _MICROSECOND
+
+
+def from_us(microseconds: int) -> datetime:
+    """Return microseconds since 1970 as aware UTC."""
+    return EPOCH_START + timedelta(microseconds=microseconds)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMessage:
+    """A message of the EVENTS stream, as the server stored it.
+
+    Attributes:
+        stream_seq: From 1.
+        stored_time: The server's text, RFC 3339 to the nanosecond: part of the hash as it stands.
+        stream_time: The same to the microsecond, aware UTC.
+    """
+
+    stream_seq: int
+    subject: str
+    stored_time: str
+    stream_time: datetime
+    data: bytes
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 over sequence, stored time, subject and data, with their lengths; 32 bytes."""
+        texts = (self.stored_time.encode(), self.subject.encode())
+        head = struct.pack(">QII", self.stream_seq, *(len(text) for text in texts))
+        return hashlib.sha256(head + b"".join(texts) + self.data).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What was read of an event whose form and signature hold.
+
+    Attributes:
+        key_id: did:key that signed it.
+        entry: The 65-byte log entry that it would be.
+        leaf_hash: Of that entry.
+        list_salt: 32 bytes.
+        map_keys: Sorted item-map keys, 32 bytes each, joined.
+    """
+
+    event: Event
+    key_id: str
+    entry: bytes
+    leaf_hash: bytes
+    list_salt: bytes
+    map_keys: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One event of a message: its bytes, and what they say or why they cannot be read.
+
+    Attributes:
+        sha256: Of the bytes.
+        event_id: As far as it could be read; may be empty.
+    """
+
+    signed_event: bytes
+    sha256: bytes
+    event_id: str
+    outcome: Accepted | MedtrailError
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMessage:
+    """A message and its candidates, in their order: never empty."""
+
+    message: StreamMessage
+    sha256: bytes
+    candidates: tuple[Candidate, ...]
+
+
+def examine_message(message: StreamMessage, *, map_salt: bytes) -> OpenMessage:
+    """Return a message with every event in it examined.
+
+    A message that is no batch (poison, or over a limit) is one candidate that failed: its data as a whole.
+
+    Args:
+        message: As read.
+        map_salt: The item map's secret, 32 bytes.
+    """
+    try:
+        events = decode_batch(message.data)
+    except MedtrailError as error:
+        whole = Candidate(message.data, hashlib.sha256(message.data).digest(), "", error)
+        return OpenMessage(message, message.sha256, (whole,))
+    return OpenMessage(message, message.sha256, tuple(examine(event, map_salt=map_salt) for event in events))
+
+
+def examine(signed_event: bytes, *, map_salt: bytes) -> Candidate:
+    """Return what can be said of one event's bytes alone: form, signature, log entry, map keys."""
+    digest = hashlib.sha256(signed_event).digest()
+    event_id = ""
+    try:
+        signed = decode_signed_event(signed_event)
+        # The signature comes first: what is inside forged bytes is nobody's word.
+        key_id = verify_signatures(signed)
+        event = decode_payload(signed.payload_type, signed.payload)
+        event_id = event.header.event_id
+        if isinstance(event.statement, EpcisEvent):
+            check_event(event.statement)
+    except MedtrailError as error:
+        return Candidate(signed_event, digest, event_id, error)
+    keys = b"".join(sorted(map_key(map_salt, identifier) for identifier in identifiers(event)))
+    salt = list_salt(event.header.salt)
+    entry = log_entry(digest, hashlib.sha256(salt + keys).digest())
+    return Candidate(signed_event, digest, event_id, Accepted(event, key_id, entry, hash_leaf(entry), salt, keys))

@@ -1,0 +1,216 @@
+"""The one writer of the log: reads the stream, judges in order, and commits entries with the cursor in one transaction.
+
+A crash before the commit leaves nothing; after it, everything. Reading starts again at the committed cursor, so no
+message is integrated twice and none is left out. While one batch is committed, the next is read and its signatures
+verified.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+from functools import partial
+
+from sqlalchemy import Connection
+
+from ledger.intake import Accepted, OpenMessage, StreamMessage, examine_message
+from ledger.judgement import Judge, Key, Refused, StandingEvent
+from ledger.storage import log_store
+from ledger.storage.log_store import State
+from ledger.stream import EventStream, StreamHaltError, position_of
+from ledger.trust_state import TrustState, load_registry
+from medtrail.codec import decode_payload, decode_signed_event
+from medtrail.errors import ConflictError, MedtrailError, UnavailableError
+from medtrail.runtime.database import Database
+from medtrail.runtime.logging import get_logger
+from medtrail.trust import Registry
+
+log = get_logger(__name__)
+
+POLL_S = 0.05
+RETRY_S = 0.5
+
+
+class SequencerStatus(StrEnum):
+    """What the sequencer does now."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    HALTED = "halted"
+
+
+class FenceLostError(ConflictError):
+    """Another sequencer took the log."""
+
+    default_code = "FENCE_LOST"
+
+
+class Sequencer:
+    """Integrates the stream into the log until it is cancelled or halts."""
+
+    def __init__(
+        self,
+        database: Database,
+        stream: EventStream,
+        *,
+        trust: TrustState,
+        map_salt: bytes,
+        verifiers: ThreadPoolExecutor,
+        on_status: Callable[[SequencerStatus], None] = lambda _status: None,
+        on_commit: Callable[[bool], None] = lambda _trust_changed: None,
+    ) -> None:
+        """Hold the parts; nothing runs yet.
+
+        Args:
+            database: ledger.db, with the log created.
+            stream: Whence messages come.
+            trust: Gets the registry after each commit that changed it.
+            map_salt: The item map's secret, 32 bytes.
+            verifiers: Threads that examine events.
+            on_status: Is told each change of status.
+            on_commit: Is told each commit, and whether it changed trust.
+        """
+        self._database = database
+        self._stream = stream
+        self._trust = trust
+        self._map_salt = map_salt
+        self._verifiers = verifiers
+        self._on_status = on_status
+        self._on_commit = on_commit
+        self._registry: Registry = trust.current
+        self._fence = 0
+        self.status = SequencerStatus.STARTING
+        self.error: MedtrailError | None = None
+
+    async def run(self) -> None:
+        """Integrate until cancelled. When the stream or the log is not as expected, halt: log, tell, return."""
+        try:
+            self._fence = await self._database.write(log_store.take_fence)
+            while True:
+                state = await self._reload()
+                self._set_status(SequencerStatus.RUNNING)
+                try:
+                    await self._integrate(state)
+                except UnavailableError as error:
+                    # Also after a commit whose outcome nobody knows: the database tells, memory does not.
+                    log.warning("sequencer waits", code=error.code, reason=error.message)
+                    await asyncio.sleep(RETRY_S)
+        except MedtrailError as error:
+            self.error = error
+            self._set_status(SequencerStatus.HALTED)
+            log.error("sequencer halted", code=error.code, reason=error.message, **error.facts)  # noqa: TRY400 - a decision, not a fault of ours
+
+    async def _reload(self) -> State:
+        def load(connection: Connection) -> tuple[State, Registry]:
+            state = log_store.require_state(connection)
+            authority = self._registry.authority_key_id
+            return state, load_registry(connection, authority_key_id=authority, tree_size=state.tree.size)
+
+        state, self._registry = await self._database.read(load)
+        self._trust.replace(self._registry)
+        return state
+
+    async def _integrate(self, state: State) -> None:
+        log.info("sequencer reads", **position_of(state))
+        created = state.stream_created
+        ahead = asyncio.create_task(
+            self._prepare(next_seq=state.next_seq, last_sha256=state.last_message_sha256, created=created)
+        )
+        try:
+            while True:
+                opened = await ahead
+                if opened:
+                    last = opened[-1]
+                    created = created or self._stream.created
+                    next_seq, sha256 = last.message.stream_seq + 1, last.sha256
+                else:
+                    next_seq, sha256 = state.next_seq, state.last_message_sha256
+                    await asyncio.sleep(POLL_S)
+                ahead = asyncio.create_task(self._prepare(next_seq=next_seq, last_sha256=sha256, created=created))
+                if opened:
+                    state = await self._commit(opened, created)
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+
+    async def _prepare(self, *, next_seq: int, last_sha256: bytes, created: str) -> list[OpenMessage]:
+        messages = await self._stream.read(next_seq=next_seq, last_sha256=last_sha256, created=created)
+        return await examine_all(messages, map_salt=self._map_salt, verifiers=self._verifiers)
+
+    async def _commit(self, opened: Sequence[OpenMessage], created: str) -> State:
+        state, trust_changed = await self._database.write(
+            partial(integrate, opened=opened, registry=self._registry, fence=self._fence, created=created)
+        )
+        if trust_changed:
+            self._trust.replace(self._registry)
+        self._on_commit(trust_changed)
+        return state
+
+    def _set_status(self, status: SequencerStatus) -> None:
+        if status is not self.status:
+            self.status = status
+            self._on_status(status)
+
+
+async def examine_all(
+    messages: Sequence[StreamMessage], *, map_salt: bytes, verifiers: ThreadPoolExecutor
+) -> list[OpenMessage]:
+    """Return the messages examined, in order; on several threads: libsodium works outside the interpreter lock."""
+    loop = asyncio.get_running_loop()
+    examine = partial(examine_message, map_salt=map_salt)
+    return list(await asyncio.gather(*(loop.run_in_executor(verifiers, examine, message) for message in messages)))
+
+
+def integrate(
+    connection: Connection, *, opened: Sequence[OpenMessage], registry: Registry, fence: int, created: str
+) -> tuple[State, bool]:
+    """Judge a batch of messages and store what becomes of them; return the state after it and whether trust changed.
+
+    On any error the transaction is rolled back, and the registry must be loaded anew: it may be ahead of the log.
+
+    Raises:
+        FenceLostError: Another sequencer took the log.
+        StreamHaltError: The batch does not follow the committed cursor.
+    """
+    state = log_store.require_state(connection)
+    if state.fence != fence:
+        message = f"expected fence {fence}, the log has {state.fence}: another sequencer took it"
+        raise FenceLostError(message)
+    first = opened[0].message.stream_seq
+    if first != state.next_seq:
+        message = f"expected message {state.next_seq} next, got {first}"
+        raise StreamHaltError(message, code="CURSOR_MISMATCH")
+    judge = Judge(registry, standing=_standing(connection, opened), tree_size=state.tree.size)
+    judged = judge.judge(opened)
+    for item in judged:
+        for outcome in item.outcomes:
+            if isinstance(outcome, Refused):
+                log.info(
+                    "event refused",
+                    code=outcome.error.code,
+                    field=outcome.error.field,
+                    stream_seq=item.opened.message.stream_seq,
+                    signed_event_sha256=outcome.candidate.sha256,
+                )
+    return log_store.append(connection, state, judged, created=created), judge.trust_changed
+
+
+def _standing(connection: Connection, opened: Sequence[OpenMessage]) -> Callable[[Key], StandingEvent | None]:
+    event_ids = (
+        candidate.event_id
+        for message in opened
+        for candidate in message.candidates
+        if isinstance(candidate.outcome, Accepted)
+    )
+    known = log_store.standing_keys(connection, event_ids)
+
+    def standing(key: Key) -> StandingEvent | None:
+        leaf_index = known.get(key)
+        if leaf_index is None:
+            return None
+        entry = log_store.entry_at(connection, leaf_index)
+        signed = decode_signed_event(entry.signed_event)
+        event = decode_payload(signed.payload_type, signed.payload)
+        return StandingEvent(leaf_index, entry.entry[1:33], event)
+
+    return standing

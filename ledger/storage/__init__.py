@@ -1,0 +1,1 @@
+"""The ledger's database: what was chained, what was refused, and how far the stream was read."""

@@ -1,0 +1,217 @@
+"""Fixtures for the ledger's integration tests: a new log over a real nats-server.
+
+``log_home`` makes the ledger's folder for a test; ``events`` makes signed events of the network's organisations.
+"""
+
+import asyncio
+import hashlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ledger.bootstrap import Ledger
+from ledger.storage import log_store
+from ledger.storage.log_store import StoredCheckpoint
+from medtrail.codec import encode_batch, encode_payload, encode_signed_event
+from medtrail.envelope import SigningKey, sign
+from medtrail.epcis.model import Action, EpcisEvent, EventType
+from medtrail.event import Capture, Event, Genesis, Header, Statement, new_salt
+from medtrail.gs1 import Gln
+from medtrail.note import NoteSigner, format_vkey
+from medtrail.runtime.bus import Bus, Stored, connect_bus
+from medtrail.runtime.folder import OrganisationFolder
+from medtrail.runtime.settings import LedgerSettings
+from medtrail.subjects import events_subject
+
+if TYPE_CHECKING:
+    from tests.conftest import Eventually, NatsServer, Network
+
+ORIGIN = "ledger.example/test"
+
+
+@dataclass(frozen=True)
+class LogHome:
+    """The folder of a log: ``org`` with its keys and genesis, and the databases and public files beside it."""
+
+    root: Path
+    folder: OrganisationFolder
+    authority_key_id: str
+    nats_url: str
+
+    @property
+    def vkey(self) -> str:
+        return format_vkey(NoteSigner(ORIGIN, self.folder.log_seed()).verifier)
+
+    def settings(self, **changes: object) -> LedgerSettings:
+        values: dict[str, object] = {
+            "org_dir": self.folder.path,
+            "data_dir": self.root,
+            "nats_url": self.nats_url,
+            "log_origin": ORIGIN,
+            "log_vkey": self.vkey,
+            "authority_key_id": self.authority_key_id,
+            "checkpoint_interval_s": 0.05,
+        }
+        return LedgerSettings(**(values | changes))  # type: ignore[arg-type]
+
+    def environment(self) -> dict[str, str]:
+        settings = self.settings().model_dump(exclude_none=True)
+        return os.environ | {f"MEDTRAIL_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+@pytest.fixture
+def log_home(tmp_path: Path, network: "Network", nats_server: "NatsServer") -> LogHome:
+    root = tmp_path / "ledger"
+    shutil.copytree(network["ledger"].path, root / "org")
+    authority = network.authority
+    key_id = authority.signing_key().key_id
+    genesis = Genesis(ORIGIN, key_id, hashlib.sha256(authority.map_salt()).digest())
+    (root / "org" / "genesis.bin").write_bytes(authority.sign(genesis))
+    return LogHome(root, OrganisationFolder(root / "org"), key_id, nats_server.url)
+
+
+NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
+"""Before the stream's time, which is the clock's: a late event is accepted."""
+
+
+class Events:
+    """Makes signed events, each of its own id unless one is given."""
+
+    def __init__(self, network: "Network") -> None:
+        self._network = network
+        self._keys = {name: folder.signing_key() for name, folder in network.organisations.items()}
+        self._number = 0
+
+    def key(self, name: str) -> SigningKey:
+        return self._keys[name]
+
+    def sign(
+        self,
+        statement: Statement,
+        *,
+        by: str = "maker",
+        actor: Gln | None = None,
+        event_id: str | None = None,
+        key: SigningKey | None = None,
+        capture: Capture = Capture.FIRST_HAND,
+    ) -> bytes:
+        self._number += 1
+        header = Header(
+            salt=new_salt(),
+            actor=actor or self._network[by].gln,
+            source="line-1",
+            source_seq=self._number,
+            event_id=event_id or f"urn:uuid:00000000-0000-4000-8000-{self._number:012d}",
+            capture=capture,
+        )
+        event = Event(header, statement)
+        return encode_signed_event(sign(event.payload_type, encode_payload(event), key or self._keys[by]))
+
+    def commission(self, serial: int, *, count: int = 1, when: datetime = NOW) -> EpcisEvent:
+        return EpcisEvent(
+            type=EventType.OBJECT,
+            event_time=when,
+            event_time_zone_offset="+00:00",
+            action=Action.ADD,
+            epc_list=tuple(f"urn:epc:id:sgtin:030001.0012345.{serial + number}" for number in range(count)),
+            biz_step="commissioning",
+            disposition="active",
+        )
+
+    def observe(self, serial: int, *, when: datetime = NOW) -> EpcisEvent:
+        return EpcisEvent(
+            type=EventType.OBJECT,
+            event_time=when,
+            event_time_zone_offset="+00:00",
+            action=Action.OBSERVE,
+            epc_list=(f"urn:epc:id:sgtin:030001.0012345.{serial}",),
+            biz_step="storing",
+        )
+
+    def enrolments(self) -> list[bytes]:
+        return [folder.enrolment_bytes() for folder in self._network.organisations.values()]
+
+
+@pytest.fixture
+def events(network: "Network") -> Events:
+    return Events(network)
+
+
+class Running:
+    """A ledger that runs in this process, with all organisations enrolled, and a connection for each publisher."""
+
+    def __init__(self, ledger: Ledger, network: "Network", url: str, eventually: "Eventually") -> None:
+        self.ledger = ledger
+        self._network = network
+        self._url = url
+        self._eventually = eventually
+        self._buses: dict[str, Bus] = {}
+        self.enrolled_size = 1 + len(network.organisations)
+
+    async def bus(self, name: str) -> Bus:
+        if name not in self._buses:
+            folder = self._network.authority if name == "authority" else self._network[name]
+            self._buses[name] = await connect_bus(
+                self._url, seed=folder.nats_seed(), gln=folder.gln, name=name, timeout_s=20
+            )
+        return self._buses[name]
+
+    async def publish(self, name: str, data: bytes) -> Stored:
+        folder = self._network.authority if name == "authority" else self._network[name]
+        return await (await self.bus(name)).publish(events_subject(folder.gln), data)
+
+    async def enrol(self, events: Events) -> None:
+        await self._eventually(self.ledger.operator.ready.is_set)
+        if await self.ledger.database.read(lambda connection: log_store.require_state(connection).tree.size) == 1:
+            await self.publish("authority", encode_batch(events.enrolments()))
+        await self.checkpoint_of(self.enrolled_size)
+
+    async def checkpoint_of(self, size: int) -> StoredCheckpoint:
+        """Wait for a published checkpoint of at least this size."""
+        async with asyncio.timeout(20):
+            async for checkpoint in self.ledger.feed.watch():
+                if checkpoint.tree.size >= size:
+                    return checkpoint
+        raise AssertionError
+
+    async def integrated(self, stream_seq: int) -> None:
+        """Wait until a message of the stream is integrated."""
+
+        async def done() -> bool:
+            state = await self.ledger.database.read(log_store.require_state)
+            return state.next_seq > stream_seq
+
+        await self._eventually(done)
+
+    async def close(self) -> None:
+        for bus in self._buses.values():
+            await bus.close()
+
+
+RunLedger = Callable[[], AbstractAsyncContextManager[Running]]
+
+
+@pytest.fixture
+def run_ledger(log_home: LogHome, network: "Network", events: Events, eventually: "Eventually") -> RunLedger:
+    @asynccontextmanager
+    async def run() -> AsyncIterator[Running]:
+        stop = asyncio.Event()
+        ledger = Ledger(log_home.settings())
+        task = asyncio.create_task(ledger.run(stop.wait()))
+        running = Running(ledger, network, log_home.nats_url, eventually)
+        try:
+            await running.enrol(events)
+            yield running
+        finally:
+            await running.close()
+            stop.set()
+            await task
+
+    return run
