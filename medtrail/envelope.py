@@ -11,6 +11,7 @@ stricter rules (small-order and non-canonical points are refused).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import nacl.bindings
 import nacl.exceptions
@@ -100,6 +101,8 @@ def did_key(public_key: bytes) -> str:
     return _DID_PREFIX + "".join(reversed(digits))
 
 
+# Checking the point costs as much as a signature, and a network has few keys; refusals are not kept.
+@lru_cache(maxsize=4096)
 def public_key_of(key_id: str) -> bytes:
     """Return the 32-byte Ed25519 public key that a did:key names.
 
