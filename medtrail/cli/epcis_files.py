@@ -42,7 +42,8 @@ def read_file(path: Path) -> EpcisDocument:
 
 def run_hash(output: Output, path: Path) -> None:
     """Print the event hash of each event."""
-    hashes = [event_hash(event) for event in read_file(path).events]
+    document = read_file(path)
+    hashes = [event_hash(event, ignored=document.ignored_fields) for event in document.events]
 
     def draw(console: Console) -> None:
         for found in hashes:

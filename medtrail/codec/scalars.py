@@ -112,7 +112,8 @@ def to_decimal(text: str, *, field: str) -> Decimal | None:
         number = Decimal(text) if len(text) <= MAX_NUMBER_LENGTH and text == text.strip() else Decimal("NaN")
     except InvalidOperation:
         number = Decimal("NaN")
-    if not number.is_finite():
+    # A short text can name a number that no memory holds.
+    if not number.is_finite() or abs(number.adjusted()) > MAX_NUMBER_LENGTH:
         message = f"expected a decimal number, got {text[:40]!r}"
         raise MalformedError(message, code="NUMBER_MALFORMED", field=field)
     return number

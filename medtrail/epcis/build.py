@@ -35,7 +35,9 @@ EXTENSIONS = "#extensions"
 Raw = Mapping[str, Any]
 
 MAX_NUMBER_LENGTH = 64
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})\Z")
+# Seconds are optional, since some writers leave them out; the offset is not.
+_TIME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2})(:\d{2})?(?:\.(\d{1,30}))?(Z|[+-]\d{2}:\d{2})\Z")
+MAX_EXPONENT = 64
 
 # Fields of the standard by kind of object, in the order in which they are written.
 METADATA_FIELDS: dict[str, str] = {
@@ -101,20 +103,18 @@ def parse_time(value: object, *, field: str) -> datetime:
     Raises:
         MalformedError: It is no such text.
     """
-    if not isinstance(value, str) or not _TIME.match(value):
+    parts = _TIME.match(value) if isinstance(value, str) else None
+    if parts is None:
         fail(
             "TIME_MALFORMED", f"expected a date-time with offset (2026-05-04T10:00:00Z), got {str(value)[:40]!r}", field
         )
-    # fromisoformat takes at most six digits of fraction and cuts the rest.
-    head, dot, tail = value.partition(".")
-    if dot:
-        digits = re.match(r"\d+", tail)
-        fraction = digits.group() if digits else ""
-        value = f"{head}.{fraction[:6].ljust(6, '0')}{tail[len(fraction) :]}"
+    minutes, seconds, fraction, offset = parts.groups()
+    # fromisoformat takes at most six digits of fraction; what is finer is cut.
+    text = f"{minutes}{seconds or ':00'}.{(fraction or '')[:6].ljust(6, '0')}{offset}"
     try:
-        return datetime.fromisoformat(value).astimezone(UTC)
+        return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
-        fail("TIME_MALFORMED", f"no such moment: {value[:40]!r}", field)
+        fail("TIME_MALFORMED", f"no such moment: {text}", field)
 
 
 def parse_number(value: object, *, field: str) -> Decimal:
@@ -132,8 +132,9 @@ def parse_number(value: object, *, field: str) -> Decimal:
             number = Decimal("NaN")
     else:
         number = Decimal("NaN")
-    if not number.is_finite():
-        fail("NUMBER_MALFORMED", f"expected a number, got {str(value)[:40]!r}", field)
+    # A short text can name a number that no memory holds.
+    if not number.is_finite() or abs(number.adjusted()) > MAX_EXPONENT or len(number.as_tuple().digits) > MAX_EXPONENT:
+        fail("NUMBER_MALFORMED", f"expected a number of up to 64 digits, got {str(value)[:40]!r}", field)
     return number
 
 
@@ -263,7 +264,7 @@ def _quantity(reader: _Reader) -> QuantityElement:
     quantity = reader.raw.get("quantity")
     return QuantityElement(
         epc_class=reader.required("epcClass"),
-        quantity=None if quantity is None else parse_number(quantity, field=reader.at("quantity")),
+        quantity=None if quantity in (None, "") else parse_number(quantity, field=reader.at("quantity")),
         uom=reader.optional("uom"),
     )
 

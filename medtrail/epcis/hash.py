@@ -10,10 +10,12 @@ Source: CBV 2.0, section 8.9.
 
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
 from medtrail.epcis import cbv
+from medtrail.epcis.build import MAX_EXPONENT
 from medtrail.epcis.model import (
     BizTransaction,
     EpcisEvent,
@@ -32,8 +34,21 @@ _COMMENT_NAMESPACES = frozenset({"http://www.w3.org/2000/01/rdf-schema#"})
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 
 
-def event_hash(event: EpcisEvent) -> str:
-    """Return an event's hash as URI: ``ni:///sha-256;<64 hexadecimal digits>?ver=CBV2.0``."""
+Name = tuple[str, str]
+
+
+def event_hash(event: EpcisEvent, *, ignored: frozenset[Name] = frozenset()) -> str:
+    """Return an event's hash as URI: ``ni:///sha-256;<64 hexadecimal digits>?ver=CBV2.0``.
+
+    Args:
+        event: The event.
+        ignored: (namespace, name) of top-level extensions that take no part, as a document's ``ignoreFields`` lists
+            them: what a repository added is not what the producer said.
+    """
+    if ignored:
+        event = replace(
+            event, extensions=tuple(item for item in event.extensions if (item.namespace, item.name) not in ignored)
+        )
     digest = hashlib.sha256(prehash(event).encode()).hexdigest()
     return f"ni:///sha-256;{digest}?ver=CBV2.0"
 
@@ -72,9 +87,12 @@ def prehash(event: EpcisEvent) -> str:
 
 def format_time(moment: datetime) -> str:
     """Return a moment in UTC with milliseconds, rounded half to even: ``2020-03-04T10:00:30.000Z``."""
-    microseconds = round(moment.microsecond, -3)
-    rounded = moment + timedelta(microseconds=microseconds - moment.microsecond)
-    return f"{rounded:%Y-%m-%dT%H:%M:%S}.{rounded.microsecond // 1000:03d}Z"
+    try:
+        rounded = moment + timedelta(microseconds=round(moment.microsecond, -3) - moment.microsecond)
+    except OverflowError:
+        # The last half millisecond of the year 9999 has nowhere to go.
+        rounded = moment
+    return rounded.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _identifier(text: str) -> str:
@@ -102,7 +120,7 @@ def _text(text: str) -> str:
             number = Decimal(text)
         except InvalidOperation:
             return text
-        return _number(number) if number.is_finite() else text
+        return _number(number) if number.is_finite() and abs(number.adjusted()) <= MAX_EXPONENT else text
     return _identifier(text) if ":" in text else text
 
 

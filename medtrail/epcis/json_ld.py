@@ -20,6 +20,7 @@ from medtrail.epcis.build import (
     Raw,
     build_event,
     fail,
+    parse_number,
     parse_time,
 )
 from medtrail.epcis.model import (
@@ -82,7 +83,16 @@ def read_json(data: bytes) -> EpcisDocument:
         message = f"expected at most {MAX_DOCUMENT_BYTES} bytes, got {len(data)}"
         raise TooLargeError(message, code="DOCUMENT_TOO_LARGE")
     try:
-        document = json.loads(data, parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse_constant)
+        document = json.loads(
+            data,
+            parse_float=Decimal,
+            parse_int=Decimal,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_refuse_repeats,
+        )
+        if b"\\u" in data:
+            # Half of a surrogate pair is no text: nothing could encode it afterwards.
+            json.dumps(document, ensure_ascii=False, default=str).encode()
     except (ValueError, RecursionError, ArithmeticError) as error:
         message = f"not JSON: {str(error)[:100]}"
         raise MalformedError(message, code="JSON_MALFORMED") from error
@@ -99,6 +109,14 @@ def read_json(data: bytes) -> EpcisDocument:
 def _refuse_constant(text: str) -> None:
     message = f"{text} is no JSON number"
     raise ValueError(message)
+
+
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        message = "a key stands twice in one object"
+        raise ValueError(message)
+    return found
 
 
 def _document(document: dict[str, Any], prefixes: Prefixes) -> EpcisDocument:
@@ -283,8 +301,10 @@ def _extensions(items: Raw, prefixes: Prefixes, field: str, depth: int) -> tuple
         if not namespace and depth == MAX_DEPTH:
             # At the top, a key without namespace is a misspelled field of the standard, not an extension.
             fail("FIELD_UNKNOWN", "neither a field of the standard nor under a declared namespace", path)
-        for item in value if isinstance(value, list) else [value]:
-            found.append(_extension(namespace, name, item, prefixes=prefixes, field=path, depth=depth))
+        found += [
+            _extension(namespace, name, item, prefixes=prefixes, field=path, depth=depth)
+            for item in (value if isinstance(value, list) else [value])
+        ]
     return tuple(found)
 
 
@@ -311,11 +331,11 @@ def _extension(namespace: str, name: str, value: object, *, prefixes: Prefixes, 
 
 
 def _scalar(value: object, field: str) -> str | Decimal | bool | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Decimal(value)
-    if value is None or isinstance(value, str | Decimal | bool):
-        return value
-    fail("FIELD_MALFORMED", "expected a text, a number or a truth value", field)
+    if isinstance(value, Decimal | int | float) and not isinstance(value, bool):
+        return parse_number(Decimal(str(value)), field=field)
+    if value is not None and not isinstance(value, str | bool):
+        fail("FIELD_MALFORMED", "expected a text, a number or a truth value", field)
+    return value
 
 
 # --- writing ---

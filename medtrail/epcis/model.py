@@ -252,3 +252,11 @@ class EpcisDocument:
     vocabularies: tuple[Vocabulary, ...] = ()
     header_extensions: tuple[Extension, ...] = ()
     extensions: tuple[Extension, ...] = ()
+
+    @property
+    def ignored_fields(self) -> frozenset[tuple[str, str]]:
+        """(namespace, name) of extensions that a repository declares as its own additions (``ignoreFields``)."""
+        lists = [item.value for item in self.extensions if item.name == "ignoreFields"]
+        return frozenset(
+            (child.namespace, child.name) for found in lists if isinstance(found, tuple) for child in found
+        )

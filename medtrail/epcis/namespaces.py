@@ -14,6 +14,8 @@ BUILT_IN: dict[str, str] = {
     "owl": "http://www.w3.org/2002/07/owl#",
 }
 
+_VOCABULARIES = frozenset({BUILT_IN["cbv"], BUILT_IN["gs1"]})
+
 
 @dataclass(frozen=True, slots=True)
 class Prefixes:
@@ -45,7 +47,11 @@ class Prefixes:
         return key[: position + 1], key[position + 1 :]
 
     def expand_value(self, text: str) -> str:
-        """Return a CURIE such as ``cbv:BizStep-shipping`` as URI; other text as it is."""
+        """Return a CURIE of a standard vocabulary (``cbv:BizStep-shipping``) as URI; other text as it is.
+
+        Other prefixes are left alone: what they mean depends on where in a document they stand, and the value itself
+        says so nowhere.
+        """
         prefix, colon, name = text.partition(":")
-        uri = self.uri_of(prefix) if colon and not name.startswith("//") else None
-        return text if uri is None else uri + name
+        uri = self.uri_of(prefix) if colon else None
+        return text if uri not in _VOCABULARIES else uri + name

@@ -17,6 +17,8 @@ from medtrail.gs1 import parse_epc
 
 _OFFSET = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d\Z")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+\Z")
+# Keys that medtrail trades in: there a wrong check digit is a wrong pack, pallet, party or place.
+_TRADED = re.compile(r"^urn:epc:(id:(sgtin|sscc|sgln|pgln)|class:lgtin|idpat:sgtin):|/(01|00|414|417)/")
 _UOM = re.compile(r"[A-Z0-9]{2,3}\Z")
 
 # Fields by JSON-LD name, and the event types that may fill them (EPCIS 2.0, sections 7.4.2 to 7.4.6).
@@ -73,25 +75,34 @@ def _check_fields(event: EpcisEvent, field: str) -> None:
 
 def _check_subjects(event: EpcisEvent, field: str) -> None:
     if event.type in {EventType.AGGREGATION, EventType.ASSOCIATION}:
-        whole = event.action is Action.DELETE
-        if event.parent_id is None and (event.action is not Action.OBSERVE or event.type is EventType.ASSOCIATION):
-            fail("FIELD_MISSING", f"{event.type} {event.action} needs a parent", f"{field}.parentID")
-        if not whole and not event.child_epcs and not event.child_quantity_list:
-            fail("FIELD_MISSING", f"{event.type} {event.action} needs children", f"{field}.childEPCs")
+        _check_aggregation(event, field)
     elif event.type is EventType.TRANSFORMATION:
-        if not event.transformation_id:
-            for name, epcs, quantities in (
-                ("inputEPCList", event.input_epc_list, event.input_quantity_list),
-                ("outputEPCList", event.output_epc_list, event.output_quantity_list),
-            ):
-                if not epcs and not quantities:
-                    message = "a transformation without transformationID names inputs and outputs"
-                    fail("FIELD_MISSING", message, f"{field}.{name}")
+        _check_transformation(event, field)
     elif event.type is EventType.TRANSACTION:
         if not event.biz_transaction_list:
             fail("FIELD_MISSING", "a transaction event names a transaction", f"{field}.bizTransactionList")
     elif not event.epc_list and not event.quantity_list and not event.sensor_element_list:
         fail("FIELD_MISSING", "an object event names objects", f"{field}.epcList")
+
+
+def _check_aggregation(event: EpcisEvent, field: str) -> None:
+    if event.parent_id is None and (event.action is not Action.OBSERVE or event.type is EventType.ASSOCIATION):
+        fail("FIELD_MISSING", f"{event.type} {event.action} needs a parent", f"{field}.parentID")
+    # DELETE without children ends the whole aggregation (EPCIS 2.0, section 7.4.3).
+    if event.action is not Action.DELETE and not event.child_epcs and not event.child_quantity_list:
+        fail("FIELD_MISSING", f"{event.type} {event.action} needs children", f"{field}.childEPCs")
+
+
+def _check_transformation(event: EpcisEvent, field: str) -> None:
+    if event.transformation_id:
+        return
+    for name, epcs, quantities in (
+        ("inputEPCList", event.input_epc_list, event.input_quantity_list),
+        ("outputEPCList", event.output_epc_list, event.output_quantity_list),
+    ):
+        if not epcs and not quantities:
+            message = "a transformation without transformationID names inputs and outputs"
+            fail("FIELD_MISSING", message, f"{field}.{name}")
 
 
 def _check_words(event: EpcisEvent, field: str) -> None:
@@ -138,8 +149,6 @@ def _check_uris(event: EpcisEvent, field: str) -> None:
         _uri(transaction.id, f"{field}.bizTransactionList[{number}].bizTransaction")
     _uri(event.event_id, f"{field}.eventID")
     _uri(event.transformation_id, f"{field}.transformationID")
-    for number, text in enumerate(event.certification_info):
-        _uri(text, f"{field}.certificationInfo[{number}]")
     for name, elements in (
         ("quantityList", event.quantity_list),
         ("childQuantityList", event.child_quantity_list),
@@ -159,7 +168,8 @@ def _identifier(text: str, field: str) -> None:
     try:
         parse_epc(text)
     except MalformedError as error:
-        if error.code != "EPC_NOT_GS1":
+        # A wrong key of another kind (an asset, a document) is taken for the URI that it is.
+        if _TRADED.search(text):
             raise MalformedError(error.message, code=error.code, field=field) from error
 
 

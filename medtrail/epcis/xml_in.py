@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lxml import etree
+from lxml.etree import _Element as Element
 
 from medtrail.epcis.build import EXTENSIONS, METADATA_FIELDS, REPORT_FIELDS, build_event, fail, parse_time
 from medtrail.epcis.model import EpcisDocument, EpcisEvent, EventType, Extension, Vocabulary, VocabularyElement
@@ -55,7 +56,8 @@ def read_xml(data: bytes) -> EpcisDocument:
     if name not in {"EPCISDocument", "EPCISQueryDocument"}:
         fail("DOCUMENT_MALFORMED", f"expected EPCISDocument, got {name[:60]!r}", "/")
     creation_date = root.get("creationDate")
-    header = _header(root.find("EPCISHeader"))
+    found = root.find("EPCISHeader")
+    header = {} if found is None else _header(found)
     return EpcisDocument(
         events=tuple(_events(root)),
         schema_version=root.get("schemaVersion", "2.0"),
@@ -66,7 +68,7 @@ def read_xml(data: bytes) -> EpcisDocument:
     )
 
 
-def _parse(data: bytes) -> Any:
+def _parse(data: bytes) -> Element:
     parser = etree.XMLParser(
         resolve_entities=False,
         no_network=True,
@@ -81,13 +83,18 @@ def _parse(data: bytes) -> Any:
     except etree.XMLSyntaxError as error:
         message = f"not well-formed XML: {str(error)[:200]}"
         raise MalformedError(message, code="XML_MALFORMED") from error
-    if root.getroottree().docinfo.doctype:
+    if root.getroottree().docinfo.internalDTD is not None:
         message = "document types and entities are refused: write the text out"
         raise MalformedError(message, code="XML_ENTITY_REFUSED", field="/")
+    for element in root.iter():
+        # Some writers put the standard's own elements into its namespace, which the schemas leave unqualified.
+        name = etree.QName(element)
+        if name.namespace and name.namespace.startswith("urn:epcglobal:epcis"):
+            element.tag = name.localname
     return root
 
 
-def _namespaces(root: Any) -> tuple[tuple[str, str], ...]:
+def _namespaces(root: Element) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     for element in root.iter():
         for prefix, uri in element.nsmap.items():
@@ -96,7 +103,7 @@ def _namespaces(root: Any) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found.items()))
 
 
-def _elements(parent: Any) -> Iterator[Any]:
+def _elements(parent: Element) -> Iterator[Element]:
     """Yield child elements, looking through the wrappers of version 1.2."""
     for child in parent:
         name = etree.QName(child)
@@ -106,11 +113,11 @@ def _elements(parent: Any) -> Iterator[Any]:
             yield child
 
 
-def _text(element: Any) -> str:
+def _text(element: Element) -> str:
     return (element.text or "").strip()
 
 
-def _events(root: Any) -> Iterator[EpcisEvent]:
+def _events(root: Element) -> Iterator[EpcisEvent]:
     body = root.find("EPCISBody")
     lists = [] if body is None else [item for item in body.iter() if etree.QName(item).localname == "EventList"]
     if not lists:
@@ -123,7 +130,7 @@ def _events(root: Any) -> Iterator[EpcisEvent]:
         yield _event(element, path)
 
 
-def _event(element: Any, path: str) -> EpcisEvent:
+def _event(element: Element, path: str) -> EpcisEvent:
     raw: dict[str, Any] = {"type": etree.QName(element).localname}
     extensions: list[Extension] = []
     for child in _elements(element):
@@ -144,40 +151,48 @@ def _event(element: Any, path: str) -> EpcisEvent:
     return build_event(raw, field=path)
 
 
-def _field(child: Any, key: str, path: str) -> object:
+def _field(child: Element, key: str, path: str) -> object:
+    found: object
     if key in _EPC_LISTS:
-        return [_text(item) for item in child]
-    if key in _QUANTITY_LISTS:
-        return [{etree.QName(part).localname: _text(part) for part in item} for item in child]
-    if key in _TYPED_LISTS:
-        return [_typed(item, _TYPED_LISTS[key]) for item in child]
-    if key in {"readPoint", "bizLocation"}:
-        return {**{"id": _text(item) for item in child if item.tag == "id"}, EXTENSIONS: _others(child)}
-    if key == "ilmd":
-        return tuple(_extension(item) for item in _elements(child))
-    if key == "persistentDisposition":
-        return {
+        found = [_text(item) for item in child]
+    elif key in _QUANTITY_LISTS:
+        found = [{etree.QName(part).localname: _text(part) for part in item} for item in child]
+    elif key in _TYPED_LISTS:
+        found = [_typed(item, _TYPED_LISTS[key]) for item in child]
+    elif key in {"readPoint", "bizLocation"}:
+        found = {"id": child.findtext("id"), EXTENSIONS: _others(child)}
+    elif key == "ilmd":
+        found = tuple(_extension(item) for item in _elements(child))
+    elif key == "persistentDisposition":
+        found = {
             which: [_expand(item, _text(item)) for item in child if item.tag == which] for which in ("set", "unset")
         }
-    if key == "errorDeclaration":
-        return _declaration(child)
-    if key == "sensorElementList":
-        return [_sensor(item) for item in child]
-    fail("FIELD_UNKNOWN", "neither a field of the standard nor under a namespace", path)
-
-
-def _typed(item: Any, name: str) -> dict[str, str]:
-    found = {name: _text(item)}
-    if item.get("type"):
-        found["type"] = _expand(item, item.get("type"))
+    elif key == "errorDeclaration":
+        found = _declaration(child)
+    elif key == "sensorElementList":
+        found = [_sensor(item) for item in child]
+    else:
+        fail("FIELD_UNKNOWN", "neither a field of the standard nor under a namespace", path)
     return found
 
 
-def _others(parent: Any) -> tuple[Extension, ...]:
+def _typed(item: Element, name: str) -> dict[str, str]:
+    found = {name: _text(item)}
+    if "type" in item.attrib:
+        found["type"] = _expand(item, item.get("type", ""))
+    return found
+
+
+def _texts_of(element: Element) -> list[tuple[str, str]]:
+    """Return attributes as text; the stubs allow bytes, which lxml returns for none."""
+    return [(str(key), str(text)) for key, text in element.attrib.items()]
+
+
+def _others(parent: Element) -> tuple[Extension, ...]:
     return tuple(_extension(item) for item in _elements(parent) if etree.QName(item).namespace)
 
 
-def _declaration(element: Any) -> dict[str, Any]:
+def _declaration(element: Element) -> dict[str, Any]:
     found: dict[str, Any] = {EXTENSIONS: _others(element)}
     for child in _elements(element):
         if child.tag == "correctiveEventIDs":
@@ -187,7 +202,7 @@ def _declaration(element: Any) -> dict[str, Any]:
     return found
 
 
-def _sensor(element: Any) -> dict[str, Any]:
+def _sensor(element: Element) -> dict[str, Any]:
     found: dict[str, Any] = {EXTENSIONS: _others(element)}
     for child in _elements(element):
         if child.tag == "sensorMetadata":
@@ -197,10 +212,10 @@ def _sensor(element: Any) -> dict[str, Any]:
     return found
 
 
-def _attributes(element: Any, known: dict[str, str]) -> dict[str, Any]:
+def _attributes(element: Element, known: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     extensions: list[Extension] = []
-    for key, text in element.attrib.items():
+    for key, text in _texts_of(element):
         name = etree.QName(key)
         if name.namespace:
             extensions.append(Extension(name.namespace, name.localname, text))
@@ -212,18 +227,18 @@ def _attributes(element: Any, known: dict[str, str]) -> dict[str, Any]:
     return found
 
 
-def _expand(element: Any, text: str) -> str:
+def _expand(element: Element, text: str) -> str:
     """Return a CURIE by the namespaces in force at an element as URI; other text as it is."""
     prefixes = Prefixes({prefix: uri for prefix, uri in element.nsmap.items() if prefix and prefix != "gs1"})
     return prefixes.expand_value(text)
 
 
-def _extension(element: Any, depth: int = 0) -> Extension:
+def _extension(element: Element, depth: int = 0) -> Extension:
     if depth > MAX_DEPTH:
         fail("EXTENSION_DEPTH", f"nested deeper than {MAX_DEPTH}", str(element.tag))
     name = etree.QName(element)
     attributes = tuple(
-        (etree.QName(key).namespace or "", etree.QName(key).localname, text) for key, text in element.attrib.items()
+        (etree.QName(key).namespace or "", etree.QName(key).localname, text) for key, text in _texts_of(element)
     )
     children = tuple(_extension(child, depth + 1) for child in element)
     return Extension(name.namespace or "", name.localname, children or _text(element), attributes)
@@ -232,9 +247,7 @@ def _extension(element: Any, depth: int = 0) -> Extension:
 # --- header ---
 
 
-def _header(header: Any) -> dict[str, Any]:
-    if header is None:
-        return {}
+def _header(header: Element) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, tag in (("sender", "Sender"), ("receiver", "Receiver")):
         identifier = header.find(f".//{{{SBDH}}}{tag}/{{{SBDH}}}Identifier")
@@ -250,13 +263,13 @@ def _header(header: Any) -> dict[str, Any]:
     return found
 
 
-def _vocabulary(element: Any) -> Vocabulary:
+def _vocabulary(element: Element) -> Vocabulary:
     return Vocabulary(
         element.get("type", ""), tuple(_vocabulary_element(item) for item in element.iter("VocabularyElement"))
     )
 
 
-def _vocabulary_element(element: Any) -> VocabularyElement:
+def _vocabulary_element(element: Element) -> VocabularyElement:
     return VocabularyElement(
         element.get("id", ""),
         tuple((item.get("id", ""), _text(item)) for item in element.iter("attribute")),

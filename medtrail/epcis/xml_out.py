@@ -10,9 +10,9 @@ Source: EPCIS 1.2, section 9; EPCIS 2.0, section 9 (XML bindings, element order 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from lxml import etree
+from lxml.etree import _Element as Element
 
 from medtrail.epcis import cbv
 from medtrail.epcis.build import METADATA_FIELDS, REPORT_FIELDS
@@ -88,18 +88,18 @@ def _time(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def _add(parent: Any, name: str, text: str | None = None, **attributes: str) -> Any:
-    element = etree.SubElement(parent, name, **attributes)
+def _add(parent: Element, name: str, text: str | None = None, **attributes: str) -> Element:
+    element = etree.SubElement(parent, name, dict(attributes))
     element.text = text
     return element
 
 
-def _optional(parent: Any, name: str, text: str | None) -> None:
+def _optional(parent: Element, name: str, text: str | None) -> None:
     if text is not None:
         _add(parent, name, text)
 
 
-def _header(root: Any, document: EpcisDocument) -> None:
+def _header(root: Element, document: EpcisDocument) -> None:
     business = (document.sender, document.receiver, document.instance_identifier)
     if not any(business) and not document.vocabularies and not document.header_extensions:
         return
@@ -122,8 +122,8 @@ def _header(root: Any, document: EpcisDocument) -> None:
         _extension(header, extension)
 
 
-def _business_header(header: Any, document: EpcisDocument) -> None:
-    def add(parent: Any, name: str, text: str | None = None) -> Any:
+def _business_header(header: Element, document: EpcisDocument) -> None:
+    def add(parent: Element, name: str, text: str | None = None) -> Element:
         element = etree.SubElement(parent, f"{{{SBDH}}}{name}", nsmap={"sbdh": SBDH})
         element.text = text
         return element
@@ -149,7 +149,7 @@ class _Writer:
     def __init__(self, version: str) -> None:
         self._old = version == "1.2"
 
-    def event(self, body: Any, event: EpcisEvent) -> None:
+    def event(self, body: Element, event: EpcisEvent) -> None:
         """Add an event to an EventList."""
         parent = body
         if self._old and event.type is EventType.TRANSFORMATION:
@@ -169,7 +169,7 @@ class _Writer:
         for extension in event.extensions:
             _extension(element, extension)
 
-    def _subjects(self, element: Any, event: EpcisEvent) -> None:
+    def _subjects(self, element: Element, event: EpcisEvent) -> None:
         if event.type is EventType.TRANSACTION:
             _transactions(element, event)
         _optional(element, "parentID", event.parent_id)
@@ -184,7 +184,7 @@ class _Writer:
             _add(element, "action", event.action.value)
         _optional(element, "transformationID", event.transformation_id)
 
-    def _business(self, element: Any, event: EpcisEvent) -> None:
+    def _business(self, element: Element, event: EpcisEvent) -> None:
         _optional(element, "bizStep", event.biz_step and cbv.BIZ_STEPS.urn(event.biz_step))
         _optional(element, "disposition", event.disposition and cbv.DISPOSITIONS.urn(event.disposition))
         _place(element, "readPoint", event.read_point)
@@ -215,7 +215,7 @@ class _Writer:
                 _extension(ilmd, extension)
 
 
-def _declaration(parent: Any, declaration: ErrorDeclaration | None) -> None:
+def _declaration(parent: Element, declaration: ErrorDeclaration | None) -> None:
     if declaration is None:
         return
     element = _add(parent, "errorDeclaration")
@@ -229,7 +229,7 @@ def _declaration(parent: Any, declaration: ErrorDeclaration | None) -> None:
         _extension(element, extension)
 
 
-def _transactions(element: Any, event: EpcisEvent) -> None:
+def _transactions(element: Element, event: EpcisEvent) -> None:
     if event.biz_transaction_list:
         transactions = _add(element, "bizTransactionList")
         for item in event.biz_transaction_list:
@@ -238,7 +238,7 @@ def _transactions(element: Any, event: EpcisEvent) -> None:
                 found.set("type", cbv.BIZ_TRANSACTION_TYPES.urn(item.type))
 
 
-def _epcs(element: Any, name: str, epcs: Iterable[str], *, always: bool = False) -> None:
+def _epcs(element: Element, name: str, epcs: Iterable[str], *, always: bool = False) -> None:
     found = tuple(epcs)
     if found or always:
         parent = _add(element, name)
@@ -246,7 +246,7 @@ def _epcs(element: Any, name: str, epcs: Iterable[str], *, always: bool = False)
             _add(parent, "epc", epc)
 
 
-def _quantities(element: Any, name: str, elements: tuple[QuantityElement, ...]) -> None:
+def _quantities(element: Element, name: str, elements: tuple[QuantityElement, ...]) -> None:
     if elements:
         parent = _add(element, name)
         for item in elements:
@@ -256,7 +256,7 @@ def _quantities(element: Any, name: str, elements: tuple[QuantityElement, ...]) 
             _optional(quantity, "uom", item.uom)
 
 
-def _place(element: Any, name: str, place: Place | None) -> None:
+def _place(element: Element, name: str, place: Place | None) -> None:
     if place is not None:
         found = _add(element, name)
         _add(found, "id", place.id)
@@ -264,14 +264,14 @@ def _place(element: Any, name: str, place: Place | None) -> None:
             _extension(found, extension)
 
 
-def _source_dests(element: Any, name: str, items: tuple[SourceDest, ...]) -> None:
+def _source_dests(element: Element, name: str, items: tuple[SourceDest, ...]) -> None:
     if items:
         parent = _add(element, f"{name}List")
         for item in items:
             _add(parent, name, item.id, type=cbv.SOURCE_DEST_TYPES.urn(item.type))
 
 
-def _sensor(parent: Any, sensor: SensorElement) -> None:
+def _sensor(parent: Element, sensor: SensorElement) -> None:
     element = _add(parent, "sensorElement")
     if sensor.metadata is not None:
         _sensor_fields(_add(element, "sensorMetadata"), sensor.metadata, METADATA_FIELDS)
@@ -284,7 +284,7 @@ def _sensor(parent: Any, sensor: SensorElement) -> None:
 _REPORT_WORDS = {"type": cbv.SENSOR_TYPES, "exception": cbv.SENSOR_TYPES, "component": cbv.COMPONENTS}
 
 
-def _sensor_fields(element: Any, value: SensorMetadata | SensorReport, fields: Mapping[str, str]) -> None:
+def _sensor_fields(element: Element, value: SensorMetadata | SensorReport, fields: Mapping[str, str]) -> None:
     for name, ours in fields.items():
         found = getattr(value, ours)
         if found is not None:
@@ -305,7 +305,7 @@ def _sensor_text(ours: str, found: object) -> str:
     return str(found) if words is None else words.web(str(found))
 
 
-def _extension(parent: Any, extension: Extension) -> None:
+def _extension(parent: Element, extension: Extension) -> None:
     name = f"{{{extension.namespace}}}{extension.name}" if extension.namespace else extension.name
     try:
         element = etree.SubElement(parent, name)
