@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 
-from medtrail.errors import AuthorizationError, UnavailableError
+from medtrail.errors import AuthorizationError, MedtrailError, UnavailableError
 from medtrail.gs1 import Gln
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.nats_config import inbox_prefix
@@ -59,7 +59,8 @@ class Bus:
         self._client: Client | None = None
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._forbidden: dict[str, set[asyncio.Future[None]]] = {}
+        # Requests without an answer by subject in lower case; their futures tell why none will come.
+        self._unanswered: dict[str, set[asyncio.Future[MedtrailError]]] = {}
         self._listeners: list[tuple[str, Callable[[Msg], Awaitable[None]]]] = []
         self._watchers: set[Callable[[], None]] = set()
         self.generation = 0
@@ -131,6 +132,9 @@ class Bus:
         async def on_disconnected() -> None:
             self._up.clear()
             log.info("exchange disconnected")
+            # No answer comes over a new connection: waiting for it would only cost time.
+            message = "the exchange went away before it answered"
+            self._fail(None, lambda: UnavailableError(message, code="EXCHANGE_TIMEOUT"))
 
         async def on_reconnected() -> None:
             self._note_up()
@@ -167,10 +171,9 @@ class Bus:
             log.info("exchange reports", reason=str(error) or type(error).__name__)
             return
         log.error("exchange forbids", action=found[1].lower(), subject=found[2])
+        message = f"the exchange does not let this user publish on {found[2]}"
         # nats-py hands the text on in lower case.
-        for waiting in self._forbidden.get(found[2].lower(), ()):
-            if not waiting.done():
-                waiting.set_result(None)
+        self._fail(found[2].lower(), lambda: AuthorizationError(message, code="SUBJECT_FORBIDDEN", field="subject"))
 
     # --- publishing ---
 
@@ -230,26 +233,33 @@ class Bus:
             TooLargeError: More than the server takes.
         """
         client = self._connected_client()
-        refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._forbidden.setdefault(subject.lower(), set())
-        waiting.add(refused)
+        failed: asyncio.Future[MedtrailError] = asyncio.get_running_loop().create_future()
+        waiting = self._unanswered.setdefault(subject.lower(), set())
+        waiting.add(failed)
         answer = asyncio.ensure_future(client.request(subject, data, timeout=timeout_s, headers=headers or None))
         try:
-            either: list[asyncio.Future[Any]] = [answer, refused]
+            either: list[asyncio.Future[Any]] = [answer, failed]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if refused.done() and not answer.done():
-                message = f"the exchange does not let this user publish on {subject}"
-                raise AuthorizationError(message, code="SUBJECT_FORBIDDEN", field="subject")
+            if failed.done() and not answer.done():
+                raise failed.result()
             with translated():
                 return await answer
         finally:
             answer.cancel()
             with contextlib.suppress(asyncio.CancelledError, nats.errors.Error):
                 await answer
-            refused.cancel()
-            waiting.discard(refused)
+            failed.cancel()
+            waiting.discard(failed)
             if not waiting:
-                self._forbidden.pop(subject.lower(), None)
+                self._unanswered.pop(subject.lower(), None)
+
+    def _fail(self, subject: str | None, make: Callable[[], MedtrailError]) -> None:
+        """End the requests on a subject, or all of them, with an error."""
+        chosen = self._unanswered.values() if subject is None else [self._unanswered.get(subject, set())]
+        for waiting in chosen:
+            for failed in waiting:
+                if not failed.done():
+                    failed.set_result(make())
 
     # --- reading ---
 

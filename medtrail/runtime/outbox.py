@@ -64,7 +64,8 @@ class Receipted:
     """What a receipt changed.
 
     Attributes:
-        logged: SHA-256 of our events that are in the log since this receipt.
+        logged: SHA-256 of our events that are in the log by this receipt and were not known to be; such as was refused
+            first among them.
         overtaken: Whether an earlier event than one of these has no answer yet: it may be lost.
         new_epoch: Whether the ledger has begun a new epoch: all without a receipt is to be sent again.
     """
@@ -208,18 +209,33 @@ def mark_receipted(connection: Connection, items: Iterable[ReceiptItem], *, epoc
     for item in items:
         sha256 = item.signed_event_sha256
         seq = connection.execute(select(Outbox.c.seq).where(Outbox.c.sha256 == sha256)).scalar_one_or_none()
-        changed = connection.execute(
-            update(SignedEvents)
-            .where(SignedEvents.c.sha256 == sha256, SignedEvents.c.state == EventState.PENDING.value)
-            .values(state=EventState.LOGGED.value, leaf_index=item.leaf_index)
-        ).rowcount
-        if changed:
+        if _log(connection, sha256, item.leaf_index):
             logged.append(sha256)
         if seq is not None:
             highest = max(highest, seq)
             connection.execute(delete(Outbox).where(Outbox.c.seq == seq))
     earliest = connection.execute(select(func.min(Outbox.c.seq))).scalar_one()
     return Receipted(tuple(logged), earliest is not None and earliest < highest, _note_epoch(connection, epoch))
+
+
+def _log(connection: Connection, sha256: bytes, leaf_index: int) -> bool:
+    """Note that an event is in the log; return whether that is news.
+
+    A refused event may get there all the same, by a second sending that was judged after its key was enrolled. It
+    stands again then, unless the same content was signed anew meanwhile and has its key.
+    """
+    row = connection.execute(select(SignedEvents).where(SignedEvents.c.sha256 == sha256)).first()
+    if row is None or row.state == EventState.LOGGED:
+        return False
+    refused = row.state == EventState.REFUSED
+    if refused and find_event(connection, row.event_id, declaration=row.declaration) is not None:
+        return False
+    connection.execute(
+        update(SignedEvents)
+        .where(SignedEvents.c.sha256 == sha256)
+        .values(state=EventState.LOGGED.value, leaf_index=leaf_index, refusal_code=None)
+    )
+    return True
 
 
 def _note_epoch(connection: Connection, epoch: int) -> bool:

@@ -175,9 +175,7 @@ def test_refuses_token_without_key_id(network: "Network", verifier: TokenVerifie
         ({"aud": ["0614141000005"]}, "TOKEN_AUDIENCE"),
     ],
 )
-def test_refuses_wrong_claims(
-    network: "Network", verifier: TokenVerifier, change: dict[str, Any], code: str
-) -> None:
+def test_refuses_wrong_claims(network: "Network", verifier: TokenVerifier, change: dict[str, Any], code: str) -> None:
     token = forge(network["maker"].signing_key(), **(good_claims(network) | change))
     assert refused(verifier, token) == code
 
