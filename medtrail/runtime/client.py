@@ -50,7 +50,7 @@ def connect(
         folder: Who calls.
         audience: Party GLN of the callee.
         server: Short name of the callee's organisation: its certificate must be for ``<server>.medtrail.internal``.
-        deadline_s: Of calls with a single request that set none; streams from the caller have none.
+        deadline_s: Of calls with a single request and answer that set none; streams have none, since watches never end.
         attempts: Of reads, 1 or more.
         clock: Aware UTC, for tokens.
     """
@@ -74,7 +74,7 @@ def connect(
         ],
         interceptors=[
             _UnaryUnary(deadline_s, attempts),
-            _UnaryStream(deadline_s),
+            _UnaryStream(),
             _StreamUnary(),
             _StreamStream(),
         ],
@@ -129,16 +129,12 @@ class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
-    def __init__(self, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
-
     async def intercept_unary_stream(
         self,
         continuation: Callable[[Details, Any], Awaitable[Any]],
         client_call_details: Details,
         request: Any,  # noqa: ANN401 - any message
     ) -> AsyncIterator[Any]:
-        # Watches have no end of their own, so no default deadline either.
         return _translated(await continuation(client_call_details, request))
 
 

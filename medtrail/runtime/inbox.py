@@ -169,11 +169,13 @@ class InboxPuller:
 
     async def _take(self, group: Sequence[Msg]) -> None:
         taken = await self._database.write(lambda connection: [self._take_one(connection, each) for each in group])
+        # First, because what follows may fail with the connection, and the transaction stands.
+        for each in taken:
+            if each.after_commit is not None:
+                each.after_commit()
         # Only after the commit: a crash before this line redelivers, and the hash makes it a no-op.
         for each in taken:
             await self._bus.send(each.delivery.reply, self._negative if each.later else b"+ACK")
-            if each.after_commit is not None:
-                each.after_commit()
         await asyncio.gather(*(self._tell_sender(each.message) for each in taken if each.message and not each.later))
 
     def _take_one(self, connection: Connection, delivery: Msg) -> _Taken:

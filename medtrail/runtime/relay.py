@@ -181,7 +181,11 @@ class Relay:
         if last is None:
             self._last_stream_seq, self._position = 0, 0
             return
-        hashes = [hashlib.sha256(signed_event).digest() for signed_event in decode_batch(last.data)]
+        try:
+            hashes = [hashlib.sha256(signed_event).digest() for signed_event in decode_batch(last.data)]
+        except MalformedError:
+            # Somebody with our key published what is no batch: then nothing is known of what went before.
+            hashes = []
         self._last_stream_seq = last.seq
         self._position = await self._database.read(lambda connection: outbox.last_seq_among(connection, hashes))
 

@@ -29,6 +29,7 @@ class ServiceSettings(BaseSettings):
         nats_url: ``nats://host:port``, without credentials: those are in the folder.
         ledger_address: host:port of the ledger's gRPC.
         ledger_gln: The ledger's party GLN, audience of calls to it; 13 digits.
+        ledger_name: Short name of the ledger's organisation, for which its certificate must be.
         log_url: Where tiles and checkpoint are served.
         log_vkey: Verifier key of the log's checkpoints.
         authority_key_id: The pinned authority key, did:key.
@@ -44,6 +45,7 @@ class ServiceSettings(BaseSettings):
     nats_url: NatsUrl
     ledger_address: Address
     ledger_gln: Annotated[str, Field(pattern=r"^[0-9]{13}$")]
+    ledger_name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "ledger"
     log_url: str
     log_vkey: str
     authority_key_id: str

@@ -368,6 +368,24 @@ def test_restarted_relay_learns_from_the_stream_what_was_sent(
     run(nats_server, network, story)
 
 
+def test_relay_starts_behind_a_message_that_is_no_batch(
+    nats_server: "NatsServer", network: "Network", database: Database, eventually: "Eventually"
+) -> None:
+    async def story(exchange: Exchange) -> None:
+        bus = await exchange.bus("maker")
+        await bus.publish(events_subject(network["maker"].gln), b"no batch")
+        enqueue(database, b"one")
+        async with running(Relay(bus, database, gln=network["maker"].gln, times=QUICK)):
+
+            async def arrived() -> bool:
+                return len(await exchange.events()) == 2
+
+            await eventually(arrived)
+        assert decode_batch((await exchange.events())[1].data) == (b"one",)
+
+    run(nats_server, network, story)
+
+
 def test_lost_acknowledgement_doubles_nothing(
     nats_server: "NatsServer", network: "Network", database: Database, eventually: "Eventually"
 ) -> None:
@@ -380,7 +398,7 @@ def test_lost_acknowledgement_doubles_nothing(
         relay = Relay(bus, database, gln=network["maker"].gln, times=QUICK)
         relay._position, relay._last_stream_seq = 0, 0
         # Stored, but without a message id that the server would recognise within its window: so 10071 decides.
-        await bus.publish(events_subject(network["maker"].gln), b"\n\x01x", message_id="older")
+        await bus.publish(events_subject(network["maker"].gln), encode_batch([b"x"]), message_id="older")
         await bus.publish(events_subject(network["maker"].gln), data, message_id=hashlib.sha256(data).hexdigest())
         enqueue(database, *events)
         async with running(relay):
