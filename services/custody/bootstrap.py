@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 from medtrail.api.custody.v1 import custody_pb2_grpc
 from medtrail.api.recall.v1 import recall_pb2_grpc
 from medtrail.codec import decode_receipt
-from medtrail.errors import AuthorizationError, MalformedError
+from medtrail.errors import AuthorizationError, MalformedError, MedtrailError
 from medtrail.event import Refusal, Role
 from medtrail.gs1 import Gln
 from medtrail.note import NoteVerifier, parse_vkey
@@ -275,7 +276,16 @@ async def _serve_until_signal(settings: ServiceSettings, bind: Bind) -> None:
 
 
 def run_service(role: str, bind: Bind) -> None:
-    """Run a role's process with settings from the environment, until SIGTERM or SIGINT."""
-    settings = load_settings(ServiceSettings)
-    configure_logging(process=f"{role}/{settings.org_dir.name}", level=settings.log_level)
-    asyncio.run(_serve_until_signal(settings, bind))
+    """Run a role's process with settings from the environment, until SIGTERM or SIGINT.
+
+    Raises:
+        SystemExit: 2: a setting or a key is wrong, or the database or the address cannot be had.
+    """
+    try:
+        settings = load_settings(ServiceSettings)
+        configure_logging(process=f"{role}/{settings.org_dir.name}", level=settings.log_level)
+        asyncio.run(_serve_until_signal(settings, bind))
+    except MedtrailError as error:
+        configure_logging(process=role)
+        log.error("service cannot start", code=error.code, field=error.field, reason=error.message)  # noqa: TRY400  # its own message tells all
+        sys.exit(2)

@@ -11,11 +11,11 @@ from datetime import date
 from medtrail.epcis.model import BizTransaction
 from medtrail.errors import ConflictError, MalformedError
 from medtrail.gs1 import Gln
-from services.custody import events, inbound_store
+from services.custody import events, holdings_store, inbound_store
 from services.custody.desk import Accepted, Session
 from services.custody.events import Occasion, Route
-from services.custody.holding import Ending, HoldingState
-from services.custody.inbound_store import InboundShipment
+from services.custody.holding import Books, Ending, HoldingState
+from services.custody.inbound_store import InboundShipment, InboundState
 from services.custody.units import Named, Unit
 
 NO_PEDIGREE = "no_pedigree_match"
@@ -190,7 +190,7 @@ def _delivery(session: Session, accepted: list[Accepted], shipments: Sequence[In
     count_received(session)
     unit_count = sum(sum(received.smallest.values()) for received in session.received)
     unadvised = tuple(unit for received in session.received for unit in received.unadvised)
-    missing = tuple(unit for shipment in shipments for unit in shipment.units if _is_missing(session, unit))
+    missing = tuple(unit for shipment in shipments for unit in _missing(session, shipment))
     return Delivery(accepted, unit_count, unadvised, missing)
 
 
@@ -201,13 +201,22 @@ def count_received(session: Session) -> None:
             inbound_store.count_received(session.connection, despatch_id, count)
 
 
-def _is_missing(session: Session, unit: Unit) -> bool:
-    holding = session.books.get(unit)
+def _missing(session: Session, shipment: InboundShipment) -> list[Unit]:
+    now = inbound_store.find(session.connection, shipment.despatch_id)
+    if now is None or now.state is InboundState.RECEIVED:
+        return []
+    # The session knows the units that were scanned; the others of the shipment are read here.
+    books = holdings_store.load_books(session.connection, shipment.units)
+    return [unit for unit in shipment.units if _is_missing(books, unit)]
+
+
+def _is_missing(books: Books, unit: Unit) -> bool:
+    holding = books.get(unit)
     if holding is None or holding.state is not HoldingState.INBOUND:
         return False
     # A container all of whose contents came by themselves is not missed.
-    inside = tuple(session.books.inside(unit))
-    return holding.smallest or not inside or any(part.state is HoldingState.INBOUND for part in inside)
+    inside = tuple(books.inside(unit))
+    return not inside or any(part.smallest and part.state is HoldingState.INBOUND for part in inside)
 
 
 def hold(session: Session, units: Sequence[Named], occasion: Occasion, *, reason: str) -> list[Accepted]:

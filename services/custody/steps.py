@@ -139,29 +139,28 @@ def step_of(event: EpcisEvent, *, field: str) -> Step:
         return _aggregation(event, field)
     units = _named(event.epc_list, f"{field}.epcList")
     if event.type is EventType.TRANSACTION and event.parent_id is not None:
-        units += _named((event.parent_id,), f"{field}.parentID")
+        units += (_unit(event.parent_id, f"{field}.parentID"),)
     if event.type is EventType.OBJECT and event.action is Action.ADD:
         return Step(StepKind.COMMISSION, units, traits=traits)
     return _of_biz_step(event, units)
 
 
 def _named(epcs: Iterable[str], field: str) -> tuple[Named, ...]:
-    found = []
-    for number, epc in enumerate(epcs):
-        at = f"{field}[{number}]"
-        try:
-            key = parse_epc(epc)
-        except MalformedError as error:
-            raise MalformedError(error.message, code=error.code, field=at) from error
-        found.append(Named(as_unit(key, field=at), at))
-    return tuple(found)
+    return tuple(_unit(epc, f"{field}[{number}]") for number, epc in enumerate(epcs))
+
+
+def _unit(epc: str, field: str) -> Named:
+    try:
+        return Named(as_unit(parse_epc(epc), field=field), field)
+    except MalformedError as error:
+        raise MalformedError(error.message, code=error.code, field=field) from error
 
 
 def _aggregation(event: EpcisEvent, field: str) -> Step:
     children = _named(event.child_epcs, f"{field}.childEPCs")
     if event.parent_id is None:
         return Step(StepKind.OBSERVE, children)
-    (parent,) = _named((event.parent_id,), f"{field}.parentID")
+    parent = _unit(event.parent_id, f"{field}.parentID")
     if event.action is Action.OBSERVE:
         return Step(StepKind.OBSERVE, (parent, *children))
     if event.action is Action.ADD:

@@ -77,7 +77,8 @@ def judge(seen: Seen, own: Own, occasion: Occasion, ledger: Verdict | None) -> V
     """
     findings = _of_books(seen, own, occasion)
     if ledger is None:
-        findings += _without_ledger(own)
+        # First of equals: that the ledger is away is what the reader can act on.
+        findings = [*_without_ledger(own), *findings]
     else:
         findings += _of_ledger(ledger, own)
     holding = own.holding

@@ -1,0 +1,280 @@
+"""What partners and the ledger send: in any order, more than once, and forged."""
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from medtrail.codec import decode_advice, decode_signed_event, encode_advice, encode_signed_event
+from medtrail.envelope import SigningKey, sign
+from medtrail.errors import ConflictError, TooLargeError
+from medtrail.event import Refusal
+from medtrail.exchange import Advice, ReceiptItem
+from medtrail.gs1 import Gln, Sgtin
+from medtrail.runtime import outbox
+from medtrail.trust import Registry
+from services.custody import advice, events_store, inbound_store, inbox
+from services.custody.holding import HoldingState
+from services.custody.inbound_store import InboundState
+from tests.unit.custody.conftest import CASE_GTIN, START, packs, sscc
+
+if TYPE_CHECKING:
+    from tests.unit.custody.conftest import House
+
+CASE = Sgtin(CASE_GTIN, "110")
+PALLET = sscc(1)
+
+
+def shipped(maker: "House", to: "House") -> str:
+    maker.commission(packs(1, 2))
+    maker.commission([CASE])
+    maker.pack(CASE, packs(1, 2))
+    maker.pack(PALLET, [CASE])
+    return maker.ship([PALLET], to.gln)[0].event_id
+
+
+def whole(maker: "House") -> Advice:
+    (data,) = [data for _, _, data in maker.messages()]
+    return decode_advice(data)
+
+
+def in_parts(message: Advice) -> list[bytes]:
+    """The same advice with one event a part."""
+    count = len(message.signed_events)
+    return [
+        encode_advice(Advice(message.despatch_event_id, number, count, (event,)))
+        for number, event in enumerate(message.signed_events)
+    ]
+
+
+def inbound(house: "House", despatch_id: str) -> inbound_store.InboundShipment:
+    found = house.read(lambda c: inbound_store.find(c, despatch_id))
+    assert found is not None
+    return found
+
+
+def test_parts_come_in_any_order_and_more_than_once(maker: "House", distributor: "House") -> None:
+    despatch_id = shipped(maker, distributor)
+    parts = in_parts(whole(maker))
+    assert len(parts) == 5
+    for data in (*reversed(parts[1:]), parts[3]):
+        distributor.hear(data, sender=maker.gln)
+        assert distributor.all_holdings() == {}
+        assert distributor.read(inbound_store.list_incomplete) == [(maker.gln, despatch_id)]
+    distributor.hear(parts[0], sender=maker.gln)
+    before = distributor.all_holdings()
+    assert {held.state for held in before.values()} == {HoldingState.INBOUND}
+    for data in parts:
+        distributor.hear(data, sender=maker.gln)
+    assert distributor.all_holdings() == before
+    assert distributor.read(inbound_store.list_incomplete) == []
+    assert (inbound(distributor, despatch_id).unit_count, inbound(distributor, despatch_id).provisional) == (2, True)
+
+
+def forged(message: Advice, spoil: str) -> bytes:
+    """The advice with its despatch spoiled."""
+    events = list(message.signed_events)
+    signed = decode_signed_event(events[-1])
+    if spoil == "payload":
+        signed = replace(signed, payload=signed.payload[:-1] + bytes([signed.payload[-1] ^ 1]))
+    elif spoil == "signature":
+        flipped = bytes([signed.signatures[0].signature[0] ^ 1]) + signed.signatures[0].signature[1:]
+        signed = replace(signed, signatures=(replace(signed.signatures[0], signature=flipped),))
+    events[-1] = encode_signed_event(signed)
+    return encode_advice(replace(message, signed_events=tuple(events)))
+
+
+@pytest.mark.parametrize("spoil", ["payload", "signature"])
+def test_refuses_a_forged_despatch(maker: "House", distributor: "House", spoil: str) -> None:
+    shipped(maker, distributor)
+    distributor.hear(forged(whole(maker), spoil), sender=maker.gln)
+    assert distributor.all_holdings() == {}
+    assert distributor.read(inbound_store.list_incomplete) == []
+
+
+def test_refuses_a_despatch_by_another_than_the_sender_of_the_goods(
+    maker: "House", distributor: "House", pharmacy: "House"
+) -> None:
+    # The distributor signs the maker's despatch as its own.
+    shipped(maker, pharmacy)
+    message = whole(maker)
+    payload = decode_signed_event(message.signed_events[-1])
+    stolen = encode_signed_event(sign(payload.payload_type, payload.payload, distributor.desk.key))
+    pharmacy.hear(
+        encode_advice(replace(message, signed_events=(*message.signed_events[:-1], stolen))), sender=distributor.gln
+    )
+    assert pharmacy.all_holdings() == {}
+
+
+def test_refuses_a_despatch_to_somebody_else(maker: "House", distributor: "House", pharmacy: "House") -> None:
+    shipped(maker, distributor)
+    pharmacy.hear(encode_advice(whole(maker)), sender=maker.gln)
+    assert pharmacy.all_holdings() == {}
+
+
+def test_a_commissioning_by_another_than_the_owner_tells_nothing(
+    maker: "House", distributor: "House", pharmacy: "House"
+) -> None:
+    shipped(maker, pharmacy)
+    message = whole(maker)
+    first = decode_signed_event(message.signed_events[0])
+    other = encode_signed_event(sign(first.payload_type, first.payload, distributor.desk.key))
+    pharmacy.hear(encode_advice(replace(message, signed_events=(other, *message.signed_events[1:]))), sender=maker.gln)
+    assert pharmacy.held(packs(1)[0]).lot == ""
+
+
+def test_an_advice_waits_for_its_signers_enrolment(maker: "House", distributor: "House", registry: Registry) -> None:
+    despatch_id = shipped(maker, distributor)
+    distributor.registry = Registry(authority_key_id=registry.authority_key_id)
+    distributor.hear(encode_advice(whole(maker)), sender=maker.gln)
+    assert distributor.all_holdings() == {}
+    distributor.registry = registry
+
+    def complete() -> bool:
+        return distributor.database.write_now(
+            lambda c: inbox.complete_advice(c, distributor.desk, sender=maker.gln, despatch_id=despatch_id)
+        )
+
+    assert complete()
+    assert not complete()
+    assert len(distributor.all_holdings()) == 4
+
+
+def test_refuses_an_advice_of_too_many_parts(maker: "House", distributor: "House") -> None:
+    with pytest.raises(TooLargeError) as caught:
+        distributor.hear(encode_advice(Advice("urn:x:1", 0, inbox.MAX_PARTS_PER_ADVICE + 1, ())), sender=maker.gln)
+    assert caught.value.code == "ADVICE_TOO_LARGE"
+
+
+def test_parts_stay_within_half_a_mebibyte() -> None:
+    events = [bytes([number]) * 200_000 for number in range(7)]
+    parts = advice.split_advice("urn:x:1", events)
+    assert [event for part in parts for event in part.signed_events] == events
+    assert [(part.part, part.part_count) for part in parts] == [(number, 4) for number in range(4)]
+    assert all(len(encode_advice(part)) <= 512 * 1024 for part in parts)
+
+
+def test_goods_travel_with_their_whole_history(maker: "House", distributor: "House", pharmacy: "House") -> None:
+    maker.commission(packs(1, 2, 3))
+    maker.pack(PALLET, packs(1, 2))
+    maker.ship([PALLET], distributor.gln)
+    maker.send_to(distributor)
+    distributor.receive([PALLET])
+    distributor.confirm_all()
+    distributor.unpack(PALLET, packs(1))
+    tote = sscc(2)
+    distributor.pack(tote, packs(1))
+    distributor.ship([PALLET], maker.gln)
+    distributor.ship([tote], pharmacy.gln)
+    (data,) = [data for to, _, data in distributor.messages() if to == pharmacy.gln]
+    told = [decode_signed_event(event) for event in decode_advice(data).signed_events]
+    # Commissioning, packing, shipping and receiving of the pallet while the pack was inside, unpacking, packing,
+    # despatch: but not where the pallet went without it.
+    assert len(told) == 7
+    pharmacy.hear(data, sender=distributor.gln)
+    assert pharmacy.held(packs(1)[0]).lot == "A123"
+    assert pharmacy.held(packs(1)[0]).parent == tote
+    assert pharmacy.holding(packs(2)[0]) is None
+
+
+def test_a_receipt_confirms_the_despatch(maker: "House", distributor: "House") -> None:
+    despatch_id = shipped(maker, distributor)
+    maker.send_to(distributor)
+    distributor.receive([PALLET])
+    sha256 = hashlib.sha256(whole(maker).signed_events[-1]).digest()
+    item = ReceiptItem(despatch_id, sha256, 7)
+    for _ in range(2):
+        distributor.database.write_now(lambda c: inbox.note_logged(c, [item]))
+    assert not any(held.provisional for held in distributor.all_holdings().values())
+    shipment = inbound(distributor, despatch_id)
+    assert (shipment.provisional, shipment.state) == (False, InboundState.RECEIVED)
+    assert distributor.read(inbound_store.provisional_despatches) == []
+
+
+def refusal(sha256: bytes, code: str = "ROLE_FORBIDS") -> Refusal:
+    return Refusal(sha256, "urn:x:1", code, "", "because", 1, START)
+
+
+def refuse(house: "House", stated: Refusal) -> None:
+    def take(connection: object) -> None:
+        outbox.mark_refused(connection, stated.signed_event_sha256, code=stated.code)  # type: ignore[arg-type]
+        inbox.take_refusal(connection, house.desk, stated)  # type: ignore[arg-type]
+
+    house.database.write_now(take)
+
+
+def test_a_refused_event_of_ours_is_taken_back(maker: "House") -> None:
+    maker.commission(packs(1, 2))
+    made = maker.hold(packs(1))
+    refuse(maker, refusal(made[0].signed_event_sha256))
+    assert maker.held(packs(1)[0]).hold_reason == ""
+    assert maker.pending() == 1
+    # Refused again it stays as it is, and the same thing can be said anew.
+    refuse(maker, refusal(made[0].signed_event_sha256))
+    maker.hold(packs(1))
+    assert maker.held(packs(1)[0]).hold_reason == "leaking"
+
+
+def test_goods_that_moved_on_since_a_refused_event_are_put_aside(maker: "House") -> None:
+    made = maker.commission(packs(1, 2))
+    maker.hold(packs(1))
+    refuse(maker, refusal(made[0].signed_event_sha256, "EVENT_ID_CONFLICT"))
+    held = maker.held(packs(1)[0])
+    assert (held.state, held.exception) == (HoldingState.EXCEPTION, "EVENT_ID_CONFLICT")
+    assert maker.holding(packs(2)[0]) is None
+
+
+def test_the_same_content_can_be_said_anew_after_a_refusal(maker: "House") -> None:
+    from services.custody import commands
+    from tests.unit.custody.conftest import named
+
+    maker.commission(packs(1))
+    occasion = maker.occasion()
+
+    def say() -> bytes:
+        made = maker.write(lambda s: commands.hold(s, named(packs(1)), occasion, reason="x"), packs(1))
+        assert not made[0].resend
+        return made[0].signed_event_sha256
+
+    first = say()
+    refuse(maker, refusal(first))
+    assert say() != first
+    assert maker.pending() == 2
+
+
+def test_a_refused_despatch_puts_the_receivers_goods_aside(maker: "House", distributor: "House") -> None:
+    despatch_id = shipped(maker, distributor)
+    maker.send_to(distributor)
+    distributor.receive([PALLET])
+    stored = distributor.read(lambda c: events_store.find_by_id(c, despatch_id))[0]
+    refuse(distributor, refusal(stored.sha256, "KEY_REVOKED"))
+    assert {held.state for held in distributor.all_holdings().values()} == {HoldingState.EXCEPTION}
+    assert inbound(distributor, despatch_id).state is InboundState.REFUSED
+    with pytest.raises(ConflictError):
+        distributor.ship([PALLET], maker.gln)
+
+
+def test_a_refusal_may_come_before_the_advice(maker: "House", distributor: "House") -> None:
+    shipped(maker, distributor)
+    refuse(distributor, refusal(hashlib.sha256(whole(maker).signed_events[-1]).digest()))
+    maker.send_to(distributor)
+    assert distributor.all_holdings() == {}
+
+
+def test_an_event_refused_for_its_key_is_signed_anew(maker: "House") -> None:
+    made = maker.commission(packs(1))
+    new_key = SigningKey.generate()
+    maker.desk = replace(maker.desk, key=new_key)
+    refuse(maker, refusal(made[0].signed_event_sha256, "KEY_RETIRED"))
+    assert maker.held(packs(1)[0]).state is HoldingState.ON_HAND
+    (item,) = maker.read(lambda c: outbox.next_batch(c, after=0))
+    assert decode_signed_event(item.data).signatures[0].key_id == new_key.key_id
+    # With no other key there is nothing to sign with: the books go back.
+    refuse(maker, refusal(item.sha256, "KEY_RETIRED"))
+    assert maker.holding(packs(1)[0]) is None
+
+
+def test_a_receipt_of_what_is_not_known_here_changes_nothing(maker: "House") -> None:
+    maker.database.write_now(lambda c: inbox.note_logged(c, [ReceiptItem("urn:x:1", bytes(32), 1)]))
+    assert Gln(str(maker.gln)) == maker.gln
