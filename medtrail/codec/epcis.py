@@ -312,7 +312,7 @@ def _extension_from_message(message: epcis_pb2.Extension, field: str, depth: int
         value = message.boolean
     elif kind == "number":
         value = to_decimal(message.number or "x", field=f"{field}.number")
-    elif kind == "children":
+    elif kind is not None:
         value = _extensions_from_message(message.children.elements, field, depth + 1)
     attributes = tuple((item.namespace, item.name, item.text) for item in message.attributes)
     return Extension(message.namespace, message.name, value, attributes)

@@ -125,6 +125,8 @@ def parse_number(value: object, *, field: str) -> Decimal:
     """
     if isinstance(value, Decimal):
         number = value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = Decimal(str(value))
     elif isinstance(value, str) and len(value) <= MAX_NUMBER_LENGTH:
         try:
             number = Decimal(value.strip())

@@ -66,7 +66,11 @@ def write_xml(document: EpcisDocument, *, version: str = "2.0") -> bytes:
     for number, event in enumerate(document.events):
         if version == "1.2":
             _check_speakable(event, f"events[{number}]")
-        _Writer(version).event(body, event)
+        try:
+            _Writer(version).event(body, event)
+        except ValueError as error:
+            message = "holds a character that XML cannot carry"
+            raise MalformedError(message, code="NOT_IN_XML", field=f"events[{number}]") from error
     etree.indent(root)
     data: bytes = etree.tostring(root, xml_declaration=True, encoding="UTF-8")
     return data + b"\n"
@@ -307,20 +311,16 @@ def _sensor_text(ours: str, found: object) -> str:
 
 def _extension(parent: Element, extension: Extension) -> None:
     name = f"{{{extension.namespace}}}{extension.name}" if extension.namespace else extension.name
-    try:
-        element = etree.SubElement(parent, name)
-        for namespace, key, text in extension.attributes:
-            element.set(f"{{{namespace}}}{key}" if namespace else key, text)
-        value = extension.value
-        if isinstance(value, tuple):
-            for child in value:
-                _extension(element, child)
-        elif isinstance(value, bool):
-            element.text = str(value).lower()
-        elif isinstance(value, Decimal):
-            element.text = str(value)
-        else:
-            element.text = value
-    except ValueError as error:
-        message = f"no XML name or text: {name[:80]!r}"
-        raise MalformedError(message, code="NOT_IN_XML", field=extension.name) from error
+    element = etree.SubElement(parent, name)
+    for namespace, key, text in extension.attributes:
+        element.set(f"{{{namespace}}}{key}" if namespace else key, text)
+    value = extension.value
+    if isinstance(value, tuple):
+        for child in value:
+            _extension(element, child)
+    elif isinstance(value, bool):
+        element.text = str(value).lower()
+    elif isinstance(value, Decimal):
+        element.text = str(value)
+    else:
+        element.text = value

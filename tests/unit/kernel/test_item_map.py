@@ -50,7 +50,7 @@ CASES: list[tuple[Statement, tuple[str, ...]]] = [
             child_epcs=("urn:epc:id:sgtin:030001.1012345.110",),
             child_quantity_list=(QuantityElement("urn:epc:class:lgtin:030001.0012345.A123"),),
         ),
-        ("/00/403000112345678908", "/01/00300010123455/10/A123", "/01/10300010123452/21/110"),
+        ("/00/403000112345678901", "/01/00300010123455/10/A123", "/01/10300010123452/21/110"),
     ),
     (Product(GTIN, PackLevel.PACK, "x"), ("/01/00300010123455",)),
     (
