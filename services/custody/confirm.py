@@ -7,6 +7,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from medtrail.errors import MedtrailError
+from medtrail.event import Event
 from medtrail.gs1 import Gln
 from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
@@ -70,15 +71,21 @@ class Confirmer:
             return False
         leaf_index, event, key_id = found
         signer = self._registry().organisation_of_key(key_id)
-        if signer is None or not _same(despatch, event.header.event_id, signer.gln):
+        if signer is None or not _same(despatch, event, signer.gln):
+            log.warning("another despatch is in the log than was advised", event_id=event_id, leaf_index=leaf_index)
             return False
         await self._database.write(partial(_note, number=despatch.number, leaf_index=leaf_index, event_id=event_id))
         return True
 
 
-def _same(despatch: Stored, event_id: str, signer: Gln) -> bool:
-    # Signed anew with another key it has other bytes; its id and its signer are the same.
-    return event_id == despatch.event.header.event_id and signer == despatch.signer
+def _same(despatch: Stored, event: Event, signer: Gln) -> bool:
+    # Signed anew with another key it has other bytes; what it says, its id and its signer are the same.
+    advised = despatch.event
+    return (
+        signer == despatch.signer
+        and event.header.event_id == advised.header.event_id
+        and event.statement == advised.statement
+    )
 
 
 def _waiting(connection: Connection) -> list[Stored]:

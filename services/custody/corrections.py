@@ -41,9 +41,13 @@ def take_back(connection: Connection, stored: Stored, *, code: str) -> None:
     and is put aside if it is still here: what it rests on does not hold.
     """
     event_id = stored.event.header.event_id
-    for path, before in holdings_store.befores(connection, stored.number).items():
+    befores = holdings_store.befores(connection, stored.number)
+    # Units that the event brought into being last: a container that still holds others then is seen to, and stays.
+    for path, before in sorted(befores.items(), key=lambda item: item[1] is None):
         now = holdings_store.get_path(connection, path)
         if now is None:
+            continue
+        if before is None and holdings_store.has_contents(connection, path):
             continue
         if now.event_id == event_id:
             holdings_store.restore(connection, path, before)

@@ -81,11 +81,14 @@ def units_of(epcs: Iterable[str]) -> tuple[Unit, ...]:
 
 
 def in_order(events: Iterable[Event]) -> list[tuple[Event, EpcisEvent]]:
-    """Return the EPCIS events that are no error declarations, by event time; the given order decides between equals."""
+    """Return the EPCIS events that nobody declared an error, by event time; the given order decides between equals."""
+    given = tuple(events)
+    # Only who said it may say that it was an error.
+    declared = {(event.header.event_id, event.header.actor) for event in given if event.is_declaration}
     found = [
         (event, event.statement)
-        for event in events
-        if isinstance(event.statement, EpcisEvent) and event.statement.error_declaration is None
+        for event in given
+        if isinstance(event.statement, EpcisEvent) and (event.header.event_id, event.header.actor) not in declared
     ]
     return sorted(found, key=lambda pair: pair[1].event_time)
 

@@ -154,6 +154,11 @@ def restore(connection: Connection, path: str, before: Holding | None) -> None:
         connection.execute(insert(HoldingRow), to_row(before))
 
 
+def has_contents(connection: Connection, path: str) -> bool:
+    """Tell whether anything is inside a unit."""
+    return connection.execute(select(col(HoldingRow.path)).where(col(HoldingRow.parent) == path)).first() is not None
+
+
 def mark(connection: Connection, paths: Sequence[str], **columns: object) -> None:
     """Set columns of units."""
     for part in chunks(paths):

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from medtrail.codec import decode_advice, decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
+from medtrail.epcis.hash import event_hash
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import AuthorizationError, MedtrailError, TooLargeError, VerificationError
 from medtrail.event import Capture, Event, Refusal
@@ -30,6 +31,7 @@ log = get_logger(__name__)
 
 MAX_PARTS_PER_ADVICE = 512
 MAX_WAITING_PARTS_PER_SENDER = 4096
+_HASH_URI = "ni:///sha-256;"
 _KEY_CODES = frozenset({"KEY_UNKNOWN", "KEY_RETIRED", "KEY_REVOKED"})
 
 
@@ -165,6 +167,11 @@ def _judge_despatch(desk: Desk, registry: Registry, despatch: _Heard) -> None:
     if not named_glns(statement.destination_list) & desk.glns:
         message = f"the despatch goes to somebody else than {desk.gln}"
         raise VerificationError(message, code="ADVICE_NOT_OURS", field="event.destinationList")
+    event_id = despatch.event.header.event_id
+    if event_id.startswith(_HASH_URI) and event_id != event_hash(statement):
+        # Under the id of another's despatch it would take that one's place.
+        message = f"the despatch goes by {event_id}, which is not the hash of its content"
+        raise VerificationError(message, code="EVENT_HASH_MISMATCH", field="header.event_id")
     party = party_of(statement.source_list)
     if despatch.event.header.capture is not Capture.FIRST_HAND or (
         party is not None and organisation_gln(party, registry) != despatch.signer

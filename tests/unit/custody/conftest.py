@@ -68,7 +68,7 @@ class House:
         self.name = name
         self.folder = network[name]
         self.registry = registry
-        self.recalls: "tuple[KnownRecall, ...]" = ()
+        self.recalls: tuple[KnownRecall, ...] = ()
         self.clock = clock
         self.path = folder / f"{name}.db"
         self.desk = Desk(

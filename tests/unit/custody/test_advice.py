@@ -278,3 +278,50 @@ def test_an_event_refused_for_its_key_is_signed_anew(maker: "House") -> None:
 def test_a_receipt_of_what_is_not_known_here_changes_nothing(maker: "House") -> None:
     maker.database.write_now(lambda c: inbox.note_logged(c, [ReceiptItem("urn:x:1", bytes(32), 1)]))
     assert Gln(str(maker.gln)) == maker.gln
+
+
+def test_refuses_a_despatch_that_goes_by_anothers_hash(maker: "House", distributor: "House") -> None:
+    from medtrail.codec import decode_payload, encode_payload
+    from medtrail.epcis.model import EpcisEvent
+
+    shipped(maker, distributor)
+    message = whole(maker)
+    signed = decode_signed_event(message.signed_events[-1])
+    event = decode_payload(signed.payload_type, signed.payload)
+    assert isinstance(event.statement, EpcisEvent)
+    other = replace(event, statement=replace(event.statement, event_time=START))
+    forged_bytes = encode_signed_event(sign(signed.payload_type, encode_payload(other), maker.desk.key))
+    distributor.hear(
+        encode_advice(replace(message, signed_events=(*message.signed_events[:-1], forged_bytes))), sender=maker.gln
+    )
+    assert distributor.all_holdings() == {}
+
+
+def test_a_packing_declared_an_error_does_not_count(maker: "House", distributor: "House") -> None:
+    from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
+    from services.custody import capture
+
+    maker.commission(packs(1, 2))
+    maker.pack(PALLET, packs(1))
+    made = maker.pack(PALLET, packs(2))
+    wrong = maker.events()[-1].statement
+    assert isinstance(wrong, EpcisEvent)
+    declared = replace(wrong, event_id=made[0].event_id, error_declaration=ErrorDeclaration(maker.clock()))
+    units = tuple(capture.units_of_chunk([declared]))
+    maker.write(lambda s: capture.capture(s, [declared], second_hand=False), units)
+    assert maker.held(packs(2)[0]).parent is None
+    maker.ship([PALLET], distributor.gln)
+    maker.send_to(distributor)
+    assert distributor.holding(packs(2)[0]) is None
+    assert distributor.held(packs(1)[0]).state is HoldingState.INBOUND
+
+
+def test_a_container_outlives_the_error_that_made_it_while_it_holds_goods(maker: "House") -> None:
+    maker.commission(packs(1, 2))
+    made = maker.pack(PALLET, packs(1))
+    maker.pack(PALLET, packs(2))
+    refuse(maker, refusal(made[0].signed_event_sha256))
+    assert maker.held(packs(1)[0]).parent is None
+    assert maker.held(packs(2)[0]).parent == PALLET
+    maker.unpack(PALLET)
+    assert maker.held(packs(2)[0]).parent is None
