@@ -179,7 +179,8 @@ class Publisher:
             edge = await self._write_tiles(edge, size)
         if edge.compact_range().root() != newest.root_hash:
             raise RootMismatchError(expected=newest.root_hash, computed=edge.compact_range().root())
-        await asyncio.to_thread(self._files.write_checkpoint, newest.note)
+        if await asyncio.to_thread(self._files.checkpoint) != newest.note:
+            await asyncio.to_thread(self._files.write_checkpoint, newest.note)
         self._feed.put(newest)
         return edge
 

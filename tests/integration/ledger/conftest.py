@@ -1,24 +1,41 @@
 """Fixtures for the ledger's integration tests: a new log over a real nats-server.
 
-``log_home`` makes the ledger's folder for a test; ``events`` makes signed events of the network's organisations.
+Fixtures:
+    log_home: the ledger's folder for a test, with the exchange's address.
+    run_ledger: runs the ledger in this process, with all organisations enrolled.
+    events: makes signed events of the network's organisations.
+    new_log: makes logs without an exchange, for tests that hand messages over by themselves.
+    check_log: checks a log's invariants (ARCHITECTURE, section 9) after whatever was done to it.
 """
 
 import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import Connection, select
 
 from ledger.bootstrap import Ledger
+from ledger.creation import ensure_log
+from ledger.fsck import check_folder
+from ledger.fsck_report import Report
+from ledger.intake import StreamMessage, examine_message
+from ledger.publisher import CheckpointFeed, Publisher
+from ledger.sequencer import integrate
 from ledger.storage import log_store
-from ledger.storage.log_store import StoredCheckpoint
+from ledger.storage.log_store import State, StoredCheckpoint
+from ledger.storage.tables import LEDGER_METADATA
+from ledger.tile_files import TileFiles
+from ledger.trust_state import load_registry
 from medtrail.codec import encode_batch, encode_payload, encode_signed_event
 from medtrail.envelope import SigningKey, sign
 from medtrail.epcis.model import Action, EpcisEvent, EventType
@@ -26,6 +43,7 @@ from medtrail.event import Capture, Event, Genesis, Header, Statement, new_salt
 from medtrail.gs1 import Gln
 from medtrail.note import NoteSigner, format_vkey
 from medtrail.runtime.bus import Bus, Stored, connect_bus
+from medtrail.runtime.database import Database
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.settings import LedgerSettings
 from medtrail.subjects import events_subject
@@ -66,19 +84,25 @@ class LogHome:
         return os.environ | {f"MEDTRAIL_{name.upper()}": str(value) for name, value in settings.items()}
 
 
-@pytest.fixture
-def log_home(tmp_path: Path, network: "Network", nats_server: "NatsServer") -> LogHome:
-    root = tmp_path / "ledger"
+def make_home(root: Path, network: "Network", *, nats_url: str = "nats://127.0.0.1:1") -> LogHome:
     shutil.copytree(network["ledger"].path, root / "org")
     authority = network.authority
     key_id = authority.signing_key().key_id
     genesis = Genesis(ORIGIN, key_id, hashlib.sha256(authority.map_salt()).digest())
     (root / "org" / "genesis.bin").write_bytes(authority.sign(genesis))
-    return LogHome(root, OrganisationFolder(root / "org"), key_id, nats_server.url)
+    return LogHome(root, OrganisationFolder(root / "org"), key_id, nats_url)
+
+
+@pytest.fixture
+def log_home(tmp_path: Path, network: "Network", nats_server: "NatsServer") -> LogHome:
+    return make_home(tmp_path / "ledger", network, nats_url=nats_server.url)
 
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
-"""Before the stream's time, which is the clock's: a late event is accepted."""
+"""Before the stream's time: a late event is accepted."""
+
+STREAM_TIME = datetime(2026, 2, 1, tzinfo=UTC)
+"""Of messages that a test hands over."""
 
 
 class Events:
@@ -181,6 +205,13 @@ class Running:
                     return checkpoint
         raise AssertionError
 
+    async def checkpoints(self) -> list[tuple[int, bytes]]:
+        """Return sizes and roots of all signed checkpoints."""
+        query = select(log_store.CHECKPOINT.c.tree_size, log_store.CHECKPOINT.c.root_hash)
+        return await self.ledger.database.read(
+            lambda connection: [(row.tree_size, row.root_hash) for row in connection.execute(query)]
+        )
+
     async def integrated(self, stream_seq: int) -> None:
         """Wait until a message of the stream is integrated."""
 
@@ -215,3 +246,106 @@ def run_ledger(log_home: LogHome, network: "Network", events: Events, eventually
             await task
 
     return run
+
+
+class OfflineLog:
+    """A log whose messages are handed over by the test; several batches, publications and checks at will."""
+
+    def __init__(self, home: LogHome) -> None:
+        self.home = home
+        self.salt = home.folder.map_salt()
+        self.database = Database(home.root / "ledger.db")
+        self.database.create_tables(LEDGER_METADATA)
+        settings = home.settings()
+        self.database.write_now(
+            partial(
+                ensure_log,
+                folder=settings.org_dir,
+                origin=ORIGIN,
+                authority_key_id=home.authority_key_id,
+                map_salt=self.salt,
+                now=NOW,
+            )
+        )
+        self.fence = self.database.write_now(log_store.take_fence)
+        self.files = TileFiles(home.root / "public")
+        self.feed = CheckpointFeed()
+        self.next_seq = 1
+
+    def message(self, data: bytes, *, sender: str = "0300011111116") -> StreamMessage:
+        moment = STREAM_TIME + timedelta(seconds=self.next_seq)
+        stored_time = moment.isoformat().replace("+00:00", "Z")
+        message = StreamMessage(self.next_seq, f"medtrail.v1.events.{sender}", stored_time, moment, data)
+        self.next_seq += 1
+        return message
+
+    def integrate(self, *messages: StreamMessage) -> State:
+        opened = [examine_message(message, map_salt=self.salt) for message in messages]
+
+        def step(connection: Connection) -> State:
+            size = log_store.require_state(connection).tree.size
+            registry = load_registry(connection, authority_key_id=self.home.authority_key_id, tree_size=size)
+            return integrate(connection, opened=opened, registry=registry, fence=self.fence, created="then")[0]
+
+        return self.database.write_now(step)
+
+    def enrol(self, events: Events) -> None:
+        self.integrate(self.message(encode_batch(events.enrolments()), sender="4012345000993"))
+
+    def publisher(self) -> Publisher:
+        signer = NoteSigner(ORIGIN, self.home.folder.log_seed())
+        return Publisher(self.database, self.files, signer, feed=self.feed, interval_s=0.05)
+
+    def publish(self) -> None:
+        """Start anew, mend, and publish: what a restarted process does."""
+
+        async def run() -> None:
+            publisher = self.publisher()
+            await publisher.repair()
+            await publisher.publish_once()
+
+        asyncio.run(run())
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        return self.database.read_now(
+            lambda connection: [tuple(row) for row in connection.exec_driver_sql(statement).all()]
+        )
+
+    def change(self, statement: str, *values: object) -> None:
+        self.database.write_now(lambda connection: connection.exec_driver_sql(statement, values))
+
+    def close(self) -> None:
+        self.database.close()
+
+
+NewLog = Callable[[], OfflineLog]
+CheckLog = Callable[..., Report]
+
+
+@pytest.fixture
+def new_log(tmp_path: Path, network: "Network") -> Iterator[NewLog]:
+    made: list[OfflineLog] = []
+
+    def make() -> OfflineLog:
+        made.append(OfflineLog(make_home(tmp_path / f"log-{len(made)}", network)))
+        return made[-1]
+
+    yield make
+    for log in made:
+        log.close()
+
+
+@pytest.fixture
+def check_log() -> CheckLog:
+    """I1-I5, I8: fsck; I7, I9: what a caller was told is chained stands exactly once."""
+
+    def check(root: Path, *, acknowledged: Iterable[bytes] = ()) -> Report:
+        report = check_folder(root)
+        assert report.findings == []
+        with closing(sqlite3.connect(root / "ledger.db")) as connection:
+            standing = [row[0] for row in connection.execute("SELECT signed_event_sha256 FROM entry")]
+        assert len(standing) == len(set(standing))
+        assert {hashlib.sha256(event).digest() for event in acknowledged} <= set(standing)
+        return report
+
+    return check

@@ -1,0 +1,194 @@
+import asyncio
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ledger.fsck import check_folder
+from ledger.tile_files import TileFiles
+from medtrail.codec import encode_batch
+from medtrail.errors import ConflictError, MedtrailError, RootMismatchError, UnavailableError, VerificationError
+
+if TYPE_CHECKING:
+    from tests.integration.ledger.conftest import CheckLog, Events, NewLog, OfflineLog
+
+
+@pytest.fixture
+def log(new_log: "NewLog", events: "Events") -> "OfflineLog":
+    """A log with 8 published entries and 3 that wait."""
+    made = new_log()
+    made.enrol(events)
+    made.publish()
+    made.integrate(made.message(encode_batch([events.sign(events.commission(serial)) for serial in range(3)])))
+    return made
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE signed_event SET data = zeroblob(100) WHERE leaf_index = 9",
+        "UPDATE entry SET entry = x'01' || zeroblob(64) WHERE leaf_index = 9",
+        "UPDATE key_list SET map_keys = zeroblob(32) WHERE leaf_index = 9",
+        "DELETE FROM signed_event WHERE leaf_index = 10",
+    ],
+)
+def test_changed_entry_is_not_signed_and_fsck_tells(statement: str, log: "OfflineLog") -> None:
+    log.change(statement)
+    with pytest.raises(VerificationError, match=r"entry (9|10)"):
+        log.publish()
+    assert log.rows("SELECT max(tree_size) FROM checkpoint") == [(8,)]
+    assert check_folder(log.home.root).findings
+
+
+def test_tree_that_does_not_follow_from_the_entries_is_not_signed(log: "OfflineLog") -> None:
+    (tree_range,) = log.rows("SELECT tree_range FROM log_state")[0]
+    log.change("UPDATE log_state SET tree_range = ?", tree_range[:-1] + bytes((tree_range[-1] ^ 1,)))
+    with pytest.raises(RootMismatchError):
+        log.publish()
+    assert "ROOT_MISMATCH" in {finding.code for finding in check_folder(log.home.root).findings}
+
+
+class FailingFiles(TileFiles):
+    """Fails as a full disk does, after some writes."""
+
+    def __init__(self, files: TileFiles, *, after: int) -> None:
+        super().__init__(files.folder)
+        self.left = after
+
+    def _write(self, *arguments: object) -> None:
+        self._count()
+        super()._write(*arguments)  # type: ignore[arg-type]
+
+    def write_checkpoint(self, note: bytes) -> None:
+        self._count()
+        super().write_checkpoint(note)
+
+    def _count(self) -> None:
+        if self.left == 0:
+            raise OSError(28, "No space left on device")
+        self.left -= 1
+
+
+@pytest.mark.parametrize("after", range(3))
+def test_crash_between_signature_and_files_is_mended_at_the_start(
+    after: int, log: "OfflineLog", check_log: "CheckLog"
+) -> None:
+    whole, log.files = log.files, FailingFiles(log.files, after=after)
+    with pytest.raises(OSError, match="No space"):
+        log.publish()
+    # The row is ahead; what is served is the older checkpoint, with all its tiles.
+    assert log.rows("SELECT max(tree_size) FROM checkpoint") == [(11,)]
+    check_log(log.home.root)
+    log.files = whole
+    log.publish()
+    assert b"\n11\n" in (log.home.root / "public" / "checkpoint").read_bytes()
+    check_log(log.home.root)
+
+
+def test_lost_and_damaged_files_are_written_anew(log: "OfflineLog", events: "Events", check_log: "CheckLog") -> None:
+    log.publish()
+    for damage in ("tile/0/000.p/11", "tile/entries/000.p/11", "tile", "checkpoint"):
+        path = log.home.root / "public" / damage
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif damage == "checkpoint":
+            path.unlink()
+        else:
+            path.write_bytes(b"damaged")
+        assert check_folder(log.home.root).findings
+        log.publish()
+        check_log(log.home.root)
+
+
+def test_partial_tiles_go_when_the_full_one_is_published(
+    log: "OfflineLog", events: "Events", check_log: "CheckLog"
+) -> None:
+    log.publish()
+    batch = [events.sign(events.commission(serial)) for serial in range(100, 400)]
+    log.integrate(log.message(encode_batch(batch)))
+    log.publish()
+    tiles = log.home.root / "public" / "tile"
+    assert not (tiles / "0" / "000.p").exists()
+    assert (tiles / "0" / "000").stat().st_size == 8192
+    assert {path.name for path in (tiles / "0" / "001.p").iterdir()} == {"55"}
+    check_log(log.home.root)
+
+
+def test_database_older_than_the_published_checkpoint_does_not_sign(log: "OfflineLog") -> None:
+    log.publish()
+    log.change("DELETE FROM checkpoint WHERE tree_size = 11")
+    with pytest.raises(ConflictError) as caught:
+        log.publish()
+    assert caught.value.code == "LOG_ROLLED_BACK"
+    assert "LOG_ROLLED_BACK" in {finding.code for finding in check_folder(log.home.root).findings}
+
+
+def test_tree_smaller_than_the_last_signed_does_not_sign(log: "OfflineLog") -> None:
+    (state,) = log.rows("SELECT tree_size, tree_range FROM log_state")
+    log.publish()
+    (older,) = log.rows("SELECT tree_range FROM checkpoint WHERE tree_size = 8")
+    log.change("UPDATE log_state SET tree_size = 8, tree_range = ?", older[0])
+    with pytest.raises(ConflictError) as caught:
+        log.publish()
+    assert caught.value.code == "LOG_ROLLED_BACK"
+    assert state[0] == 11
+
+
+def test_two_publishers_cannot_sign_two_histories(log: "OfflineLog", check_log: "CheckLog") -> None:
+    async def race() -> list[MedtrailError]:
+        one, two = log.publisher(), log.publisher()
+        await one.repair()
+        await two.repair()
+        found = await asyncio.gather(one.publish_once(), two.publish_once(), return_exceptions=True)
+        return [item for item in found if isinstance(item, MedtrailError)]
+
+    (lost,) = asyncio.run(race())
+    assert lost.code == "CHECKPOINT_MOVED"
+    check_log(log.home.root)
+
+
+def test_publisher_waits_while_the_disk_is_full_and_goes_on(log: "OfflineLog", check_log: "CheckLog") -> None:
+    async def run() -> None:
+        failing = FailingFiles(log.files, after=1)
+        log.files = failing
+        publisher = log.publisher()
+        task = asyncio.create_task(publisher.run())
+        async with asyncio.timeout(20):
+            async for checkpoint in log.feed.watch():
+                # The disk has room again once the publisher has met the full one.
+                failing.left = 1000
+                if checkpoint.tree.size == 11:
+                    break
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert publisher.error is None
+
+    asyncio.run(run())
+    check_log(log.home.root)
+
+
+def test_nothing_is_published_before_the_first_checkpoint(new_log: "NewLog") -> None:
+    log = new_log()
+    with pytest.raises(UnavailableError) as caught:
+        _ = log.feed.newest
+    assert caught.value.code == "CHECKPOINT_MISSING"
+
+
+def test_sequencer_without_the_fence_stores_nothing(log: "OfflineLog", events: "Events", check_log: "CheckLog") -> None:
+    from ledger.storage import log_store
+
+    log.database.write_now(log_store.take_fence)
+    message = log.message(encode_batch([events.sign(events.commission(77))]))
+    with pytest.raises(ConflictError) as caught:
+        log.integrate(message)
+    assert caught.value.code == "FENCE_LOST"
+    assert log.rows("SELECT count(*) FROM entry") == [(11,)]
+
+
+def test_message_integrated_twice_is_refused_by_the_cursor(log: "OfflineLog", events: "Events") -> None:
+    message = log.message(encode_batch([events.sign(events.commission(78))]))
+    log.integrate(message)
+    with pytest.raises(ConflictError) as caught:
+        log.integrate(message)
+    assert caught.value.code == "CURSOR_MISMATCH"
+    assert log.rows("SELECT count(*) FROM entry") == [(12,)]
