@@ -10,8 +10,6 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from medtrail.api.custody.v1 import custody_pb2_grpc
-from medtrail.api.recall.v1 import recall_pb2_grpc
 from medtrail.codec import decode_receipt
 from medtrail.errors import AuthorizationError, MalformedError, MedtrailError
 from medtrail.event import Refusal, Role
@@ -37,9 +35,8 @@ from services.custody.ledger_client import LedgerClient
 from services.custody.office import Office
 from services.custody.recalls import KnownRecall
 from services.custody.scan import Scanner
-from services.custody.servicer import CustodyServicer
+from services.custody.servicer import custody_binding
 from services.custody.tables import CUSTODY_METADATA
-from services.recall.servicer import RecallServicer
 
 log = get_logger(__name__)
 
@@ -213,22 +210,6 @@ async def announce(premises: Premises, server: Server, services: Sequence[str]) 
     log.info("ready", gln=str(gln))
 
 
-def common_bindings(premises: Premises) -> list[Binding]:
-    """Return what every role serves."""
-    return [
-        Binding(
-            "medtrail.api.custody.v1.CustodyService",
-            custody_pb2_grpc.add_CustodyServiceServicer_to_server,
-            CustodyServicer(premises.office),
-        ),
-        Binding(
-            "medtrail.api.recall.v1.RecallService",
-            recall_pb2_grpc.add_RecallServiceServicer_to_server,
-            RecallServicer(premises.office),
-        ),
-    ]
-
-
 @contextlib.asynccontextmanager
 async def running(settings: ServiceSettings, bind: Bind) -> AsyncIterator[tuple[Premises, Server]]:
     """Run a service: server, relay, inbox, replica. A task that fails ends the whole, for the supervisor to restart.
@@ -237,7 +218,7 @@ async def running(settings: ServiceSettings, bind: Bind) -> AsyncIterator[tuple[
         UnavailableError: LISTEN_FAILED.
     """
     async with open_premises(settings) as premises:
-        bindings = [*common_bindings(premises), *bind(premises)]
+        bindings = [custody_binding(premises.office), *bind(premises)]
         server = await serve(
             bindings,
             folder=premises.folder,

@@ -9,13 +9,26 @@ forbid, and the caller drops the books then. Rules that hold throughout:
 * What is inside a container is moved by its outermost container only; it is taken out first.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from medtrail.errors import ConflictError, MalformedError, NotFoundError
+from medtrail.errors import ConflictError, MalformedError
 from medtrail.gs1 import Gln, Sgtin, Sscc
 from medtrail.verdict import has_expired
+from services.custody.conditions import (
+    final_error,
+    not_on_hand_error,
+    require_here,
+    require_known,
+    require_loose,
+    require_not_held_back,
+    require_not_recalled,
+    require_on_hand,
+    require_saleable,
+    require_unopened,
+    with_inside,
+)
 from services.custody.holding import AWAY_STATES, Books, Ending, Holding, HoldingState
 from services.custody.recalls import RecallIndex
 from services.custody.units import Named, Unit
@@ -89,13 +102,13 @@ def pack(books: Books, parent: Named, children: Sequence[Named], origin: Origin)
     if holding is None and not isinstance(parent.unit, Sgtin):
         holding = _new(parent.unit, origin)
         books.put(holding)
-    _on_hand(books, parent)
+    require_on_hand(books, parent)
     above = {parent.unit, *(container.unit for container in books.containers(parent.unit))}
     for named in children:
         if named.unit in above:
             message = f"{named.unit.path} would hold itself"
             raise ConflictError(message, code="CONTAINER_CYCLE", field=named.field)
-        child = _loose(_on_hand(books, named), named)
+        child = require_loose(require_on_hand(books, named), named)
         books.change(child, parent=parent.unit, event_id=origin.event_id, since_time=origin.time)
     _move_inside(books, parent.unit, origin)
 
@@ -116,18 +129,18 @@ def unpack(books: Books, parent: Named, children: Sequence[Named], origin: Origi
     Raises:
         ConflictError: The container is not in the house, or a unit is not in it (NOT_IN_CONTAINER).
     """
-    container = _known(books, parent)
+    container = require_known(books, parent)
     if not container.here and not (children and container.state is HoldingState.INBOUND):
-        raise _not_on_hand(container, parent)
+        raise not_on_hand_error(container, parent)
     if not children:
         for child in books.contents(parent.unit):
             books.change(child, parent=None, event_id=origin.event_id, since_time=origin.time)
         if isinstance(parent.unit, Sgtin | Sscc):
-            _loose(container, parent)
+            require_loose(container, parent)
             _end(books, container, Ending.EMPTIED, origin)
         return
     for named in children:
-        child = _known(books, named)
+        child = require_known(books, named)
         if child.parent != parent.unit:
             inside = "in none" if child.parent is None else f"in {child.parent.path}"
             message = f"{named.unit.path} is not in {parent.unit.path}, but {inside}"
@@ -153,17 +166,17 @@ def ship(
     """
     state = HoldingState.RETURNED if as_return else HoldingState.DESPATCHED
     for named in units:
-        holding = _here(books, named) if as_return else _on_hand(books, named)
-        _loose(holding, named)
+        holding = require_here(books, named) if as_return else require_on_hand(books, named)
+        require_loose(holding, named)
         for part in (holding, *books.inside(named.unit)):
             if as_return:
-                _unopened(part, named)
+                require_unopened(part, named)
             else:
-                _saleable(part, named)
+                require_saleable(part, named)
         if not as_return:
-            _not_recalled(books, named, recalls)
+            require_not_recalled(books, named, recalls)
     for named in units:
-        for part in tuple(_with_inside(books, named.unit)):
+        for part in with_inside(books, named.unit):
             books.change(
                 part,
                 state=state,
@@ -182,11 +195,11 @@ def void_shipping(books: Books, units: Sequence[Named], origin: Origin) -> None:
         ConflictError: A unit is not despatched (NOT_DESPATCHED).
     """
     for named in units:
-        holding = _loose(_known(books, named), named)
+        holding = require_loose(require_known(books, named), named)
         if holding.state not in AWAY_STATES:
             message = f"{named.unit.path} is not despatched, but {holding.state}"
             raise ConflictError(message, code="NOT_DESPATCHED", field=named.field, state=holding.state)
-        for part in _with_inside(books, named.unit):
+        for part in with_inside(books, named.unit):
             books.change(
                 part,
                 state=HoldingState.ON_HAND,
@@ -236,8 +249,8 @@ def receive(books: Books, units: Sequence[Named], origin: Origin, *, returned: b
         if returned and holding.state in AWAY_STATES:
             # It came without its container: that went another way.
             holding = books.change(holding, parent=None)
-        _loose(holding, named)
-        for part in tuple(_with_inside(books, named.unit)):
+        require_loose(holding, named)
+        for part in with_inside(books, named.unit):
             if part.state not in expected:
                 continue
             if part.smallest and part.state is HoldingState.INBOUND:
@@ -273,7 +286,7 @@ def _put_aside(books: Books, named: Named, holding: Holding | None, origin: Orig
 
 def _not_receivable(holding: Holding, named: Named) -> ConflictError:
     if holding.final:
-        return _final(holding, named)
+        return final_error(holding, named)
     message = f"{named.unit.path} is here since {holding.since_time.isoformat()}, by event {holding.event_id}"
     return ConflictError(message, code="ALREADY_RECEIVED", field=named.field, state=holding.state)
 
@@ -285,12 +298,12 @@ def hold(books: Books, units: Sequence[Named], origin: Origin, *, reason: str) -
         ConflictError: A unit is not in the house, or is on hold (ALREADY_ON_HOLD).
     """
     for named in units:
-        holding = _here(books, named)
+        holding = require_here(books, named)
         if holding.hold_reason not in {"", RETURN_UNVERIFIED}:
             message = f"{named.unit.path} is on hold: {holding.hold_reason}"
             raise ConflictError(message, code="ALREADY_ON_HOLD", field=named.field)
     for named in units:
-        for part in tuple(_with_inside(books, named.unit)):
+        for part in with_inside(books, named.unit):
             if part.hold_reason in {"", RETURN_UNVERIFIED}:
                 books.change(part, hold_reason=reason, event_id=origin.event_id, since_time=origin.time)
 
@@ -302,11 +315,11 @@ def release(books: Books, units: Sequence[Named], origin: Origin) -> None:
         ConflictError: A unit is not in the house, or not on hold (NOT_ON_HOLD).
     """
     for named in units:
-        if not _here(books, named).hold_reason:
+        if not require_here(books, named).hold_reason:
             message = f"{named.unit.path} is not on hold"
             raise ConflictError(message, code="NOT_ON_HOLD", field=named.field)
     for named in units:
-        for part in tuple(_with_inside(books, named.unit)):
+        for part in with_inside(books, named.unit):
             if part.hold_reason:
                 books.change(part, hold_reason="", event_id=origin.event_id, since_time=origin.time)
 
@@ -333,7 +346,7 @@ def arrive(books: Books, units: Sequence[Named], origin: Origin) -> None:
         ConflictError: A unit is neither inbound nor in the house.
     """
     for named in units:
-        holding = _known(books, named)
+        holding = require_known(books, named)
         if holding.state is not HoldingState.INBOUND:
             observe(books, (named,), origin)
 
@@ -346,20 +359,20 @@ def dispense(books: Books, units: Sequence[Named], origin: Origin, *, recalls: R
             expired or recalled.
     """
     for named in units:
-        holding = _known(books, named)
+        holding = require_known(books, named)
         if holding.state is not HoldingState.PARTIALLY_DISPENSED:
-            holding = _on_hand(books, named)
-        _loose(holding, named)
+            holding = require_on_hand(books, named)
+        require_loose(holding, named)
         if books.contents(named.unit):
             message = f"{named.unit.path} holds other units; dispense those"
             raise ConflictError(message, code="UNIT_NOT_PACK", field=named.field)
-        _not_held_back(holding, named)
+        require_not_held_back(holding, named)
         if holding.expiry is not None and has_expired(
             holding.expiry, judge_time=origin.time, utc_offset=origin.utc_offset
         ):
             message = f"{named.unit.path} could be used to the end of {holding.expiry.isoformat()}"
             raise ConflictError(message, code="UNIT_EXPIRED", field=named.field, expiry=holding.expiry)
-        _not_recalled(books, named, recalls)
+        require_not_recalled(books, named, recalls)
         state = HoldingState.PARTIALLY_DISPENSED if partial else HoldingState.DISPENSED
         books.change(holding, state=state, event_id=origin.event_id, since_time=origin.time)
 
@@ -371,8 +384,8 @@ def end(books: Books, units: Sequence[Named], origin: Origin, *, ending: Ending)
         ConflictError: A unit is not in the house, or is in a container.
     """
     for named in units:
-        _loose(_here(books, named), named)
-        for part in tuple(_with_inside(books, named.unit)):
+        require_loose(require_here(books, named), named)
+        for part in with_inside(books, named.unit):
             _end(books, part, ending, origin)
 
 
@@ -403,11 +416,11 @@ def transform(
         ConflictError: An input may not be sold, or an output was commissioned before.
     """
     for named in inputs:
-        holding = _loose(_on_hand(books, named), named)
+        holding = require_loose(require_on_hand(books, named), named)
         for part in (holding, *books.inside(named.unit)):
-            _saleable(part, named)
-        _not_recalled(books, named, recalls)
-        for part in tuple(_with_inside(books, named.unit)):
+            require_saleable(part, named)
+        require_not_recalled(books, named, recalls)
+        for part in with_inside(books, named.unit):
             books.change(part, state=HoldingState.CONSUMED, event_id=origin.event_id, since_time=origin.time)
     commission(books, outputs, origin, traits)
 
@@ -419,96 +432,11 @@ def observe(books: Books, units: Sequence[Named], origin: Origin) -> None:
         ConflictError: A unit is not in the house.
     """
     for named in units:
-        _here(books, named)
+        require_here(books, named)
         if origin.location is not None:
-            for part in tuple(_with_inside(books, named.unit)):
+            for part in with_inside(books, named.unit):
                 if part.location != origin.location:
                     books.change(part, location=origin.location)
-
-
-# --- what the rules are made of ---
-
-
-def _with_inside(books: Books, unit: Unit) -> Iterable[Holding]:
-    holding = books.get(unit)
-    return () if holding is None else (holding, *books.inside(unit))
-
-
-def _known(books: Books, named: Named) -> Holding:
-    holding = books.get(named.unit)
-    if holding is None:
-        message = f"{named.unit.path} is not known here"
-        raise NotFoundError(message, code="UNIT_UNKNOWN", field=named.field)
-    if holding.final:
-        raise _final(holding, named)
-    return holding
-
-
-def _final(holding: Holding, named: Named) -> ConflictError:
-    how = holding.ending or holding.state
-    message = f"{named.unit.path} is {how} since {holding.since_time.isoformat()}"
-    return ConflictError(message, code="UNIT_FINAL", field=named.field, state=how, event_id=holding.event_id)
-
-
-def _here(books: Books, named: Named) -> Holding:
-    holding = _known(books, named)
-    if not holding.here:
-        raise _not_on_hand(holding, named)
-    return holding
-
-
-def _not_on_hand(holding: Holding, named: Named) -> ConflictError:
-    message = f"{named.unit.path} is not on hand, but {holding.state.replace('_', ' ')}"
-    return ConflictError(message, code="NOT_ON_HAND", field=named.field, state=holding.state)
-
-
-def _on_hand(books: Books, named: Named) -> Holding:
-    """Return a holding that is here, whole, and with its data."""
-    holding = _here(books, named)
-    _unopened(holding, named)
-    _no_exception(holding, named)
-    return holding
-
-
-def _unopened(holding: Holding, named: Named) -> None:
-    if holding.state is HoldingState.PARTIALLY_DISPENSED:
-        message = f"{holding.unit.path} is opened: dispensed in part"
-        raise ConflictError(message, code="UNIT_OPENED", field=named.field)
-
-
-def _no_exception(holding: Holding, named: Named) -> None:
-    if holding.state is HoldingState.EXCEPTION:
-        message = f"{holding.unit.path} is put aside: {holding.exception}"
-        raise ConflictError(message, code="UNIT_EXCEPTION", field=named.field, exception=holding.exception)
-
-
-def _loose(holding: Holding, named: Named) -> Holding:
-    if holding.parent is not None:
-        message = f"{named.unit.path} is in {holding.parent.path}; take it out, or name the outermost container"
-        raise ConflictError(message, code="UNIT_IN_CONTAINER", field=named.field, parent=holding.parent.path)
-    return holding
-
-
-def _saleable(holding: Holding, named: Named) -> None:
-    _no_exception(holding, named)
-    _unopened(holding, named)
-    _not_held_back(holding, named)
-
-
-def _not_held_back(holding: Holding, named: Named) -> None:
-    if holding.hold_reason:
-        message = f"{holding.unit.path} is on hold: {holding.hold_reason}"
-        raise ConflictError(message, code="UNIT_ON_HOLD", field=named.field)
-    if holding.provisional:
-        message = f"{holding.unit.path} rests on a despatch that the ledger has not confirmed yet"
-        raise ConflictError(message, code="UNIT_PROVISIONAL", field=named.field, despatch_id=holding.despatch_id)
-
-
-def _not_recalled(books: Books, named: Named, recalls: RecallIndex) -> None:
-    found = recalls.affecting(books, named.unit)
-    if found:
-        message = f"{named.unit.path} is under recall {', '.join(found)}"
-        raise ConflictError(message, code="UNIT_RECALLED", field=named.field, recall_ids=",".join(found))
 
 
 def require_pack_unit(named: Named) -> None:

@@ -11,6 +11,7 @@ from medtrail.errors import MalformedError, MedtrailError, NotFoundError, TooLar
 from medtrail.gs1 import Gtin
 from medtrail.runtime.guard import Context, caller_of
 from medtrail.runtime.paging import page_size
+from medtrail.runtime.server import Binding
 from services.custody import capture, commands, events, holdings_store, inbound_store
 from services.custody.capture import CaptureRefusedError
 from services.custody.commands import Consignee
@@ -331,3 +332,12 @@ def _query(request: custody_pb2.ListHoldingsRequest) -> HoldingQuery:
         message = f"unknown state {request.state}"
         raise MalformedError(message, code="STATE_UNKNOWN", field="state")
     return HoldingQuery(gtin, request.lot, STATE_FROM_MESSAGE.get(request.state))
+
+
+def custody_binding(office: Office) -> Binding:
+    """Return the service with its servicer, for a process to serve."""
+    return Binding(
+        "medtrail.api.custody.v1.CustodyService",
+        custody_pb2_grpc.add_CustodyServiceServicer_to_server,
+        CustodyServicer(office),
+    )

@@ -6,6 +6,7 @@ from medtrail.api.distributor.v1 import distributor_pb2, distributor_pb2_grpc
 from medtrail.codec import from_timestamp
 from medtrail.errors import ConflictError, NotFoundError
 from medtrail.runtime.guard import Context
+from medtrail.runtime.server import Binding
 from medtrail.verdict import Verdict, VerdictAction, VerdictCode
 from services.custody import commands, events, inbound_store
 from services.custody.desk import Accepted, Session
@@ -96,3 +97,12 @@ def _route(session: Session, holding: Holding, occasion: Occasion) -> Route | No
     if holding.state is HoldingState.INBOUND and shipment is not None:
         return Route(shipment.sender, shipment.source_location, *own)
     return None if holding.partner is None else Route(holding.partner, holding.partner, *own)
+
+
+def distributor_binding(office: Office) -> Binding:
+    """Return the service with its servicer, for a process to serve."""
+    return Binding(
+        "medtrail.api.distributor.v1.DistributorService",
+        distributor_pb2_grpc.add_DistributorServiceServicer_to_server,
+        DistributorServicer(office),
+    )

@@ -2,22 +2,15 @@
 
 from collections.abc import Sequence
 
-from medtrail.api.manufacturer.v1 import manufacturer_pb2_grpc
 from medtrail.runtime.server import Binding
 from services.custody.bootstrap import Premises, run_service
-from services.manufacturer.servicer import ManufacturerServicer
+from services.manufacturer.servicer import manufacturer_binding
+from services.recall.servicer import recall_binding
 
 
 def bindings(premises: Premises) -> Sequence[Binding]:
-    """Return what a manufacturer serves beside custody and recalls."""
-    servicer = ManufacturerServicer(premises.office, lambda: premises.replica.products)
-    return [
-        Binding(
-            "medtrail.api.manufacturer.v1.ManufacturerService",
-            manufacturer_pb2_grpc.add_ManufacturerServiceServicer_to_server,
-            servicer,
-        )
-    ]
+    """Return what a manufacturer serves beside custody."""
+    return [recall_binding(premises.office), manufacturer_binding(premises.office, lambda: premises.replica.products)]
 
 
 def main() -> None:

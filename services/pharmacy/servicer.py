@@ -2,6 +2,7 @@
 
 from medtrail.api.pharmacy.v1 import pharmacy_pb2, pharmacy_pb2_grpc
 from medtrail.runtime.guard import Context
+from medtrail.runtime.server import Binding
 from services.custody import commands
 from services.custody.desk import Session
 from services.custody.messages import accepted_to_message
@@ -30,3 +31,12 @@ class PharmacyServicer(pharmacy_pb2_grpc.PharmacyServiceServicer):
 
         touched = [named.unit for named in units]
         return await self._office.write(request, pharmacy_pb2.DispenseResponse, work, units=touched)
+
+
+def pharmacy_binding(office: Office) -> Binding:
+    """Return the service with its servicer, for a process to serve."""
+    return Binding(
+        "medtrail.api.pharmacy.v1.PharmacyService",
+        pharmacy_pb2_grpc.add_PharmacyServiceServicer_to_server,
+        PharmacyServicer(office),
+    )

@@ -9,6 +9,7 @@ from medtrail.event import Recall
 from medtrail.gs1 import Lgtin, Sgtin
 from medtrail.runtime.guard import Context, caller_of
 from medtrail.runtime.paging import page_size
+from medtrail.runtime.server import Binding
 from services.custody.desk import Session, known_recalls
 from services.custody.messages import accepted_to_message
 from services.custody.office import Office
@@ -95,3 +96,12 @@ def _check_ended(session: Session, recall: Recall) -> None:
     if known.actor != session.desk.gln:
         message = f"recall {ended} was issued by {known.actor}"
         raise AuthorizationError(message, code="RECALL_NOT_OWN", field="recall.terminated_recall_id")
+
+
+def recall_binding(office: Office) -> Binding:
+    """Return the service with its servicer, for a process to serve."""
+    return Binding(
+        "medtrail.api.recall.v1.RecallService",
+        recall_pb2_grpc.add_RecallServiceServicer_to_server,
+        RecallServicer(office),
+    )
