@@ -23,13 +23,11 @@ from ledger.public_files import PublicServer
 from ledger.publisher import CheckpointFeed, Publisher
 from ledger.queries import Queries
 from ledger.sequencer import Sequencer, SequencerStatus
-from ledger.servicer import LedgerServicer, TrustServicer
+from ledger.servicer import LEDGER_SERVICE, TRUST_SERVICE, ledger_bindings
 from ledger.storage.tables import LEDGER_METADATA
 from ledger.stream import EventStream
 from ledger.tile_files import TileFiles
 from ledger.trust_state import TrustState, load_registry
-from medtrail.api.ledger.v1 import ledger_pb2_grpc
-from medtrail.api.trust.v1 import trust_pb2_grpc
 from medtrail.errors import MedtrailError, UnavailableError, VerificationError
 from medtrail.gs1 import Gln
 from medtrail.note import NoteSigner, format_vkey
@@ -38,7 +36,7 @@ from medtrail.runtime.database import Database
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.logging import configure_logging, get_logger
 from medtrail.runtime.paging import PageTokens
-from medtrail.runtime.server import Binding, Server, serve, wait_for_signal
+from medtrail.runtime.server import Server, serve, wait_for_signal
 from medtrail.runtime.settings import LedgerSettings, load_settings
 from medtrail.runtime.tokens import utc_now
 from medtrail.trust import Registry
@@ -49,8 +47,6 @@ DATABASE_NAME = "ledger.db"
 PROJECTION_NAME = "projection.db"
 PUBLIC_NAME = "public"
 SWITCH_INTERVAL_S = 0.001
-LEDGER_SERVICE = "medtrail.api.ledger.v1.LedgerService"
-TRUST_SERVICE = "medtrail.api.trust.v1.TrustService"
 SEQUENCER_HEALTH = "ledger.Sequencer"
 PUBLISHER_HEALTH = "ledger.Publisher"
 
@@ -175,7 +171,7 @@ class Ledger:
                     ("publisher", self.publisher.run()),
                     ("notifier", self._notifier.run()),
                     ("projector", self._projector.run()),
-                    ("projector-feed", self._feed_projector()),
+                    ("followers", self._feed_followers()),
                     ("ready", self._tell_ready()),
                 )
             ]
@@ -185,20 +181,8 @@ class Ledger:
 
     async def _serve(self) -> Server:
         tokens = PageTokens(self.folder.signing_key().seed)
-        bindings = [
-            Binding(
-                LEDGER_SERVICE,
-                ledger_pb2_grpc.add_LedgerServiceServicer_to_server,
-                LedgerServicer(self.reader, self._queries, tokens),
-            ),
-            Binding(
-                TRUST_SERVICE,
-                trust_pb2_grpc.add_TrustServiceServicer_to_server,
-                TrustServicer(self.reader, tokens),
-            ),
-        ]
         server = await serve(
-            bindings,
+            ledger_bindings(self.reader, self._queries, tokens),
             folder=self.folder,
             registry=lambda: self.trust.current,
             listen=self.settings.listen,
@@ -216,9 +200,10 @@ class Ledger:
         await self.operator.ready.wait()
         self._health("", serving=True)
 
-    async def _feed_projector(self) -> None:
+    async def _feed_followers(self) -> None:
         async for checkpoint in self.feed.watch():
             self._projector.published(checkpoint.tree.size)
+            self._notifier.wake()
 
     # --- what parts tell ---
 
@@ -226,6 +211,7 @@ class Ledger:
         self._health(SEQUENCER_HEALTH, serving=status is SequencerStatus.RUNNING)
 
     def _committed(self, trust_changed: bool) -> None:  # noqa: FBT001 - a callback
+        self._notifier.wake()
         if trust_changed:
             self.operator.trust_changed()
 

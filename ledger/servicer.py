@@ -22,7 +22,7 @@ from medtrail.event import PayloadType
 from medtrail.gs1 import Gln, Gtin, Lgtin, Sgtin, parse_epc
 from medtrail.runtime.guard import Context
 from medtrail.runtime.paging import PageTokens, page_size
-from medtrail.runtime.server import caller_of
+from medtrail.runtime.server import Binding, caller_of
 from medtrail.runtime.tokens import Clock, utc_now
 from medtrail.tlog_proof import TlogProof, format_proof
 
@@ -31,8 +31,10 @@ MOST_PAYLOAD_TYPES = 10
 MOST_UNITS = 10_000
 DEFAULT_UNITS = 1_000
 _HASH_BYTES = 32
-_LEDGER = "/medtrail.api.ledger.v1.LedgerService"
-_TRUST = "/medtrail.api.trust.v1.TrustService"
+LEDGER_SERVICE = "medtrail.api.ledger.v1.LedgerService"
+TRUST_SERVICE = "medtrail.api.trust.v1.TrustService"
+_LEDGER = f"/{LEDGER_SERVICE}"
+_TRUST = f"/{TRUST_SERVICE}"
 
 
 class TrustServicer(trust_pb2_grpc.TrustServiceServicer):
@@ -353,3 +355,15 @@ def _lot(gtin: str, lot: str) -> Lgtin:
         return Lgtin(number, lot)
     except MalformedError as error:
         raise MalformedError(error.message, code=error.code, field="lot") from error
+
+
+def ledger_bindings(reader: LogReader, queries: Queries, tokens: PageTokens) -> list[Binding]:
+    """Return both services with their servicers, for a process to serve."""
+    return [
+        Binding(
+            LEDGER_SERVICE,
+            ledger_pb2_grpc.add_LedgerServiceServicer_to_server,
+            LedgerServicer(reader, queries, tokens),
+        ),
+        Binding(TRUST_SERVICE, trust_pb2_grpc.add_TrustServiceServicer_to_server, TrustServicer(reader, tokens)),
+    ]

@@ -8,6 +8,7 @@ from medtrail.errors import AuthorizationError, MalformedError, NotFoundError, T
 from medtrail.event import PayloadType, Product
 from medtrail.gs1 import Gtin, Lgtin, Sgtin, Sscc
 from medtrail.runtime.guard import Context
+from medtrail.runtime.server import Binding
 from services.custody import commands, events_store
 from services.custody.desk import Session
 from services.custody.messages import accepted_to_message, parse_day
@@ -133,3 +134,12 @@ def _check_prefix(session: Session, units: Sequence[Named]) -> None:
         if not (isinstance(named.unit, Sscc) and prefixes and named.unit.digits[1:].startswith(prefixes)):
             message = f"{named.unit.path} lies under no company prefix of {session.desk.gln}"
             raise AuthorizationError(message, code="PREFIX_NOT_OWNED", field=named.field)
+
+
+def manufacturer_binding(office: Office, products: Products) -> Binding:
+    """Return the service with its servicer, for a process to serve."""
+    return Binding(
+        "medtrail.api.manufacturer.v1.ManufacturerService",
+        manufacturer_pb2_grpc.add_ManufacturerServiceServicer_to_server,
+        ManufacturerServicer(office, products),
+    )
