@@ -5,6 +5,7 @@ import fcntl
 import json
 import socket
 import sys
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # ships no types
 
 from medtrail import codec
+from medtrail.api.manufacturer.v1 import manufacturer_pb2
 from medtrail.api.trust.v1 import trust_pb2, trust_pb2_grpc
 from medtrail.cli.network import OrganisationAddress, RunningNetwork, write_network
+from medtrail.cli.session import open_session
 from medtrail.cli.setup import NetworkFolders, ensure_description, ensure_folders
 from medtrail.cli.supervisor import Program, Supervisor
 from medtrail.errors import ConflictError, MedtrailError, UnavailableError
@@ -86,6 +89,7 @@ class EmbeddedNetwork:
             await _enrol(folders, network, self._report)
             self._report(f"starting {len(folders.organisations)} services")
             await self._supervisor.start([_service_program(folders, ports, name) for name in folders.organisations])
+            await _register_products(folders, network)
         except BaseException:
             await self.stop()
             raise
@@ -265,6 +269,21 @@ async def _grpc_ready(folders: NetworkFolders, port: int, name: str) -> None:
             raise UnavailableError(f"{name}: {error.code().name}", code="PROCESS_NOT_READY") from error
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise UnavailableError(f"{name} is not serving yet", code="PROCESS_NOT_READY")
+
+
+# --- products ---
+
+
+async def _register_products(folders: NetworkFolders, network: RunningNetwork) -> None:
+    """Register the products of network.toml; the same one under the same request id, so that it is said once."""
+    for item in folders.description.products:
+        message = codec.product_to_message(item.product)
+        name = f"{folders.description.origin}/{message.SerializeToString(deterministic=True).hex()}"
+        request = manufacturer_pb2.RegisterProductRequest(
+            request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, name)), product=message
+        )
+        async with open_session(network, network.organisation(item.owner)) as session:
+            await session.manufacturer.RegisterProduct(request)
 
 
 # --- enrolment ---
