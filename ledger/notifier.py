@@ -84,18 +84,31 @@ class Notifier:
         self._trust = trust
         self._key = key
         self._gln = gln
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look again: something was committed, or a checkpoint published.
+
+        Both count: what became a duplicate or a refusal is covered by the checkpoint that stands already.
+        """
+        self._woken.set()
 
     async def run(self) -> None:
         """Follow the published checkpoints until cancelled."""
-        async for checkpoint in self._feed.watch():
-            await self._tell_checkpoint(checkpoint)
-            while True:
-                try:
-                    await self.catch_up(checkpoint)
-                    break
-                except UnavailableError as error:
-                    log.warning("notifier waits", code=error.code, reason=error.message)
-                    await asyncio.sleep(RETRY_S)
+        told_size = 0
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            try:
+                checkpoint = self._feed.newest
+                if checkpoint.tree.size > told_size:
+                    await self._tell_checkpoint(checkpoint)
+                    told_size = checkpoint.tree.size
+                await self.catch_up(checkpoint)
+            except UnavailableError as error:
+                log.warning("notifier waits", code=error.code, reason=error.message)
+                self.wake()
+                await asyncio.sleep(RETRY_S)
 
     async def _tell_checkpoint(self, checkpoint: StoredCheckpoint) -> None:
         try:

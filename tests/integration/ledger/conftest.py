@@ -187,9 +187,11 @@ class Running:
             )
         return self._buses[name]
 
+    def gln(self, name: str) -> Gln:
+        return self._network.authority.gln if name == "authority" else self._network[name].gln
+
     async def publish(self, name: str, data: bytes) -> Stored:
-        folder = self._network.authority if name == "authority" else self._network[name]
-        return await (await self.bus(name)).publish(events_subject(folder.gln), data)
+        return await (await self.bus(name)).publish(events_subject(self.gln(name)), data)
 
     async def enrol(self, events: Events) -> None:
         await self._eventually(self.ledger.operator.ready.is_set)

@@ -57,7 +57,7 @@ def test_killed_while_it_chains_it_loses_and_doubles_nothing(  # noqa: PLR0917 -
                     await bus.publish(events_subject(maker.gln), encode_batch(batch[:3]))
                     sent.extend(batch)
                 wanted = before + chance.randrange(1, 350)
-                await eventually(lambda wanted=wanted: tree_size(log_home) >= wanted)  # type: ignore[misc]
+                await eventually(lambda wanted=wanted: tree_size(log_home) >= wanted, within_s=60)  # type: ignore[misc]
             finally:
                 process.kill()
                 process.wait()
