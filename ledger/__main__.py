@@ -3,5 +3,8 @@
 import sys
 
 from ledger.commands import main
+from medtrail.runtime.logging import configure_logging
 
+# Of the commands; serve sets the level that its settings ask for.
+configure_logging(process="ledger", level="warning")
 sys.exit(main())

@@ -17,7 +17,7 @@ from ledger.progress import progress
 from ledger.projections.projector import Projector, open_projection
 from ledger.projections.store import ChainedEvent
 from ledger.storage import log_store
-from medtrail.errors import MedtrailError
+from medtrail.errors import MedtrailError, NotFoundError
 from medtrail.runtime.database import Database
 
 
@@ -71,7 +71,10 @@ def _print_report(report: Report) -> None:
 
 
 def _rebuild(folder: Path) -> int:
-    database = Database(folder / DATABASE_NAME)
+    path = folder / DATABASE_NAME
+    if not path.is_file():
+        raise NotFoundError(f"{path} is missing", code="FILE_MISSING", field="dir")
+    database = Database(path)
     projection = open_projection(folder / PROJECTION_NAME)
     try:
         newest = database.read_now(log_store.newest_checkpoint)
