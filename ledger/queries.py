@@ -27,7 +27,7 @@ from ledger.projections.replay import Alike, Replay
 from ledger.projections.store import EventFilter
 from medtrail.errors import NotFoundError
 from medtrail.event import PackLevel
-from medtrail.gs1 import Gtin, Lgtin
+from medtrail.gs1 import Gtin, Lgtin, near_miss
 from medtrail.runtime.database import Database
 from medtrail.verdict import Verdict
 
@@ -146,7 +146,7 @@ class Queries:
         return await self._read(tree_size, lambda connection, size: self._trace(connection, unit, true_time, size))
 
     async def trace_lot(self, lot: Lgtin, *, true_time: datetime | None = None, tree_size: int = 0) -> LotTrace:
-        """Return where all of a lot is. An unknown lot has no units and no quantities.
+        """Return where all of a lot is.
 
         Args:
             lot: GTIN and lot, both exact.
@@ -154,7 +154,7 @@ class Queries:
             tree_size: What was known at this size; 0 means the newest.
 
         Raises:
-            NotFoundError: TREE_SIZE_UNKNOWN.
+            NotFoundError: LOT_UNKNOWN: a mistyped lot must not read as one with nothing left. TREE_SIZE_UNKNOWN.
         """
         return await self._read(tree_size, lambda connection, size: self._lot(connection, lot, true_time, size))
 
@@ -233,6 +233,8 @@ class Queries:
         quantities = LotReplay(lot.path, world, directory)
         replay = Replay(world, directory, true_time=true_time).run(quantities)
         members = store.lot_members(connection, gtin, lot.lot, size=size)
+        if not members and not world.lots:
+            raise _lot_unknown(lot, store.lots_of(connection, gtin, size=size))
         # A unit whose believed commissioning names another lot, or does not count, is not of this lot.
         alike = tuple(group for group in replay.groups(members) if group.belief.lot == lot.lot)
         units = sorted((unit, number) for number, group in enumerate(alike) for unit in group.units)
@@ -290,3 +292,9 @@ __all__ = [
     "Scan",
     "UnitTrace",
 ]
+
+
+def _lot_unknown(lot: Lgtin, known: Iterable[str]) -> NotFoundError:
+    near = [f"{other} ({why})" for other in known if (why := near_miss(lot.lot, other)) is not None]
+    hint = f"; known and alike: {', '.join(near)}" if near else ""
+    return NotFoundError(f"no event names lot {lot.lot!r} of GTIN {lot.gtin}{hint}", code="LOT_UNKNOWN", field="lot")

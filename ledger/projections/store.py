@@ -226,6 +226,18 @@ def lot_members(connection: Connection, gtin: str, lot: str, *, size: int) -> li
     return list(rows.scalars())
 
 
+def lots_of(connection: Connection, gtin: str, *, size: int, limit: int = 1000) -> list[str]:
+    """Return lots of a trade item that events below a size commission, sorted; the first ``limit`` of them."""
+    rows = connection.execute(
+        select(_LOT.c.lot)
+        .where(_LOT.c.gtin == gtin, _LOT.c.leaf_index < size)
+        .distinct()
+        .order_by(_LOT.c.lot)
+        .limit(limit)
+    )
+    return list(rows.scalars())
+
+
 def _close(connection: Connection, refs: dict[str, Refs], lots: dict[str, tuple[UnitRef, ...]], *, size: int) -> World:
     """Follow units to their containers, level by level, until nothing new is named."""
     facts: dict[int, EventFact] = {}

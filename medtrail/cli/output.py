@@ -15,6 +15,8 @@ from rich.console import Console
 
 from medtrail.errors import MalformedError, MedtrailError, UnavailableError
 
+PIPE_WIDTH = 180
+
 
 class ExitCode(IntEnum):
     """What a command's end tells a script."""
@@ -42,7 +44,7 @@ class Output:
     @classmethod
     def create(cls, *, as_json: bool) -> "Output":
         """Return the output of this process."""
-        return cls(as_json, Console(highlight=False), Console(stderr=True, highlight=False))
+        return cls(as_json, _console(), _console(stderr=True))
 
     def answer(self, document: Mapping[str, Any], draw: Callable[[Console], None]) -> None:
         """Write the answer: the document for a machine, or what ``draw`` draws for a person."""
@@ -61,6 +63,14 @@ class Output:
             self.errors.print(f"[bold red]{error.code}[/] ", end="")
             self.errors.print(f"{where}{error.message}", markup=False, soft_wrap=True)
         sys.exit(exit_code_of(error) if code is None else code)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    # No emoji: did:key would become a picture. A file or a pipe has no width, so that lines need no breaks there.
+    console = Console(stderr=stderr, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console
 
 
 def exit_code_of(error: MedtrailError) -> ExitCode:

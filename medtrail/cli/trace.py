@@ -167,7 +167,7 @@ def _draw_pack(console: Console, trace: PackTrace, files: list[str]) -> None:
         console.print(f"  [yellow]{alert.code}[/] {alert.message}")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("when", "what", "who", "by way of", "entry", ""):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading != "by way of")
     for step in trace.steps:
         statement = step.event.statement
         when = format_time(statement.event_time) if isinstance(statement, EpcisEvent) else ""

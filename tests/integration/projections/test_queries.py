@@ -92,7 +92,13 @@ def test_trace_of_a_lot_counts_each_unit_of_the_exact_gtin_once(database: Databa
         assert (group.unit_class, group.holder, group.unit_count) == ("on_hand", WHOLESALER, 2)
         assert [belief.unit for belief in packs.units(limit=1)] == [path(ONE)]
         assert [belief.unit for belief in packs.units(after=path(ONE), limit=9)] == [path(TWO)]
-        assert (await queries.trace_lot(Lgtin(Gtin(GTIN), "a123"))).commissioned_count == 0
+        with pytest.raises(NotFoundError) as caught:
+            await queries.trace_lot(Lgtin(Gtin(GTIN), LOT.lower()))
+        assert caught.value.code == "LOT_UNKNOWN"
+        assert f"{LOT} (case differs)" in caught.value.message
+        with pytest.raises(NotFoundError) as caught:
+            await queries.trace_lot(Lgtin(Gtin(GTIN), "UNLIKE"))
+        assert "alike" not in caught.value.message
 
     asyncio.run(run())
 
