@@ -2,7 +2,8 @@
 
 from medtrail.epcis.documents import read_document
 from medtrail.epcis.hash import event_hash, prehash
-from medtrail.epcis.json_ld import event_from_json, event_to_json, read_json, write_json
+from medtrail.epcis.json_in import event_from_json, read_json
+from medtrail.epcis.json_out import event_to_json, write_json
 from medtrail.epcis.model import (
     Action,
     BizTransaction,

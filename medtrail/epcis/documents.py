@@ -1,6 +1,6 @@
 """Reading a document by its format."""
 
-from medtrail.epcis.json_ld import read_json
+from medtrail.epcis.json_in import read_json
 from medtrail.epcis.model import EpcisDocument
 from medtrail.epcis.xml_in import read_xml
 from medtrail.errors import MalformedError

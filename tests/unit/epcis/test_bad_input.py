@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medtrail.epcis import EpcisDocument, event_from_json, read_json, read_xml, write_json, write_xml
-from medtrail.epcis import json_ld as json_module
+from medtrail.epcis import json_in as json_module
 from medtrail.epcis import xml_in as xml_module
 from medtrail.errors import MalformedError, MedtrailError, TooLargeError
 
