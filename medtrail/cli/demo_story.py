@@ -3,8 +3,7 @@
 import asyncio
 import hashlib
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,8 @@ from medtrail.api.pharmacy.v1 import pharmacy_pb2
 from medtrail.api.recall.v1 import recall_pb2
 from medtrail.cli.answers import class_name, verdict_name
 from medtrail.cli.capture import import_document
+from medtrail.cli.demo_forgery import forged_commissioning
+from medtrail.cli.demo_waiting import WAIT_S, advised, confirmed, demand, logged, request_id, touch
 from medtrail.cli.epcis_files import read_file
 from medtrail.cli.network import RunningNetwork
 from medtrail.cli.scan import judge, judge_all
@@ -39,10 +40,8 @@ from medtrail.cli.story import (
     pack_scan,
 )
 from medtrail.cli.trace import export_proofs, trace_unit, trace_whole_lot
-from medtrail.envelope import sign
-from medtrail.epcis import Action, EpcisEvent, EventType, event_hash
+from medtrail.epcis import EpcisEvent
 from medtrail.errors import AuthorizationError, NotFoundError, VerificationError
-from medtrail.event import Event, Header, PayloadType, new_salt
 from medtrail.gs1 import Gln
 from medtrail.runtime.bus import connect_bus
 from medtrail.runtime.folder import OrganisationFolder
@@ -57,8 +56,6 @@ PHARMACIES = ("elm-street-pharmacy", "harbour-pharmacy", "hilltop-pharmacy", "st
 EXAMPLE_PACK = "urn:epc:id:sgtin:030001.0012345.11"
 EXAMPLE_LOTS = (("00300010123455", "A123", 12), ("10300010123452", "A123", 3))
 SERIALS_A_CALL = 1000
-WAIT_S = 30.0
-POLL_S = 0.05
 
 # Cases of each pallet at its distributor: the first four go to one pharmacy, the next four to another, two stay.
 CASES_TO_EACH = 4
@@ -100,17 +97,17 @@ class Story:
         stage.title("A real document: the GS1 US example comes in by import")
         document = read_file(path)
         result = await import_document(self._maker, document)
-        _demand(not result.errors, f"no event of the example is refused: {result.errors}")
+        demand(not result.errors, f"no event of the example is refused: {result.errors}")
         stage.proved(f"{result.accepted} events of {path.name} captured, signed and sent")
-        await self._logged(self._maker, result.event_ids[-1])
+        await logged(self._maker, result.event_ids[-1])
         trace = await trace_unit(self._maker, EXAMPLE_PACK)
         steps = [step.event.statement.biz_step for step in trace.steps if isinstance(step.event.statement, EpcisEvent)]
-        _demand(steps == ["commissioning", "packing", "packing", "shipping"], f"the pack's way: {steps}")
+        demand(steps == ["commissioning", "packing", "packing", "shipping"], f"the pack's way: {steps}")
         stage.proved(f"the way of pack 11: {', '.join(str(step) for step in steps)}; {len(steps)} events, each proven")
         for gtin, lot, count in EXAMPLE_LOTS:
             answer = (await trace_whole_lot(self._maker, gtin, lot)).answer
             classes = {class_name(group.unit_class): group.unit_count for group in answer.groups}
-            _demand(classes == {"in_transit": count}, f"GTIN {gtin} lot {lot}: {classes}")
+            demand(classes == {"in_transit": count}, f"GTIN {gtin} lot {lot}: {classes}")
             stage.proved(f"GTIN {gtin}, lot {lot}: {count} in transit, none on hand")
 
     # --- making and shipping ---
@@ -124,7 +121,7 @@ class Story:
         await stage.timed("packs, cases and pallets commissioned", self._commission(), count=lambda number: number)
         await stage.timed("packings", self._pack(), count=lambda number: number)
         event_ids = await stage.timed("pallets shipped to two distributors", self._ship(), count=len)
-        await self._logged(self._maker, event_ids[-1])
+        await logged(self._maker, event_ids[-1])
         stage.proved("the ledger has chained them all")
 
     async def _register(self) -> None:
@@ -137,7 +134,7 @@ class Story:
         )
         for product in (pack, case):
             await self._maker.manufacturer.RegisterProduct(
-                manufacturer_pb2.RegisterProductRequest(request_id=_request_id(), product=product)
+                manufacturer_pb2.RegisterProductRequest(request_id=request_id(), product=product)
             )
 
     async def _commission(self) -> int:
@@ -150,7 +147,7 @@ class Story:
                 for chunk in in_chunks(numbers, SERIALS_A_CALL):
                     await self._maker.manufacturer.Commission(
                         manufacturer_pb2.CommissionRequest(
-                            request_id=_request_id(),
+                            request_id=request_id(),
                             gtin=str(gtin),
                             lot=lot.number,
                             expiry=lot.expiry.isoformat(),
@@ -160,7 +157,7 @@ class Story:
                     count += len(chunk)
         ssccs = [pallet.sscc for pallet in self._pallets]
         await self._maker.manufacturer.Commission(
-            manufacturer_pb2.CommissionRequest(request_id=_request_id(), ssccs=ssccs)
+            manufacturer_pb2.CommissionRequest(request_id=request_id(), ssccs=ssccs)
         )
         return count + len(ssccs)
 
@@ -170,7 +167,7 @@ class Story:
         ]
         for parent, children in packings:
             await self._maker.custody.Pack(
-                custody_pb2.PackRequest(request_id=_request_id(), parent=parent, children=children)
+                custody_pb2.PackRequest(request_id=request_id(), parent=parent, children=children)
             )
         return len(packings)
 
@@ -183,7 +180,7 @@ class Story:
         for distributor, pallet in self._way():
             answer = await self._maker.custody.Ship(
                 custody_pb2.ShipRequest(
-                    request_id=_request_id(), epcs=[pallet.link], destination_party=self._gln(distributor)
+                    request_id=request_id(), epcs=[pallet.link], destination_party=self._gln(distributor)
                 )
             )
             event_ids += [event.event_id for event in answer.events]
@@ -198,7 +195,7 @@ class Story:
         received = await stage.timed(
             "packs received by scanning pallets only", self._receive_pallets(), count=lambda number: number
         )
-        _demand(received > 0, "pallets bring packs")
+        demand(received > 0, "pallets bring packs")
         await stage.timed("packs in cases sent on to four pharmacies", self._send_on(), count=lambda number: number)
         await stage.timed("packs received at pharmacies", self._receive_cases(), count=lambda number: number)
 
@@ -207,9 +204,9 @@ class Story:
         # The last pallet on its way stays there: not everything arrives.
         for distributor, pallet in self._way()[:-1]:
             session = self._sessions[distributor]
-            await self._advised(session, pallet.link)
+            await advised(session, pallet.link)
             answer = await session.custody.Receive(
-                custody_pb2.ReceiveRequest(request_id=_request_id(), epcs=[pallet.link])
+                custody_pb2.ReceiveRequest(request_id=request_id(), epcs=[pallet.link])
             )
             count += answer.unit_count
         return count
@@ -218,14 +215,14 @@ class Story:
         count = 0
         for number, (distributor, pallet) in enumerate(self._way()[:-1]):
             session = self._sessions[distributor]
-            await self._confirmed(session, pallet.link)
-            await session.custody.Unpack(custody_pb2.UnpackRequest(request_id=_request_id(), parent=pallet.link))
+            await confirmed(session, pallet.link)
+            await session.custody.Unpack(custody_pb2.UnpackRequest(request_id=request_id(), parent=pallet.link))
             for part in range(2):
                 pharmacy = PHARMACIES[(2 * number + part) % len(PHARMACIES)]
                 cases = pallet.cases[part * CASES_TO_EACH : (part + 1) * CASES_TO_EACH]
                 await session.custody.Ship(
                     custody_pb2.ShipRequest(
-                        request_id=_request_id(),
+                        request_id=request_id(),
                         epcs=[case.link for case in cases],
                         destination_party=self._gln(pharmacy),
                     )
@@ -242,14 +239,14 @@ class Story:
         session = self._sessions[pharmacy]
         count = 0
         for case in self._cases_at[pharmacy]:
-            await self._advised(session, case.link)
+            await advised(session, case.link)
             answer = await session.custody.Receive(
-                custody_pb2.ReceiveRequest(request_id=_request_id(), epcs=[case.link])
+                custody_pb2.ReceiveRequest(request_id=request_id(), epcs=[case.link])
             )
             count += answer.unit_count
         for case in self._cases_at[pharmacy][:2]:
-            await self._confirmed(session, case.link)
-            await session.custody.Unpack(custody_pb2.UnpackRequest(request_id=_request_id(), parent=case.link))
+            await confirmed(session, case.link)
+            await session.custody.Unpack(custody_pb2.UnpackRequest(request_id=request_id(), parent=case.link))
         return count
 
     # --- scanning ---
@@ -265,7 +262,7 @@ class Story:
             ]
         await self._sessions[PHARMACIES[1]].pharmacy.Dispense(
             pharmacy_pb2.DispenseRequest(
-                request_id=_request_id(), epcs=[pack_link(self._opened(PHARMACIES[1], 1))], partial=True
+                request_id=request_id(), epcs=[pack_link(self._opened(PHARMACIES[1], 1))], partial=True
             )
         )
         stage.proved(f"{len(self._dispensed)} packs dispensed, 1 in part")
@@ -275,11 +272,11 @@ class Story:
         ):
             epcs = [pack_link(self._opened(name, number)) for number in range(count)]
             await self._sessions[name].custody.Decommission(
-                custody_pb2.DecommissionRequest(request_id=_request_id(), epcs=epcs, reason=reason)
+                custody_pb2.DecommissionRequest(request_id=request_id(), epcs=epcs, reason=reason)
             )
         held = [pack_link(self._opened(PHARMACIES[0], number)) for number in range(2)]
         await self._sessions[PHARMACIES[0]].custody.Hold(
-            custody_pb2.HoldRequest(request_id=_request_id(), epcs=held, reason="carton crushed")
+            custody_pb2.HoldRequest(request_id=request_id(), epcs=held, reason="carton crushed")
         )
         stage.proved("3 packs destroyed, 2 reported stolen, 2 put aside")
 
@@ -289,7 +286,7 @@ class Story:
 
     async def _dispense(self, session: Session, serials: tuple[str, ...]) -> None:
         await session.pharmacy.Dispense(
-            pharmacy_pb2.DispenseRequest(request_id=_request_id(), epcs=[pack_link(serial) for serial in serials])
+            pharmacy_pb2.DispenseRequest(request_id=request_id(), epcs=[pack_link(serial) for serial in serials])
         )
 
     async def scan(self) -> None:
@@ -304,13 +301,13 @@ class Story:
         began = time.monotonic()
         verdicts = [answer.verdict async for answer in judge_all(session, list(genuine))]
         names = {verdict_name(verdict.code) for verdict in verdicts}
-        _demand(names == {"genuine"}, f"packs on hand are genuine: {names}, {verdicts[0]}")
+        demand(names == {"genuine"}, f"packs on hand are genuine: {names}, {verdicts[0]}")
         each = (time.monotonic() - began) / len(verdicts)
         stage.proved(f"genuine: {len(verdicts)} packs, {each * 1000:.0f} ms each, against the whole log")
         wrong_lot = replace(case.lot, number="MT9999")
         expired = self._pallets[-1].cases[0]
         after = datetime.combine(case.lot.expiry, datetime.min.time(), UTC) + timedelta(days=2)
-        _demand(expired.lot.number == EXPIRED_LOT, "the last pallet has expired")
+        demand(expired.lot.number == EXPIRED_LOT, "the last pallet has expired")
         for expected, text, moment in (
             ("unknown", pack_scan("NEVERMADE1", case.lot), None),
             ("lot_mismatch", pack_scan(case.pack_serials[6], wrong_lot), None),
@@ -322,8 +319,8 @@ class Story:
         ):
             verdict = await judge(session, text, moment)
             found = {verdict_name(code) for code in (verdict.code, *verdict.further_codes)}
-            _demand(verdict_name(verdict.code) == expected, f"expected {expected}, got {found}: {verdict.message}")
-            _demand(verdict.action != verdict_pb2.VERDICT_ACTION_ACCEPT, f"{expected} is not accepted")
+            demand(verdict_name(verdict.code) == expected, f"expected {expected}, got {found}: {verdict.message}")
+            demand(verdict.action != verdict_pb2.VERDICT_ACTION_ACCEPT, f"{expected} is not accepted")
             stage.proved(f"{expected.replace('_', ' ')}: {verdict.message}")
 
     # --- recall ---
@@ -343,16 +340,16 @@ class Story:
             scopes=[payload_pb2.RecallScope(gtin=str(PACK_GTIN), lot=RECALLED_LOT)],
         )
         answer = await self._maker.recall.IssueRecall(
-            recall_pb2.IssueRecallRequest(request_id=_request_id(), recall=recall)
+            recall_pb2.IssueRecallRequest(request_id=request_id(), recall=recall)
         )
-        await self._logged(self._maker, answer.event.event_id)
+        await logged(self._maker, answer.event.event_id)
         name = next(
             name for name in PHARMACIES if any(case.lot.number == RECALLED_LOT for case in self._cases_at[name])
         )
         case = next(case for case in self._cases_at[name] if case.lot.number == RECALLED_LOT)
         text = pack_scan(case.pack_serials[-1], case.lot)
         verdict = await judge(self._sessions[name], text, None)
-        _demand(verdict_name(verdict.code) == "recalled", f"a pack of the lot is recalled: {verdict}")
+        demand(verdict_name(verdict.code) == "recalled", f"a pack of the lot is recalled: {verdict}")
         stage.proved(f"recalled: {verdict.message}")
         await self._synced()
         began = time.monotonic()
@@ -363,9 +360,9 @@ class Story:
         for group in trace.answer.groups:
             found = class_name(group.unit_class)
             classes[found] = classes.get(found, 0) + group.unit_count
-        _demand(trace.answer.commissioned_count == expected, f"{expected} packs of the lot were commissioned")
-        _demand(sum(classes.values()) == expected, f"every pack has exactly one class: {classes}")
-        _demand(len({unit.epc for unit in trace.units}) == expected, "every pack is listed once")
+        demand(trace.answer.commissioned_count == expected, f"{expected} packs of the lot were commissioned")
+        demand(sum(classes.values()) == expected, f"every pack has exactly one class: {classes}")
+        demand(len({unit.epc for unit in trace.units}) == expected, "every pack is listed once")
         listed = ", ".join(f"{count} {found.replace('_', ' ')}" for found, count in sorted(classes.items()))
         stage.proved(f"where all {expected} packs are, in {seconds:.2f} s: {listed}", classes=classes)
         holders: dict[str, int] = {}
@@ -387,7 +384,7 @@ class Story:
             forger.network.nats_url, seed=folder.nats_seed(), gln=folder.gln, name="forger", timeout_s=WAIT_S
         )
         try:
-            data = _forgery(folder, actor=Gln(self._gln(MAKER)))
+            data = forged_commissioning(folder, actor=Gln(self._gln(MAKER)), epc=pack_link("FORGED0001"))
             await bus.publish(events_subject(folder.gln), codec.encode_batch([data]))
             try:
                 await bus.publish(events_subject(Gln(self._gln(MAKER))), codec.encode_batch([data]))
@@ -408,7 +405,7 @@ class Story:
             raise VerificationError("a forged event is in the log", code="DEMO_FAILED")
         text = pack_scan("FORGED0001", self._pallets[0].lot)
         verdict = await judge(forger, text, None)
-        _demand(verdict_name(verdict.code) == "unknown", f"a forged pack stays unknown: {verdict}")
+        demand(verdict_name(verdict.code) == "unknown", f"a forged pack stays unknown: {verdict}")
         stage.proved("the forged pack stays unknown to every scan")
 
     # --- evidence ---
@@ -420,90 +417,13 @@ class Story:
         await self._synced()
         trace = await trace_unit(session, pack_link(self._dispensed[0][0]))
         steps = [step.event.statement.biz_step for step in trace.steps if isinstance(step.event.statement, EpcisEvent)]
-        _demand(steps[0] == "commissioning" and steps[-1] == "dispensing", f"from making to dispensing: {steps}")
+        demand(steps[0] == "commissioning" and steps[-1] == "dispensing", f"from making to dispensing: {steps}")
         files = await export_proofs(session, trace, folder)
         self._stage.proved(f"{len(trace.steps)} events from commissioning to dispensing, {len(files)} files exported")
-
-    # --- waiting ---
-
-    async def _logged(self, session: Session, event_id: str) -> None:
-        async def logged() -> bool:
-            try:
-                answer = await session.ledger.GetInclusionProof(ledger_pb2.GetInclusionProofRequest(event_id=event_id))
-            except NotFoundError:
-                return False
-            # What a checkpoint covers, the projection may still be about to read.
-            head = await session.ledger.ListEvents(ledger_pb2.ListEventsRequest(start_index=answer.leaf_index))
-            return bool(head.events)
-
-        await _until(logged, f"event {event_id} is in the log")
 
     async def _synced(self, name: str = MAKER) -> None:
         """Wait until what everyone has said so far is in the log and believed."""
         for session in [self._sessions[name]] if name != MAKER else self._sessions.values():
             holdings = await session.custody.ListHoldings(custody_pb2.ListHoldingsRequest(page_size=1))
             if holdings.holdings:
-                await self._touch(session)
-
-    async def _touch(self, session: Session) -> None:
-        """Hold and release one unit: the release's place in the log is behind everything said before."""
-        state = custody_pb2.HOLDING_STATE_ON_HAND
-        found = await session.custody.ListHoldings(custody_pb2.ListHoldingsRequest(state=state, page_size=500))
-        epc = next((item.epc for item in found.holdings if not item.provisional and not item.parent), None)
-        if epc is None:
-            return
-        await session.custody.Hold(custody_pb2.HoldRequest(request_id=_request_id(), epcs=[epc], reason="stock check"))
-        answer = await session.custody.Release(
-            custody_pb2.ReleaseRequest(request_id=_request_id(), epcs=[epc], reason="stock check")
-        )
-        await self._logged(session, answer.events[-1].event_id)
-
-    async def _advised(self, session: Session, link: str) -> None:
-        async def advised() -> bool:
-            try:
-                answer = await session.custody.GetHolding(custody_pb2.GetHoldingRequest(epc=link))
-            except NotFoundError:
-                return False
-            return answer.holding.state == custody_pb2.HOLDING_STATE_INBOUND
-
-        await _until(advised, f"{link} is advised")
-
-    async def _confirmed(self, session: Session, link: str) -> None:
-        async def confirmed() -> bool:
-            answer = await session.custody.GetHolding(custody_pb2.GetHoldingRequest(epc=link))
-            return not answer.holding.provisional
-
-        await _until(confirmed, f"{link} is confirmed by the ledger")
-
-
-def _request_id() -> str:
-    return str(uuid.uuid4())
-
-
-def _demand(condition: bool, text: str) -> None:  # reads like the sentence that it checks
-    if not condition:
-        raise VerificationError(f"the demo expected otherwise: {text}", code="DEMO_FAILED")
-
-
-async def _until(condition: Callable[[], Awaitable[bool]], text: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not await condition():
-        if time.monotonic() > deadline:
-            raise VerificationError(f"waited {WAIT_S:.0f} s in vain: {text}", code="DEMO_FAILED")
-        await asyncio.sleep(POLL_S)
-
-
-def _forgery(folder: OrganisationFolder, *, actor: Gln) -> bytes:
-    """Return a commissioning in another's name, signed with an enrolled key of somebody else."""
-    event = EpcisEvent(
-        type=EventType.OBJECT,
-        event_time=datetime.now(UTC),
-        event_time_zone_offset="+00:00",
-        action=Action.ADD,
-        epc_list=(pack_link("FORGED0001"),),
-        biz_step="commissioning",
-        disposition="active",
-    )
-    header = Header(new_salt(), actor, "forger", 1, event_hash(event))
-    payload = codec.encode_payload(Event(header, event))
-    return codec.encode_signed_event(sign(PayloadType.EPCIS, payload, folder.signing_key()))
+                await touch(session)
