@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import sqlite3
 import sys
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
 async def prove_offline(folder: Path, stage: "Stage", *, key: str) -> None:
     """Verify every exported event with `medtrail verify`, and see a changed one refused."""
     proofs = _proofs(folder)
-    for proof in proofs:
-        code, text = await run_python(
-            "-m", "medtrail.cli", "verify", str(proof), "--event", _event(proof), "--key", key
-        )
+    places = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def verified(proof: Path) -> None:
+        async with places:
+            code, text = await run_python(
+                "-m", "medtrail.cli", "verify", str(proof), "--event", _event(proof), "--key", key
+            )
         if code != 0:
             raise VerificationError(f"a proof was refused: {text}", code="DEMO_FAILED")
+
+    await asyncio.gather(*map(verified, proofs))
     stage.proved(f"{len(proofs)} exported events verified offline, with the kernel alone", proofs=len(proofs))
     changed = _change(Path(_event(proofs[0])), folder / "changed.event")
     code, text = await run_python("-m", "medtrail.cli", "verify", str(proofs[0]), "--event", str(changed), "--key", key)
