@@ -99,12 +99,14 @@ class EmbeddedNetwork:
 
     async def stop(self) -> None:
         """Stop all processes and give the folder free."""
+        if self._lock is None:
+            # Nothing here is ours: network.json is that of the process that holds the lock.
+            return
         (self._root / "network.json").unlink(missing_ok=True)
         self._network = None
         await self._supervisor.stop()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.close()
+        self._lock = None
 
     def pids(self) -> dict[str, int]:
         """Return process ids by name: ``nats``, ``ledger``, and each organisation's."""
