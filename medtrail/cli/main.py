@@ -1,6 +1,5 @@
 """The command ``medtrail``."""
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtrail.cli.output import ExitCode, Output
+from medtrail.cli.output import Output
 from medtrail.errors import MalformedError, MedtrailError
 
 DEFAULT_DIR = Path("medtrail-network")
@@ -236,10 +235,6 @@ def main() -> None:
         app(args=arguments, prog_name="medtrail", standalone_mode=True)
     except MedtrailError as error:
         output.fail(error)
-    except BrokenPipeError:
-        # The reader went away (`medtrail … | head`): nothing is wrong, and nothing may be printed any more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.TRUE)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         output.fail(MalformedError(f"{name}{error.strerror}", code="FILE"))

@@ -5,11 +5,12 @@ that cannot be read; 3 no answer could be had (network down).
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from rich.console import Console
 
@@ -49,7 +50,11 @@ class Output:
     def answer(self, document: Mapping[str, Any], draw: Callable[[Console], None]) -> None:
         """Write the answer: the document for a machine, or what ``draw`` draws for a person."""
         if self.as_json:
-            sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+            try:
+                sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+                sys.stdout.flush()
+            except BrokenPipeError:
+                _drop(sys.stdout)
         else:
             draw(self.console)
 
@@ -65,9 +70,22 @@ class Output:
         sys.exit(exit_code_of(error) if code is None else code)
 
 
+class _PatientConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on without a reader: the answer's exit code is still owed."""
+        _drop(self.file)
+
+
+def _drop(stream: IO[str]) -> None:
+    # The reader went away (`medtrail … | head`). What is written from now on, and what waits in the buffer, is dropped.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
 def _console(*, stderr: bool = False) -> Console:
     # No emoji: did:key would become a picture. A file or a pipe has no width, so that lines need no breaks there.
-    console = Console(stderr=stderr, highlight=False, emoji=False)
+    console = _PatientConsole(stderr=stderr, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     return console

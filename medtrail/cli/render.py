@@ -47,7 +47,7 @@ def parse_time(text: str, *, field: str) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         message = f"expected a moment such as 2026-05-04T10:00:00Z, got {text[:40]!r}"
         raise MalformedError(message, code="TIME_MALFORMED", field=field) from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

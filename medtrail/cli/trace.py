@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from medtrail import codec
@@ -157,23 +158,23 @@ def _step_document(step: ProvenStep) -> dict[str, Any]:
 
 def _draw_pack(console: Console, trace: PackTrace, files: list[str]) -> None:
     state = trace.state
-    console.print(f"[bold]{short_epc(state.epc)}[/]  {level_name(state.level)}")
+    console.print(f"[bold]{escape(short_epc(state.epc))}[/]  {level_name(state.level)}")
     since = time_text(state, "since_time")
     where = place_words(state.unit_class, state.holder, state.destination)
     console.print(f"  {where}" + (f" since {since}" if since else "") + f" ({evidence_name(state.evidence)})")
     facts = [("lot", state.lot), ("expiry", state.expiry), ("maker", state.maker), ("in", short_epc(state.parent))]
     console.print("  " + ", ".join(f"{name} {value}" for name, value in facts if value), markup=False)
     for alert in state.alerts:
-        console.print(f"  [yellow]{alert.code}[/] {alert.message}")
+        console.print(f"  [yellow]{alert.code}[/] {escape(alert.message)}")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("when", "what", "who", "by way of", "entry", ""):
         table.add_column(heading, overflow="fold", no_wrap=heading != "by way of")
     for step in trace.steps:
         statement = step.event.statement
         when = format_time(statement.event_time) if isinstance(statement, EpcisEvent) else ""
-        what = (statement.biz_step or statement.type.value) if isinstance(statement, EpcisEvent) else "statement"
+        what = escape(statement.biz_step or statement.type.value) if isinstance(statement, EpcisEvent) else "statement"
         mark = "[yellow]disbelieved[/]" if step.disbelieved else "[green]proven[/]"
-        table.add_row(when, what, str(step.event.header.actor), short_epc(step.via), str(step.leaf_index), mark)
+        table.add_row(when, what, str(step.event.header.actor), escape(short_epc(step.via)), str(step.leaf_index), mark)
     console.print(table)
     console.print(
         f"{len(trace.steps)} events, each signed and in the log of {trace.checkpoint.size} entries, "
@@ -280,11 +281,10 @@ def draw_lot(console: Console, gtin: str, lot: str, trace: LotTrace) -> None:
     """Show a lot's whereabouts to a person."""
     answer = trace.answer
     units = "unit" if answer.commissioned_count == 1 else "units"
-    console.print(
-        f"[bold]GTIN {gtin}, lot {lot}[/]  {level_name(answer.level)}, {answer.commissioned_count} {units} commissioned"
-    )
+    console.print(f"[bold]GTIN {escape(gtin)}, lot {escape(lot)}[/]  {level_name(answer.level)}", end=", ")
+    console.print(f"{answer.commissioned_count} {units} commissioned")
     for recall_id in answer.recall_ids:
-        console.print(f"  [bold red]recalled[/] by {recall_id}")
+        console.print(f"  [bold red]recalled[/] by {escape(recall_id)}")
     for group in answer.groups:
         where = place_words(group.unit_class, group.holder, group.destination)
         oldest, newest = time_text(group, "oldest_time"), time_text(group, "newest_time")

@@ -9,13 +9,13 @@ from medtrail import codec
 from medtrail.cli.output import ExitCode, Output
 from medtrail.cli.render import event_summary
 from medtrail.envelope import verify_signatures
-from medtrail.errors import MalformedError, MedtrailError
+from medtrail.errors import MalformedError, MedtrailError, TooLargeError
 from medtrail.event import MAX_SIGNED_EVENT_BYTES
 from medtrail.item_map import log_entry
 from medtrail.note import parse_vkey
-from medtrail.tlog_proof import parse_proof, verify_proof
+from medtrail.tlog_proof import MAX_PROOF_BYTES, parse_proof, verify_proof
 
-MAX_PROOF_BYTES = 1024 * 1024
+MAX_KEY_BYTES = 4096
 
 
 def run_verify(output: Output, proof: Path, *, event: Path, key: str) -> None:
@@ -23,8 +23,7 @@ def run_verify(output: Output, proof: Path, *, event: Path, key: str) -> None:
 
     Exit code 1 when anything about proof or event is wrong, 2 when a file or the key cannot be read.
     """
-    key_file = Path(key)
-    verifier = parse_vkey(key_file.read_text(encoding="utf-8").strip() if key_file.is_file() else key)
+    verifier = parse_vkey(_key_text(key))
     proof_bytes = _read(proof, MAX_PROOF_BYTES)
     signed_bytes = _read(event, MAX_SIGNED_EVENT_BYTES)
     try:
@@ -53,17 +52,30 @@ def run_verify(output: Output, proof: Path, *, event: Path, key: str) -> None:
     }
 
     def draw(console: Console) -> None:
-        console.print("[bold green]proven[/]", event_summary(said), markup=True)
-        console.print(f"  entry {parsed.index} of {checkpoint.size} in {checkpoint.origin}, signed by {key_id}")
-        console.print(f"  said by GLN {said.header.actor}, event {said.header.event_id}")
+        # What the event says is its signer's text: never markup.
+        console.print("[bold green]proven[/]", end=" ")
+        console.print(event_summary(said), markup=False, soft_wrap=True)
+        where = f"  entry {parsed.index} of {checkpoint.size} in {checkpoint.origin}, signed by {key_id}"
+        console.print(where, markup=False, soft_wrap=True)
+        console.print(f"  said by GLN {said.header.actor}, event {said.header.event_id}", markup=False, soft_wrap=True)
         console.print("  whether that key spoke for that GLN is proven by its enrolment entry", style="dim")
 
     output.answer(document, draw)
+
+
+def _key_text(key: str) -> str:
+    path = Path(key)
+    if not path.is_file():
+        return key
+    try:
+        return _read(path, MAX_KEY_BYTES).decode().strip()
+    except UnicodeDecodeError as error:
+        raise MalformedError("expected a verifier key as text", code="VKEY_MALFORMED", field=key) from error
 
 
 def _read(path: Path, limit: int) -> bytes:
     with path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise MalformedError(f"expected at most {limit} bytes", code="TOO_LARGE", field=str(path))
+        raise TooLargeError(f"expected at most {limit} bytes", field=str(path))
     return data
