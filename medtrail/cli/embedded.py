@@ -21,13 +21,14 @@ from medtrail.cli.network import OrganisationAddress, RunningNetwork, write_netw
 from medtrail.cli.session import open_session
 from medtrail.cli.setup import NetworkFolders, ensure_description, ensure_folders
 from medtrail.cli.supervisor import Program, Supervisor
-from medtrail.errors import ConflictError, MedtrailError, UnavailableError
+from medtrail.errors import ConflictError, MalformedError, MedtrailError, UnavailableError
 from medtrail.event import Enrolment
 from medtrail.gs1 import Gln
 from medtrail.runtime import nats_config
 from medtrail.runtime.bus import connect_bus
 from medtrail.runtime.ca import server_name
 from medtrail.runtime.client import connect
+from medtrail.runtime.files import write_file
 from medtrail.subjects import events_subject
 
 READY_CALL_S = 2.0
@@ -146,8 +147,15 @@ class EmbeddedNetwork:
 
 
 def _ports(path: Path, names: tuple[str, ...]) -> Ports:
-    """Return the ports of ports.json, with free ones added for what is new."""
-    found: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """Return the ports of ports.json, with free ones added for what is new.
+
+    Raises:
+        MalformedError: The file is not JSON.
+    """
+    try:
+        found: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise MalformedError(f"{path} is not JSON: remove it, and new ports are picked", code="PORTS_FILE") from error
     wanted = ["nats", "ledger", "http", *names]
     sockets = []
     for name in wanted:
@@ -159,7 +167,7 @@ def _ports(path: Path, names: tuple[str, ...]) -> Ports:
             found[name] = probe.getsockname()[1]
     for probe in sockets:
         probe.close()
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_file(path, json.dumps(found, indent=2).encode() + b"\n")
     return Ports(found["nats"], found["ledger"], found["http"], {name: found[name] for name in names})
 
 

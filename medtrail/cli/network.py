@@ -77,7 +77,7 @@ def read_network(folder: Path) -> RunningNetwork:
 
     Raises:
         UnavailableError: There is none: no network runs there.
-        MalformedError: It is of another format.
+        MalformedError: It is of another format or not whole.
     """
     path = folder / FILE_NAME
     try:
@@ -89,9 +89,12 @@ def read_network(folder: Path) -> RunningNetwork:
         raise MalformedError(f"{path}: not JSON", code="NETWORK_FILE") from error
     if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
         raise MalformedError(f"{path}: expected format {FORMAT}", code="NETWORK_FILE")
-    organisations = tuple(OrganisationAddress(**item) for item in document.pop("organisations"))
-    keys = tuple(document.pop("verifier_keys"))
-    return RunningNetwork(organisations=organisations, verifier_keys=keys, **document)
+    try:
+        organisations = tuple(OrganisationAddress(**item) for item in document.pop("organisations"))
+        keys = tuple(document.pop("verifier_keys"))
+        return RunningNetwork(organisations=organisations, verifier_keys=keys, **document)
+    except (KeyError, TypeError) as error:
+        raise MalformedError(f"{path}: {error}", code="NETWORK_FILE") from error
 
 
 def write_network(folder: Path, network: RunningNetwork) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from medtrail.errors import MalformedError
 from medtrail.event import NationalNumber, PackLevel, Product, ProductContent, Role
 from medtrail.gs1 import Gln, Gtin
+from medtrail.note import check_key_name
 
 FILE_NAME = "network.toml"
 
@@ -16,11 +17,12 @@ FILE_NAME = "network.toml"
 SERVICE_ROLES = (Role.MANUFACTURER, Role.DISTRIBUTOR, Role.PHARMACY)
 
 _NAME = re.compile(r"[a-z0-9-]{1,64}\Z")
+_PREFIX = re.compile(r"[0-9]{4,12}\Z")
 _RESERVED_NAMES = frozenset({"authority", "ledger", "nats"})
 
 SAMPLE = """\
-# A medtrail network on this machine. Edit it before the first `medtrail up`; later changes of parties are enrolled
-# at the next start.
+# A medtrail network on this machine. Edit it before the first `medtrail up`; parties added later are enrolled at the
+# next start, and what stands stays as it is.
 
 [network]
 # Origin of the log (C2SP tlog-checkpoint): schema-less URL prefix and name of its key.
@@ -173,21 +175,23 @@ class _Reader:
 
     def network(self, table: dict[str, Any]) -> NetworkDescription:
         self._check_keys(table, "", {"network", "authority", "ledger", "organisation", "product"})
-        organisations = tuple(
-            self._organisation(item, f"organisation[{number}]")
-            for number, item in enumerate(table.get("organisation", []))
-        )
+        organisations = tuple(self._organisation(item, where) for where, item in self._tables(table, "organisation"))
         if not organisations:
             raise self._error("organisation", "name at least one organisation")
-        authority = self._gln(table.get("authority", {}), "authority", "gln")
-        ledger = self._gln(table.get("ledger", {}), "ledger", "gln")
+        authority = self._gln(self._table(table, "authority", {"gln"}), "authority", "gln")
+        ledger = self._gln(self._table(table, "ledger", {"gln"}), "ledger", "gln")
         self._check_unique(organisations, authority, ledger)
         names = {item.name for item in organisations}
-        products = tuple(
-            self._product(item, f"product[{number}]", names) for number, item in enumerate(table.get("product", []))
-        )
-        origin = self._text(table.get("network", {}), "network", "origin")
-        return NetworkDescription(origin, authority, ledger, organisations, products)
+        products = tuple(self._product(item, where, names) for where, item in self._tables(table, "product"))
+        return NetworkDescription(self._origin(table), authority, ledger, organisations, products)
+
+    def _origin(self, table: dict[str, Any]) -> str:
+        origin = self._text(self._table(table, "network", {"origin"}), "network", "origin")
+        try:
+            check_key_name(origin, field="origin")
+        except MalformedError as error:
+            raise self._error("network.origin", error.message) from error
+        return origin
 
     def _check_unique(self, organisations: tuple[OrganisationDescription, ...], authority: Gln, ledger: Gln) -> None:
         names = [item.name for item in organisations]
@@ -210,11 +214,16 @@ class _Reader:
             raise self._error(f"{where}.role", f"expected one of {wanted}; got {role!r}")
         return OrganisationDescription(
             name=name,
-            display_name=table.get("display_name", name),
+            display_name=self._text(table, where, "display_name", default=name),
             role=Role(role),
             gln=self._gln(table, where, "gln"),
-            locations=tuple(self._gln({"gln": gln}, f"{where}.locations", "gln") for gln in table.get("locations", [])),
-            company_prefixes=tuple(table.get("company_prefixes", [])),
+            locations=tuple(
+                self._gln({place: gln}, where, place) for place, gln in self._items(table, where, "locations")
+            ),
+            company_prefixes=tuple(
+                self._prefix({place: prefix}, where, place)
+                for place, prefix in self._items(table, where, "company_prefixes")
+            ),
         )
 
     def _product(self, table: dict[str, Any], where: str, names: set[str]) -> ProductDescription:
@@ -226,30 +235,56 @@ class _Reader:
         level = self._text(table, where, "level")
         if level not in {item.value for item in PackLevel}:
             raise self._error(f"{where}.level", f"expected one of {', '.join(PackLevel)}; got {level!r}")
-        contains = table.get("contains")
-        content = None
-        if contains is not None:
-            content = ProductContent(self._gtin(contains, f"{where}.contains"), int(contains.get("count", 0)))
         product = Product(
             gtin=self._gtin(table, where),
             level=PackLevel(level),
             name=self._text(table, where, "name"),
-            national_numbers=(NationalNumber("NDC", table["ndc"]),) if "ndc" in table else (),
-            strength=table.get("strength", ""),
-            dosage_form=table.get("dosage_form", ""),
-            net_content=table.get("net_content", ""),
-            content=content,
+            national_numbers=(NationalNumber("NDC", self._text(table, where, "ndc")),) if "ndc" in table else (),
+            strength=self._text(table, where, "strength", default=""),
+            dosage_form=self._text(table, where, "dosage_form", default=""),
+            net_content=self._text(table, where, "net_content", default=""),
+            content=self._content(table, where),
         )
         return ProductDescription(owner, product)
+
+    def _content(self, table: dict[str, Any], where: str) -> ProductContent | None:
+        if "contains" not in table:
+            return None
+        place = f"{where}.contains"
+        contains = self._table(table, "contains", {"gtin", "count"}, place=place)
+        count = contains.get("count")
+        # TOML's true is Python's 1.
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise self._error(f"{place}.count", "expected a number from 1")
+        return ProductContent(self._gtin(contains, place), count)
+
+    def _table(self, table: dict[str, Any], key: str, known: set[str], *, place: str | None = None) -> dict[str, Any]:
+        found = table.get(key, {})
+        if not isinstance(found, dict):
+            raise self._error(place or key, "expected a table")
+        self._check_keys(found, place or key, known)
+        return found
+
+    def _tables(self, table: dict[str, Any], key: str) -> list[tuple[str, dict[str, Any]]]:
+        found = table.get(key, [])
+        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+            raise self._error(key, f"expected tables, each under [[{key}]]")
+        return [(f"{key}[{number}]", item) for number, item in enumerate(found)]
+
+    def _items(self, table: dict[str, Any], where: str, key: str) -> list[tuple[str, Any]]:
+        found = table.get(key, [])
+        if not isinstance(found, list):
+            raise self._error(f"{where}.{key}", "expected a list")
+        return [(f"{key}[{number}]", item) for number, item in enumerate(found)]
 
     def _check_keys(self, table: dict[str, Any], where: str, known: set[str]) -> None:
         for key in table:
             if key not in known:
                 raise self._error(f"{where}.{key}".lstrip("."), f"unknown key; known are: {', '.join(sorted(known))}")
 
-    def _text(self, table: dict[str, Any], where: str, key: str) -> str:
-        value = table.get(key)
-        if not isinstance(value, str) or not value:
+    def _text(self, table: dict[str, Any], where: str, key: str, *, default: str | None = None) -> str:
+        value = table.get(key, default)
+        if not isinstance(value, str) or not (value or default == ""):
             raise self._error(f"{where}.{key}", "expected a text")
         return value
 
@@ -259,6 +294,12 @@ class _Reader:
             return Gln(text)
         except MalformedError as error:
             raise self._error(f"{where}.{key}", error.message) from error
+
+    def _prefix(self, table: dict[str, Any], where: str, key: str) -> str:
+        text = self._text(table, where, key)
+        if not _PREFIX.match(text):
+            raise self._error(f"{where}.{key}", f"expected a GS1 company prefix of 4 to 12 digits, got {text!r}")
+        return text
 
     def _gtin(self, table: dict[str, Any], where: str) -> Gtin:
         text = self._text(table, where, "gtin")

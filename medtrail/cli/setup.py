@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from medtrail import codec
 from medtrail.cli.network_file import FILE_NAME, SAMPLE, NetworkDescription, OrganisationDescription, read_network_file
 from medtrail.errors import ConflictError
 from medtrail.event import Genesis, Role
@@ -71,13 +72,15 @@ def ensure_folders(root: Path, description: NetworkDescription) -> NetworkFolder
     """Return the network's folders; what is missing is made.
 
     Raises:
-        ConflictError: An organisation stands there with other facts than network.toml states.
+        ConflictError: The authority, the log or an organisation stands there with other facts than network.toml states.
     """
     authority_path = root / "authority"
     if not authority_path.exists():
         profile = Profile("authority", "Network authority", description.authority_gln)
         _make_whole(authority_path, lambda path: create_authority(path, profile))
     authority = AuthorityFolder(authority_path)
+    if authority.gln != description.authority_gln:
+        raise _changed(authority_path, "authority")
     ledger_profile = Profile(LEDGER_NAME, "Ledger", description.ledger_gln, roles=frozenset({Role.LEDGER}))
     ledger = _ensure_organisation(root / "ledger" / "org", ledger_profile, authority)
     _ensure_genesis(ledger, authority, description.origin)
@@ -99,9 +102,13 @@ def _ensure_organisation(path: Path, profile: Profile, authority: AuthorityFolde
         _make_whole(path, lambda temporary: create_organisation(temporary, profile, authority=authority))
     folder = OrganisationFolder(path)
     if folder.profile != profile:
-        message = f"{path} holds other facts than {FILE_NAME}: restore them there, or start another network folder"
-        raise ConflictError(message, code="NETWORK_CHANGED", field=profile.name)
+        raise _changed(path, profile.name)
     return folder
+
+
+def _changed(path: Path, what: str) -> ConflictError:
+    message = f"{path} holds other facts than {FILE_NAME}: restore them there, or start another network folder"
+    return ConflictError(message, code="NETWORK_CHANGED", field=what)
 
 
 def _ensure_genesis(ledger: OrganisationFolder, authority: AuthorityFolder, origin: str) -> None:
@@ -111,6 +118,11 @@ def _ensure_genesis(ledger: OrganisationFolder, authority: AuthorityFolder, orig
         temporary = path.with_suffix(".tmp")
         temporary.write_bytes(authority.sign(genesis))
         temporary.replace(path)
+    signed = codec.decode_signed_event(path.read_bytes())
+    statement = codec.decode_payload(signed.payload_type, signed.payload).statement
+    # A log has one origin for good: its checkpoints under another would be another log's.
+    if not isinstance(statement, Genesis) or statement.origin != origin:
+        raise _changed(path, "network.origin")
 
 
 def _make_whole(path: Path, make: Callable[[Path], object]) -> None:
