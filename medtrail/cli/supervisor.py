@@ -51,19 +51,32 @@ class _Child:
     guard: asyncio.Task[None] | None = field(default=None)
 
 
+def next_pause_s(pause_s: float | None, *, lived_s: float) -> float:
+    """Return how long to wait before a dead process is started again, in seconds.
+
+    Args:
+        pause_s: The pause before its last start; None at its first death.
+        lived_s: How long it lived since.
+    """
+    if pause_s is None or lived_s > STEADY_S:
+        return FIRST_PAUSE_S
+    return min(pause_s * 2, LONGEST_PAUSE_S)
+
+
 class Supervisor:
     """Keeps programs alive until :meth:`stop`.
 
     Args:
         log_folder: Receives ``<name>.log``, appended to.
         report: Told in words when a process dies and is started again.
+        stop_grace_s: How long a process may take to stop before it is killed.
     """
 
-    def __init__(self, log_folder: Path, *, report: Callable[[str], None]) -> None:
+    def __init__(self, log_folder: Path, *, report: Callable[[str], None], stop_grace_s: float = STOP_GRACE_S) -> None:
         self._log_folder = log_folder
         self._report = report
         self._children: dict[str, _Child] = {}
-        self._stopping = False
+        self._stop_grace_s = stop_grace_s
 
     def pids(self) -> dict[str, int]:
         """Return the process id of every running program by name."""
@@ -90,12 +103,11 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop every program, the last started first; returns when all are gone."""
-        self._stopping = True
-        for child in self._children.values():
-            if child.guard is not None:
-                child.guard.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await child.guard
+        guards = [child.guard for child in self._children.values() if child.guard is not None]
+        for guard in guards:
+            guard.cancel()
+        # A guard may have failed before; its process has ended then, and the others still have to be.
+        await asyncio.gather(*guards, return_exceptions=True)
         services = [child for name, child in reversed(self._children.items()) if name not in {"nats", "ledger"}]
         # Services first and together, then the ledger, which takes in what they sent last, then the exchange.
         await asyncio.gather(*(self._end(child) for child in services))
@@ -132,7 +144,7 @@ class Supervisor:
                 await program.ready()
             except UnavailableError as error:
                 if time.monotonic() > deadline:
-                    message = f"{program.name} did not serve within {program.ready_timeout_s:.0f} s: {error.message}\n"
+                    message = f"{program.name} did not serve within {program.ready_timeout_s:g} s: {error.message}\n"
                     raise UnavailableError(message + self._log_end(program.name), code="PROCESS_NOT_READY") from error
                 await asyncio.sleep(POLL_S)
             else:
@@ -143,16 +155,14 @@ class Supervisor:
         return data[-LOG_TAIL_BYTES:].decode(errors="replace")
 
     async def _guard(self, child: _Child) -> None:
-        pause_s = FIRST_PAUSE_S
-        while not self._stopping and child.process is not None:
+        pause_s: float | None = None
+        while child.process is not None:
             started = time.monotonic()
             code = await child.process.wait()
-            if time.monotonic() - started > STEADY_S:
-                pause_s = FIRST_PAUSE_S
+            pause_s = next_pause_s(pause_s, lived_s=time.monotonic() - started)
             child.restarts += 1
             self._report(f"{child.program.name} ended with code {code}; starting it again")
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             child.process = await self._spawn(child.program)
 
     async def _end(self, child: _Child) -> None:
@@ -162,8 +172,8 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), STOP_GRACE_S)
+            await asyncio.wait_for(process.wait(), self._stop_grace_s)
         except TimeoutError:
-            self._report(f"{child.program.name} did not stop within {STOP_GRACE_S:.0f} s; killing it")
+            self._report(f"{child.program.name} did not stop within {self._stop_grace_s:g} s; killing it")
             process.kill()
             await process.wait()
