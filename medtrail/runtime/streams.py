@@ -27,7 +27,9 @@ EVENTS_MAX_AGE_S = 14 * DAY_S  # longer than the backup interval
 INBOX_MAX_AGE_S = 30 * DAY_S
 DUPLICATE_WINDOW_S = 120
 INBOX_MOST_PER_SUBJECT = 10_000
-ACK_WAIT_S = 30
+# What a service had fetched when it died comes again after this. A whole fetch is one transaction of milliseconds; one
+# that takes longer is delivered twice, which its hash makes a no-op.
+ACK_WAIT_S = 5
 MOST_UNACKNOWLEDGED = 1_000
 
 
