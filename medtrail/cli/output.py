@@ -50,11 +50,7 @@ class Output:
     def answer(self, document: Mapping[str, Any], draw: Callable[[Console], None]) -> None:
         """Write the answer: the document for a machine, or what ``draw`` draws for a person."""
         if self.as_json:
-            try:
-                sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
-                sys.stdout.flush()
-            except BrokenPipeError:
-                _drop(sys.stdout)
+            _write(sys.stdout, json.dumps(document, indent=2, ensure_ascii=False, default=str))
         else:
             draw(self.console)
 
@@ -62,7 +58,7 @@ class Output:
         """Write an error and end the process with its exit code."""
         if self.as_json:
             body = {"code": error.code, "message": error.message, "field": error.field, "facts": error.facts}
-            sys.stderr.write(json.dumps({"error": body}, ensure_ascii=False) + "\n")
+            _write(sys.stderr, json.dumps({"error": body}, ensure_ascii=False))
         else:
             where = f"{error.field}: " if error.field else ""
             self.errors.print(f"[bold red]{error.code}[/] ", end="")
@@ -74,6 +70,14 @@ class _PatientConsole(Console):
     def on_broken_pipe(self) -> None:
         """Go on without a reader: the answer's exit code is still owed."""
         _drop(self.file)
+
+
+def _write(stream: IO[str], line: str) -> None:
+    try:
+        stream.write(line + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        _drop(stream)
 
 
 def _drop(stream: IO[str]) -> None:
