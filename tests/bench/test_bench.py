@@ -1,0 +1,29 @@
+"""The benchmark runs, at sizes that measure nothing: what it prints and writes is complete."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).with_name("bench.py")
+
+
+def test_small_benchmark_measures_everything_and_writes_it_down(tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+    ended = subprocess.run(
+        [sys.executable, BENCH, "--small", "--folder", tmp_path / "network", "--output", output],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    document = json.loads(output.read_text(encoding="utf-8"))
+    assert document["format"] == 1
+    assert document["sizes"]["packs"] == 40
+    assert document["machine"]["cores"] >= 1
+    figures = document["figures"]
+    assert figures[0]["ratio"] == 1
+    assert len(figures) == 9
+    for figure in figures:
+        assert figure["value"] > 0
+        assert figure["name"].split(",")[0] in ended.stdout
