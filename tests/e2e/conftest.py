@@ -116,7 +116,9 @@ class Net:
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until a condition holds; fails after PATIENCE_S."""
     async with asyncio.timeout(PATIENCE_S):
-        while not await condition():
+        while True:
+            if await condition():
+                return
             await asyncio.sleep(POLL_S)
 
 
@@ -132,18 +134,6 @@ async def believed(session: Session, event_id: str) -> None:
         return bool(listed.events)
 
     await until(condition)
-
-
-@pytest.fixture(name="medtrail", scope="session")
-def medtrail_fixture() -> Callable[..., Run]:
-    """Runs `medtrail` without a network."""
-    return run_command
-
-
-@pytest.fixture(scope="session")
-def medtrail_process() -> Callable[..., Run]:
-    """Runs `medtrail` without a network, as a process of its own."""
-    return run_process
 
 
 @pytest.fixture(scope="session")
@@ -207,9 +197,3 @@ def example(net: Net, example_path: Path) -> dict[str, Any]:
     asyncio.run(wait())
     answer: dict[str, Any] = run.document
     return answer
-
-
-@pytest.fixture
-def in_log(net: Net) -> Callable[[Session, str], Awaitable[None]]:
-    """Waits until the ledger answers from an event."""
-    return believed
