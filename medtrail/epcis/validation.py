@@ -7,6 +7,7 @@ Source: EPCIS 2.0, sections 7.3 and 7.4; CBV 2.0, section 7.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from medtrail.epcis import cbv
@@ -136,8 +137,11 @@ def _word(text: str | None, words: cbv.WordList, code: str, field: str) -> None:
 
 
 def _check_uris(event: EpcisEvent, field: str) -> None:
-    for number, (name, text) in enumerate(cbv.identifiers(event)):
-        _identifier(text, f"{field}.{name}" if name == "parentID" else f"{field}.{name}[#{number}]")
+    seen: Counter[str] = Counter()
+    for name, text in cbv.identifiers(event):
+        path = f"{field}.{name}" if name == "parentID" else f"{field}.{name}[{seen[name]}]"
+        _identifier(text, f"{path}.epcClass" if name.lower().endswith("quantitylist") else path)
+        seen[name] += 1
     if event.read_point is not None:
         _identifier(event.read_point.id, f"{field}.readPoint.id")
     if event.biz_location is not None:
