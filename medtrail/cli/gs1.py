@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from medtrail.cli.output import Output
-from medtrail.errors import MalformedError
 from medtrail.gs1 import EpcKey, PrefixLengths, Scan, describe, parse_epc, parse_scan
 
 
@@ -18,11 +17,7 @@ def run_parse(output: Output, text: str) -> None:
         lengths.learn(text)
     else:
         found = parse_scan(text.replace("\\x1d", "\x1d"), today=datetime.now(UTC).date())
-    document = dict(describe(found, prefix_lengths=lengths))
-    if isinstance(found, Scan) and found.warnings:
-        document["warnings"] = "; ".join(found.warnings)
-    if not document:
-        raise MalformedError("nothing to tell of it", code="SCAN_EMPTY")
+    document = describe(found, prefix_lengths=lengths)
 
     def draw(console: Console) -> None:
         width = max(map(len, document))
