@@ -7,7 +7,7 @@ ids.
 
 import asyncio
 import random
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -17,7 +17,7 @@ from medtrail.gs1 import Gln
 from medtrail.runtime.ca import server_name
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.server import LARGEST_MESSAGE_BYTES
-from medtrail.runtime.status import rpc_error_to_error
+from medtrail.runtime.status import ADMITTED_KEY, rpc_error_to_error
 from medtrail.runtime.tokens import Clock, TokenMinter, utc_now
 
 DEFAULT_DEADLINE_S = 10.0
@@ -158,7 +158,47 @@ class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
         client_call_details: Details,
         request_iterator: Any,  # noqa: ANN401 - any messages
     ) -> AsyncIterator[Any]:
-        return _translated(await continuation(client_call_details, request_iterator))
+        admission: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        call = await continuation(client_call_details, _once_admitted(admission, request_iterator))
+        # At once and beside the answers: a caller may write a while before it reads the first of them.
+        noting = asyncio.create_task(_note_admission(admission, call))
+        return _translated(_with(noting, call))
+
+
+async def _once_admitted(
+    admission: asyncio.Future[bool], requests: AsyncIterable[Any] | Iterable[Any]
+) -> AsyncIterator[Any]:
+    """Yield requests once the server has let the call in.
+
+    A message that meets a refusal on its way would end the call as an internal error and hide the refusal.
+    """
+    if not await admission:
+        return
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield request
+    else:
+        for request in requests:
+            yield request
+
+
+async def _note_admission(admission: asyncio.Future[bool], call: Any) -> None:  # noqa: ANN401 - any call
+    try:
+        # The server says so when it has let the call in; a refusal comes without.
+        metadata = await call.initial_metadata()
+        admission.set_result(ADMITTED_KEY in (metadata or ()))
+    finally:
+        if not admission.done():
+            admission.set_result(False)
+
+
+async def _with(task: asyncio.Task[None], answers: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    try:
+        async for answer in answers:
+            yield answer
+    finally:
+        # Done by now, unless the caller ended the call before the server answered.
+        task.cancel()
 
 
 async def _translated(answers: AsyncIterable[Any]) -> AsyncIterator[Any]:

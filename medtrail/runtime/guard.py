@@ -17,7 +17,7 @@ from medtrail.errors import AuthenticationError, MedtrailError, UnavailableError
 from medtrail.gs1 import Gln
 from medtrail.runtime.access import authorise, rule_of
 from medtrail.runtime.logging import get_logger
-from medtrail.runtime.status import DETAILS_KEY, error_to_status, grpc_code
+from medtrail.runtime.status import ADMITTED_KEY, DETAILS_KEY, error_to_status, grpc_code
 from medtrail.runtime.tokens import Caller, TokenVerifier
 
 log = get_logger(__name__)
@@ -92,6 +92,9 @@ class Guard(grpc.aio.ServerInterceptor):
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
             try:
                 self._admit(method, context)
+                if handler.request_streaming:
+                    # Our clients send nothing before they are admitted: see medtrail.runtime.client.
+                    await context.send_initial_metadata(((ADMITTED_KEY, "1"),))
                 answers = behavior(request, context)
                 if hasattr(answers, "__aiter__"):
                     async for answer in answers:

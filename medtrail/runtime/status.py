@@ -28,6 +28,8 @@ from medtrail.errors import (
 
 DOMAIN = "medtrail"
 DETAILS_KEY = "grpc-status-details-bin"
+# Initial metadata of a stream whose caller was let in.
+ADMITTED_KEY = "medtrail-admitted"
 _KIND = "error_kind"
 
 # Trailers share 8 KiB with everything else: what would exceed it would lose the whole status.

@@ -245,8 +245,9 @@ def test_pack_is_verified_and_traced_with_proofs(asking: Asking, events: "Events
             for event in page.events:
                 caller.check(event, page.checkpoint)
         assert len(traced.events) + len(more.events) >= 3
-        lot = await caller.ledger.TraceLot(ledger_pb2.TraceLotRequest(gtin="00300010123455", lot="NONE"))
-        assert lot.commissioned_count == 0
+        with pytest.raises(NotFoundError) as caught:
+            await caller.ledger.TraceLot(ledger_pb2.TraceLotRequest(gtin="00300010123455", lot="NONE"))
+        assert caught.value.code == "LOT_UNKNOWN"
 
     asking(scenario)
 

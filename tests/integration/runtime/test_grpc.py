@@ -77,7 +77,11 @@ def _empty(method: Any) -> Callable[..., Any]:
     async def single(_request: object, _context: object) -> object:
         return answer()
 
-    async def stream(_request: object, _context: object) -> AsyncIterator[object]:
+    async def stream(requests: Any, _context: object) -> AsyncIterator[object]:
+        if method.client_streaming:
+            # As every servicer does: an answer before the question would end the call under the caller's hands.
+            async for _ in requests:
+                pass
         yield answer()
 
     return stream if method.server_streaming else single
