@@ -71,7 +71,8 @@ def run_demo(folder: Path, output: Output, *, example: Path | None, packs: int) 
             asyncio.run(_run(folder, stage, example=path, packs=packs))
     else:
         asyncio.run(_run(folder, stage, example=example, packs=packs))
-    output.answer({"proved": stage.facts}, lambda drawn: drawn.print("\n[bold green]all claims held[/]"))
+    console.print("\n[bold green]all claims held[/]")
+    output.answer({"proved": stage.facts}, lambda _console: None)
 
 
 def _clear(folder: Path) -> None:
