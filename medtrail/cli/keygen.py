@@ -5,19 +5,22 @@ from pathlib import Path
 from rich.console import Console
 
 from medtrail.cli.main import Globals
+from medtrail.cli.network_file import check_name
+from medtrail.cli.setup import make_whole
 from medtrail.errors import ConflictError, MalformedError
 from medtrail.event import Role
 from medtrail.gs1 import Gln
-from medtrail.runtime.folder import AuthorityFolder, Profile, create_organisation
+from medtrail.runtime.folder import AuthorityFolder, OrganisationFolder, Profile, create_organisation
 
 
 def run_keygen(found: Globals, *, name: str, display_name: str, gln: str, role: str, out: Path | None) -> None:
     """Create the folder, by default where `medtrail up` looks for it; print the public keys.
 
     Raises:
-        MalformedError: A GLN or role of wrong form.
+        MalformedError: A name, GLN or role of wrong form.
         ConflictError: The folder exists, or --dir holds no authority.
     """
+    check_name(name, field="NAME")
     if role not in {item.value for item in Role}:
         message = f"expected one of {', '.join(Role)}, got {role!r}"
         raise MalformedError(message, code="ROLE_UNKNOWN", field="--role")
@@ -28,8 +31,10 @@ def run_keygen(found: Globals, *, name: str, display_name: str, gln: str, role: 
     target = out or found.folder / "orgs" / name
     if target.exists():
         raise ConflictError(f"{target} exists; keys are never overwritten", code="FOLDER_EXISTS", field="--out")
-    profile = Profile(name, display_name or name, Gln(gln), roles=frozenset({Role(role)}))
-    folder = create_organisation(target, profile, authority=AuthorityFolder(authority_path))
+    profile = Profile(name, display_name or name, _gln(gln), roles=frozenset({Role(role)}))
+    authority = AuthorityFolder(authority_path)
+    make_whole(target, lambda path: create_organisation(path, profile, authority=authority))
+    folder = OrganisationFolder(target)
     document = {
         "folder": str(target),
         "gln": gln,
@@ -44,3 +49,10 @@ def run_keygen(found: Globals, *, name: str, display_name: str, gln: str, role: 
         console.print(f"name it in network.toml with the same facts; the next start enrols it: {name}", markup=False)
 
     found.output.answer(document, draw)
+
+
+def _gln(text: str) -> Gln:
+    try:
+        return Gln(text)
+    except MalformedError as error:
+        raise MalformedError(error.message, code=error.code, field="--gln") from error

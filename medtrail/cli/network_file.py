@@ -167,6 +167,17 @@ def read_network_file(path: Path) -> NetworkDescription:
     return _Reader(path.name).network(table)
 
 
+def check_name(name: str, *, field: str) -> None:
+    """Check that an organisation may be called so; the name becomes that of folders and log files.
+
+    Raises:
+        MalformedError: Not 1 to 64 of a-z, 0-9 and -, or the name of a part of every network.
+    """
+    if not _NAME.match(name) or name in _RESERVED_NAMES:
+        message = f"expected 1 to 64 of a-z, 0-9, -, not reserved; got {name[:80]!r}"
+        raise MalformedError(message, code="NETWORK_FILE", field=field)
+
+
 class _Reader:
     """Takes tables apart, naming the key that is wrong."""
 
@@ -206,8 +217,7 @@ class _Reader:
     def _organisation(self, table: dict[str, Any], where: str) -> OrganisationDescription:
         self._check_keys(table, where, {"name", "display_name", "role", "gln", "locations", "company_prefixes"})
         name = self._text(table, where, "name")
-        if not _NAME.match(name) or name in _RESERVED_NAMES:
-            raise self._error(f"{where}.name", f"expected 1 to 64 of a-z, 0-9, -, not reserved; got {name!r}")
+        check_name(name, field=f"{self._file_name}: {where}.name")
         role = self._text(table, where, "role")
         if role not in {item.value for item in SERVICE_ROLES}:
             wanted = ", ".join(SERVICE_ROLES)

@@ -77,7 +77,7 @@ def ensure_folders(root: Path, description: NetworkDescription) -> NetworkFolder
     authority_path = root / "authority"
     if not authority_path.exists():
         profile = Profile("authority", "Network authority", description.authority_gln)
-        _make_whole(authority_path, lambda path: create_authority(path, profile))
+        make_whole(authority_path, lambda path: create_authority(path, profile))
     authority = AuthorityFolder(authority_path)
     if authority.gln != description.authority_gln:
         raise _changed(authority_path, "authority")
@@ -99,7 +99,7 @@ def _profile(item: OrganisationDescription) -> Profile:
 
 def _ensure_organisation(path: Path, profile: Profile, authority: AuthorityFolder) -> OrganisationFolder:
     if not path.exists():
-        _make_whole(path, lambda temporary: create_organisation(temporary, profile, authority=authority))
+        make_whole(path, lambda temporary: create_organisation(temporary, profile, authority=authority))
     folder = OrganisationFolder(path)
     if folder.profile != profile:
         raise _changed(path, profile.name)
@@ -125,7 +125,8 @@ def _ensure_genesis(ledger: OrganisationFolder, authority: AuthorityFolder, orig
         raise _changed(path, "network.origin")
 
 
-def _make_whole(path: Path, make: Callable[[Path], object]) -> None:
+def make_whole(path: Path, make: Callable[[Path], object]) -> None:
+    """Make a folder beside its place and move it there, so that it stands there whole or not at all."""
     temporary = path.with_name(f".{path.name}.new")
     # What an interrupted run left is nobody's yet: its keys were never used.
     shutil.rmtree(temporary, ignore_errors=True)
