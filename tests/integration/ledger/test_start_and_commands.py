@@ -172,6 +172,7 @@ def test_progress_shows_a_bar_on_a_terminal_only(
         tell(1, 2)
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
     with progress("checking") as tell:
         tell(1, 2)
     assert "checking" in capsys.readouterr().err
