@@ -73,11 +73,17 @@ def run_command(*arguments: str) -> Run:
     return Run(code, out.getvalue(), errors.getvalue())
 
 
+def unmeasured() -> dict[str, str]:
+    """Return the environment for processes whose coverage others measure: nine starts take twice as long with it."""
+    return {name: value for name, value in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
+
+
 def run_process(*arguments: str) -> Run:
     """Run `medtrail` as a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "medtrail.cli", *arguments],
         cwd=REPOSITORY,
+        env=unmeasured(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -143,7 +149,11 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
     output = folder / "up.log"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "medtrail.cli", "--dir", str(folder), "up"], cwd=REPOSITORY, stdout=file, stderr=file
+            [sys.executable, "-m", "medtrail.cli", "--dir", str(folder), "up"],
+            cwd=REPOSITORY,
+            env=unmeasured(),
+            stdout=file,
+            stderr=file,
         )
     try:
         deadline = time.monotonic() + PATIENCE_S
