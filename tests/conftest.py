@@ -42,7 +42,7 @@ from medtrail.trust import Registry
 settings.register_profile("medtrail", settings.default, deadline=None)
 settings.load_profile("medtrail")
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Eventually(Protocol):

@@ -176,8 +176,9 @@ def _draw_pack(console: Console, trace: PackTrace, files: list[str]) -> None:
         mark = "[yellow]disbelieved[/]" if step.disbelieved else "[green]proven[/]"
         table.add_row(when, what, str(step.event.header.actor), escape(short_epc(step.via)), str(step.leaf_index), mark)
     console.print(table)
+    count = f"{len(trace.steps)} event{'' if len(trace.steps) == 1 else 's'}"
     console.print(
-        f"{len(trace.steps)} events, each signed and in the log of {trace.checkpoint.size} entries, "
+        f"{count}, each signed and in the log of {trace.checkpoint.size} entries, "
         f"root {trace.checkpoint.root_hash.hex()[:16]}…",
         style="dim",
     )
