@@ -6,9 +6,9 @@ from rich.console import Console
 
 from medtrail.cli.output import Output
 from medtrail.epcis import EpcisDocument, event_hash, read_document, write_json, write_xml
+from medtrail.epcis.build import MAX_DOCUMENT_BYTES
 from medtrail.errors import MalformedError, TooLargeError
 
-MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 _FORMATS = {".json": "json", ".jsonld": "json", ".xml": "xml"}
 
 
@@ -26,7 +26,7 @@ def format_of(path: Path) -> str:
 
 
 def read_file(path: Path) -> EpcisDocument:
-    """Read an EPCIS document of at most 64 MiB.
+    """Read an EPCIS document of at most 16 MiB.
 
     Raises:
         TooLargeError: The file is larger; it is not read then.

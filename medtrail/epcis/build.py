@@ -34,6 +34,8 @@ T = TypeVar("T")
 EXTENSIONS = "#extensions"
 Raw = Mapping[str, Any]
 
+# Read as values, a document of the worst kind (short numbers, empty elements) takes some 75 times its bytes.
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 MAX_NUMBER_LENGTH = 64
 # Seconds are optional, since some writers leave them out; the offset is not.
 _TIME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2})(:\d{2})?(?:\.(\d{1,30}))?(Z|[+-]\d{2}:\d{2})\Z")

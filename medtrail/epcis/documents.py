@@ -10,7 +10,7 @@ def read_document(data: bytes, *, format: str) -> EpcisDocument:  # noqa: A002  
     """Read an EPCIS document.
 
     Args:
-        data: The file's bytes, at most 64 MiB.
+        data: The file's bytes, at most 16 MiB.
         format: ``json`` or ``xml``; file endings with or without the dot (``.jsonld``) mean their format.
 
     Raises:

@@ -14,6 +14,7 @@ from typing import Any
 from medtrail.epcis.build import (
     EVENT_FIELDS,
     EXTENSIONS,
+    MAX_DOCUMENT_BYTES,
     METADATA_FIELDS,
     REPORT_FIELDS,
     Raw,
@@ -32,7 +33,6 @@ from medtrail.epcis.model import (
 from medtrail.epcis.namespaces import Prefixes
 from medtrail.errors import MalformedError, TooLargeError
 
-MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 32
 
 _QUANTITY_FIELDS = frozenset({"epcClass", "quantity", "uom"})
@@ -67,10 +67,10 @@ def read_json(data: bytes) -> EpcisDocument:
     """Read an EPCISDocument, an EPCISQueryDocument, or one bare event.
 
     Args:
-        data: UTF-8, at most 64 MiB.
+        data: UTF-8, at most 16 MiB.
 
     Raises:
-        TooLargeError: More than 64 MiB.
+        TooLargeError: More than 16 MiB.
         MalformedError: Not JSON, not EPCIS, or a field is missing, unknown or of wrong form.
     """
     if len(data) > MAX_DOCUMENT_BYTES:

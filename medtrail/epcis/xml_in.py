@@ -13,12 +13,19 @@ from typing import Any
 from lxml import etree
 from lxml.etree import _Element as Element
 
-from medtrail.epcis.build import EXTENSIONS, METADATA_FIELDS, REPORT_FIELDS, build_event, fail, parse_time
+from medtrail.epcis.build import (
+    EXTENSIONS,
+    MAX_DOCUMENT_BYTES,
+    METADATA_FIELDS,
+    REPORT_FIELDS,
+    build_event,
+    fail,
+    parse_time,
+)
 from medtrail.epcis.model import EpcisDocument, EpcisEvent, EventType, Extension, Vocabulary, VocabularyElement
 from medtrail.epcis.namespaces import Prefixes
 from medtrail.errors import MalformedError, TooLargeError
 
-MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 64
 
 SBDH = "http://www.unece.org/cefact/namespaces/StandardBusinessDocumentHeader"
@@ -39,10 +46,10 @@ def read_xml(data: bytes) -> EpcisDocument:
     """Read an EPCISDocument or EPCISQueryDocument, version 1.2 or 2.0.
 
     Args:
-        data: At most 64 MiB.
+        data: At most 16 MiB.
 
     Raises:
-        TooLargeError: More than 64 MiB.
+        TooLargeError: More than 16 MiB.
         MalformedError: Not XML, with a document type or entities, not EPCIS, or a field is missing, unknown or of wrong
             form.
     """

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from medtrail.cli import epcis_files
 from medtrail.cli.output import ExitCode
 from medtrail.epcis import event_hash, read_document
+from medtrail.epcis.build import MAX_DOCUMENT_BYTES
 
 if typing.TYPE_CHECKING:
     from tests.unit.cli.conftest import Medtrail
@@ -81,7 +81,7 @@ def test_ending_decides_the_format(tmp_path: Path, medtrail: "Medtrail") -> None
 
 def test_file_beyond_the_limit_is_not_read(medtrail: "Medtrail", tmp_path: Path) -> None:
     with (tmp_path / "large.xml").open("wb") as file:
-        file.truncate(epcis_files.MAX_DOCUMENT_BYTES + 1)  # sparse: nothing is written
+        file.truncate(MAX_DOCUMENT_BYTES + 1)  # sparse: nothing is written
     run = medtrail("epcis", "hash", "large.xml", "--json")
     assert (run.code, run.error["code"], run.error["field"]) == (ExitCode.WRONG_USE, "TOO_LARGE", "large.xml")
 
