@@ -1,5 +1,6 @@
 """``medtrail import``: EPCIS documents through the services' CaptureEvents."""
 
+import asyncio
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -84,9 +85,14 @@ async def import_document(
     """Send a document's events in chunks, one transaction each; stops at the first refused chunk."""
     chunks = list(_chunks(document))
     result = Imported()
+    turn = asyncio.Semaphore(1)
 
     async def requests() -> AsyncIterator[custody_pb2.CaptureEventsRequest]:
         for chunk in chunks:
+            # The service judges each chunk by itself: one sent behind a refused chunk would be recorded, and not told.
+            await turn.acquire()
+            if result.errors:
+                return
             yield custody_pb2.CaptureEventsRequest(request_id=str(uuid.uuid4()), events=chunk, second_hand=second_hand)
 
     first = 0
@@ -108,8 +114,7 @@ async def import_document(
         first += size
         answered += 1
         advance(size)
-        if answer.errors:
-            break
+        turn.release()
     return result
 
 

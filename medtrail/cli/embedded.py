@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # ships no types
@@ -125,7 +125,11 @@ class EmbeddedNetwork:
 
     def _restarted(self, text: str) -> None:
         self._report(text)
-        self._write()
+        try:
+            self._write()
+        except OSError as error:
+            # What is wrong in the file is wrong until the next change; the processes run all the same.
+            self._report(f"network.json could not be written: {error.strerror}")
 
     def _write(self) -> None:
         if self._network is not None:
@@ -150,12 +154,15 @@ def _ports(path: Path, names: tuple[str, ...]) -> Ports:
     """Return the ports of ports.json, with free ones added for what is new.
 
     Raises:
-        MalformedError: The file is not JSON.
+        MalformedError: The file is not JSON, or not of ports by name.
     """
     try:
-        found: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        found: Any = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
         raise MalformedError(f"{path} is not JSON: remove it, and new ports are picked", code="PORTS_FILE") from error
+    if not isinstance(found, dict) or not all(type(port) is int and 0 < port < 2**16 for port in found.values()):
+        message = f"{path} does not hold ports by name: remove it, and new ports are picked"
+        raise MalformedError(message, code="PORTS_FILE")
     wanted = ["nats", "ledger", "http", *names]
     sockets = []
     for name in wanted:

@@ -68,7 +68,7 @@ class Supervisor:
 
     Args:
         log_folder: Receives ``<name>.log``, appended to.
-        report: Told in words when a process dies and is started again.
+        report: Told in words when a process dies, and when it is started again; :meth:`pids` is as told then.
         stop_grace_s: How long a process may take to stop before it is killed.
     """
 
@@ -151,8 +151,9 @@ class Supervisor:
                 return
 
     def _log_end(self, name: str) -> str:
-        data = (self._log_folder / f"{name}.log").read_bytes()
-        return data[-LOG_TAIL_BYTES:].decode(errors="replace")
+        with (self._log_folder / f"{name}.log").open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+            return log.read().decode(errors="replace")
 
     async def _guard(self, child: _Child) -> None:
         pause_s: float | None = None
@@ -163,7 +164,13 @@ class Supervisor:
             child.restarts += 1
             self._report(f"{child.program.name} ended with code {code}; starting it again")
             await asyncio.sleep(pause_s)
-            child.process = await self._spawn(child.program)
+            try:
+                child.process = await self._spawn(child.program)
+            except OSError as error:
+                # A full disk or process table passes: the dead process ends at once again here, and its pause grows.
+                self._report(f"{child.program.name} could not be started: {error.strerror}")
+            else:
+                self._report(f"{child.program.name} is started again as process {child.process.pid}")
 
     async def _end(self, child: _Child) -> None:
         process = child.process

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NoReturn, TypeVar
 
 from medtrail.epcis import cbv
@@ -38,7 +38,10 @@ Raw = Mapping[str, Any]
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 MAX_NUMBER_LENGTH = 64
 # Seconds are optional, since some writers leave them out; the offset is not.
-_TIME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2})(:\d{2})?(?:\.(\d{1,30}))?(Z|[+-]\d{2}:\d{2})\Z")
+_TIME = re.compile(
+    r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2})(:\d{2})?(?:\.(\d{1,30}))?(Z|[+-](?:(?:0\d|1[0-3]):[0-5]\d|14:00))\Z", re.ASCII
+)
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,9})?\Z", re.ASCII)
 MAX_EXPONENT = 64
 
 # Fields of the standard by kind of object, in the order in which they are written.
@@ -119,25 +122,37 @@ def parse_time(value: object, *, field: str) -> datetime:
         fail("TIME_MALFORMED", f"no such moment: {text}", field)
 
 
+def decimal_of(text: str) -> Decimal | None:
+    """Return the number that a text is, as XML Schema and JSON spell numbers; None where it is none.
+
+    None, too, for a number of more than 64 digits or powers of ten: a short text can name one that no memory holds.
+    """
+    if len(text) > MAX_NUMBER_LENGTH or _NUMBER.match(text) is None:
+        return None
+    number = Decimal(text)
+    return number if _is_bounded(number) else None
+
+
+def _is_bounded(number: Decimal) -> bool:
+    if not number.is_finite() or abs(number.adjusted()) > MAX_EXPONENT:
+        return False
+    return len(number.as_tuple().digits) <= MAX_EXPONENT
+
+
 def parse_number(value: object, *, field: str) -> Decimal:
     """Return a decimal number from text or a number.
 
     Raises:
-        MalformedError: It is no finite number.
+        MalformedError: It is no finite number, or has more than 64 digits or powers of ten.
     """
+    number: Decimal | None = None
     if isinstance(value, Decimal):
-        number = value
+        number = value if _is_bounded(value) else None
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        number = Decimal(str(value))
-    elif isinstance(value, str) and len(value) <= MAX_NUMBER_LENGTH:
-        try:
-            number = Decimal(value.strip())
-        except InvalidOperation:
-            number = Decimal("NaN")
-    else:
-        number = Decimal("NaN")
-    # A short text can name a number that no memory holds.
-    if not number.is_finite() or abs(number.adjusted()) > MAX_EXPONENT or len(number.as_tuple().digits) > MAX_EXPONENT:
+        number = decimal_of(repr(value))
+    elif isinstance(value, str):
+        number = decimal_of(value.strip())
+    if number is None:
         fail("NUMBER_MALFORMED", f"expected a number of up to 64 digits, got {str(value)[:40]!r}", field)
     return number
 
@@ -334,9 +349,12 @@ def _sensor_value(reader: _Reader, name: str, ours: str) -> object:
     if ours == "boolean_value":
         if isinstance(value, bool):
             return value
-        if value not in {"true", "false", "1", "0"}:
+        if value not in ("true", "false", "1", "0"):
             fail("FIELD_MALFORMED", "expected true or false", reader.at(name))
-        return value in {"true", "1"}
-    text = value if isinstance(value, str) else str(value)
+        return value in ("true", "1")
+    # Some writers leave the quotes off texts that look like numbers.
+    if not isinstance(value, str | Decimal) and type(value) is not int:
+        fail("FIELD_MALFORMED", "expected a text", reader.at(name))
+    text = str(value)
     words = WORDS_OF_REPORT.get(ours)
     return text if words is None else words.bare(text)

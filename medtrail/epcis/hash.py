@@ -12,10 +12,10 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from medtrail.epcis import cbv
-from medtrail.epcis.build import MAX_EXPONENT
+from medtrail.epcis.build import decimal_of
 from medtrail.epcis.model import (
     BizTransaction,
     EpcisEvent,
@@ -115,12 +115,9 @@ def _text(text: str) -> str:
     for words in (cbv.BIZ_STEPS, cbv.DISPOSITIONS, cbv.BIZ_TRANSACTION_TYPES, cbv.SOURCE_DEST_TYPES):
         if text.startswith(words.urn_prefix):
             return words.web_prefix + text[len(words.urn_prefix) :]
-    if text[:1] in "+-.0123456789" and text:
-        try:
-            number = Decimal(text)
-        except InvalidOperation:
-            return text
-        return _number(number) if number.is_finite() and abs(number.adjusted()) <= MAX_EXPONENT else text
+    number = decimal_of(text)
+    if number is not None:
+        return _number(number)
     return _identifier(text) if ":" in text else text
 
 

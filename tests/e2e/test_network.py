@@ -5,6 +5,7 @@ The tests go on in the order of the file: up to the import the goods are on thei
 
 import asyncio
 import uuid
+from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +17,10 @@ import pytest
 from medtrail.api.custody.v1 import custody_pb2
 from medtrail.api.ledger.v1 import ledger_pb2
 from medtrail.checkpoint import Checkpoint, open_checkpoint
+from medtrail.cli.capture import CHUNK_EVENTS
 from medtrail.cli.session import Session
 from medtrail.cli.trace import ProvenStep, prove
-from medtrail.epcis import EpcisEvent
+from medtrail.epcis import Action, EpcisDocument, EpcisEvent, EventType, write_json
 from medtrail.errors import MedtrailError, NotFoundError, VerificationError
 from medtrail.event import Enrolment, Genesis, PayloadType, Product
 from medtrail.item_map import log_entry
@@ -76,6 +78,39 @@ def test_refuses_import_in_the_makers_name(net: Net, example: dict[str, Any], ex
     assert words.code == 1
     assert "0 accepted, 1 refused" in words.out
     assert "ACTOR_NOT_SIGNER" in words.out
+
+
+def test_import_records_nothing_behind_a_refused_chunk(net: Net, tmp_path: Path) -> None:
+    tag = uuid.uuid4().hex[:8]
+    links = [
+        "https://id.gs1.org/01/09521001000017/21/1",
+        *(f"https://id.gs1.org/01/{PACK_GTIN}/21/{tag}{number}" for number in range(CHUNK_EVENTS)),
+    ]
+    events = tuple(
+        EpcisEvent(
+            EventType.OBJECT,
+            datetime.now(UTC),
+            "+00:00",
+            action=Action.ADD,
+            epc_list=(link,),
+            biz_step="commissioning",
+            disposition="active",
+        )
+        for link in links
+    )
+    path = tmp_path / "two_chunks.json"
+    path.write_bytes(write_json(EpcisDocument(events, creation_date=datetime.now(UTC))))
+    run = net.medtrail("import", str(path), "--json", who=MAKER)
+    assert run.code == 1
+    assert (run.document["accepted"], run.document["event_ids"]) == (0, [])
+    assert [(error["event"], error["code"]) for error in run.document["errors"]] == [(0, "PREFIX_NOT_OWNED")]
+
+    async def unknown() -> None:
+        async with net.session(MAKER) as session:
+            with pytest.raises(NotFoundError):
+                await session.custody.GetHolding(custody_pb2.GetHoldingRequest(epc=links[-1]))
+
+    asyncio.run(unknown())
 
 
 # --- while the goods are on their way ---

@@ -130,6 +130,15 @@ def test_network_json_follows_the_restarts_while_it_runs(folders: NetworkFolders
     assert reports == ["a ended", "a ended again"]
 
 
+def test_network_json_that_cannot_be_written_stops_nobody(folders: NetworkFolders, root: Path) -> None:
+    reports: list[str] = []
+    network = EmbeddedNetwork(root, report=reports.append)
+    (root / "network.json.tmp").mkdir(parents=True)
+    network._network = embedded._network(folders, embedded._ports(folders.root / "ports.json", NAMES))
+    network._restarted("a ended")
+    assert reports == ["a ended", "network.json could not be written: Is a directory"]
+
+
 # --- ports ---
 
 
@@ -155,8 +164,9 @@ def test_ports_of_new_parties_are_added(tmp_path: Path) -> None:
     assert embedded._ports(path, NAMES) == later
 
 
-def test_refuses_ports_that_are_not_json(tmp_path: Path) -> None:
-    (tmp_path / "ports.json").write_text('{"nats": 1', encoding="utf-8")
+@pytest.mark.parametrize("text", ['{"nats": 1', "[]", '{"nats": "4222"}', '{"nats": true}', '{"nats": 70000}'])
+def test_refuses_ports_that_are_no_ports_by_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ports.json").write_text(text, encoding="utf-8")
     with pytest.raises(MalformedError) as caught:
         embedded._ports(tmp_path / "ports.json", NAMES)
     assert caught.value.code == "PORTS_FILE"

@@ -132,9 +132,13 @@ def test_dead_process_is_started_again(floor: Floor, eventually: "Eventually") -
             os.kill(before["a"], signal.SIGKILL)
             await eventually(lambda: supervisor.pids().get("a", before["a"]) != before["a"])
             await eventually(lambda: floor.told("starts").count("a") == 2)
+            await eventually(lambda: len(floor.reports) == 2)
             after = supervisor.pids()
             assert after["b"] == before["b"]
-            assert floor.reports == ["a ended with code -9; starting it again"]
+            assert floor.reports == [
+                "a ended with code -9; starting it again",
+                f"a is started again as process {after['a']}",
+            ]
 
     asyncio.run(main())
 
@@ -147,7 +151,24 @@ def test_process_that_dies_again_and_again_is_started_again_and_again(floor: Flo
             await eventually(lambda: len(floor.told("starts")) >= 3)
 
     asyncio.run(main())
-    assert set(floor.reports) == {"a ended with code 3; starting it again"}
+    assert "a ended with code 3; starting it again" in floor.reports
+
+
+def test_process_that_cannot_be_started_again_is_tried_until_it_can(floor: Floor, eventually: "Eventually") -> None:
+    log = floor.logs / "a.log"
+
+    async def main() -> None:
+        async with running(floor, floor.program("a")) as supervisor:
+            log.unlink()
+            log.mkdir()
+            os.kill(supervisor.pids()["a"], signal.SIGKILL)
+            await eventually(lambda: floor.reports.count("a could not be started: Is a directory") == 2)
+            assert supervisor.pids() == {}
+            log.rmdir()
+            await eventually(lambda: floor.told("starts").count("a") == 2)
+            await eventually(lambda: "a" in supervisor.pids())
+
+    asyncio.run(main())
 
 
 def test_supervisor_that_stopped_can_start_and_guard_again(floor: Floor, eventually: "Eventually") -> None:
