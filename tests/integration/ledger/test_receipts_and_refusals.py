@@ -25,19 +25,25 @@ async def pulled(running: "Running", name: str, count: int) -> list[tuple[Messag
     """Take messages from an organisation's inbox, as the organisation does."""
     bus = await running.bus(name)
     gln = running.gln(name)
-    arrived: asyncio.Queue[tuple[MessageKind, bytes]] = asyncio.Queue()
+    arrived: asyncio.Queue[tuple[MessageKind, bytes] | None] = asyncio.Queue()
 
     async def take(message: object) -> None:
         reply = getattr(message, "reply", "")
         if reply.startswith("$JS.ACK"):
             await bus.send(reply, b"+ACK")
             await arrived.put((parse_inbox_subject(message.subject).kind, message.data))  # type: ignore[attr-defined]
+        else:
+            # A status instead of a message: the inbox may not be declared yet.
+            await arrived.put(None)
 
     prefix, subscription = await bus.subscribe_inbox(take)
-    request = json.dumps({"batch": count, "expires": 15_000_000_000}).encode()
-    await bus.send(f"$JS.API.CONSUMER.MSG.NEXT.INBOX.{gln}", request, reply=f"{prefix}.1")
-    async with asyncio.timeout(15):
-        found = [await arrived.get() for _ in range(count)]
+    found: list[tuple[MessageKind, bytes]] = []
+    async with asyncio.timeout(60):
+        while len(found) < count:
+            request = json.dumps({"batch": count - len(found), "expires": 15_000_000_000}).encode()
+            await bus.send(f"$JS.API.CONSUMER.MSG.NEXT.INBOX.{gln}", request, reply=f"{prefix}.1")
+            while len(found) < count and (taken := await arrived.get()) is not None:
+                found.append(taken)
     await subscription.unsubscribe()
     return found
 
