@@ -95,7 +95,8 @@ def read_json(data: bytes) -> EpcisDocument:
     if "@context" not in document:
         fail("CONTEXT_MISSING", "JSON-LD needs an @context", "$.@context")
     prefixes = _read_context(document["@context"], Prefixes(), "$.@context")
-    if document.get("type") not in _DOCUMENT_TYPES:
+    kind = document.get("type")
+    if not isinstance(kind, str) or kind not in _DOCUMENT_TYPES:
         return EpcisDocument(events=(_event(document, prefixes, "$"),), namespaces=prefixes.custom())
     return _document(document, prefixes)
 

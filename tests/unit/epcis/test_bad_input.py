@@ -140,6 +140,7 @@ def test_refuses_json_document_of_wrong_form(change: dict[str, Any], code: str, 
         (b'{"@context": "x", "a": "\\ud800"}', "JSON_MALFORMED"),
         (b"[]", "DOCUMENT_MALFORMED"),
         (b"{}", "CONTEXT_MISSING"),
+        (b'{"@context": "x", "type": ["EPCISDocument"]}', "FIELD_MALFORMED"),
     ],
 )
 def test_refuses_what_is_no_json_document(data: bytes, code: str) -> None:
