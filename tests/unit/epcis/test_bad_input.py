@@ -83,6 +83,8 @@ BAD_EVENTS: list[tuple[dict[str, object], str, str]] = [
     ({"ext:deep": _deep(40)}, "EXTENSION_DEPTH", f"{AT}.ext:deep" + ".ext:x" * 32),
     ({"sensorElementList": [{"sensorReport": [{"booleanValue": "yes"}]}]}, "FIELD_MALFORMED",
      f"{AT}.sensorElementList[0].sensorReport[0].booleanValue"),
+    ({"sensorElementList": [{"sensorReport": [{"stringValue": ["a"]}]}]}, "FIELD_MALFORMED",
+     f"{AT}.sensorElementList[0].sensorReport[0].stringValue"),
     ({"@context": [7]}, "CONTEXT_MALFORMED", f"{AT}.@context"),
     ({"@context": {"p": 7}}, "CONTEXT_MALFORMED", f"{AT}.@context.p"),
 ]  # fmt: skip
