@@ -30,7 +30,7 @@ from medtrail.epcis.model import (
     Vocabulary,
     VocabularyElement,
 )
-from medtrail.epcis.namespaces import Prefixes
+from medtrail.epcis.namespaces import Prefixes, is_reserved
 from medtrail.errors import MalformedError, TooLargeError
 
 MAX_DEPTH = 32
@@ -150,6 +150,8 @@ def _event_list(body: dict[str, Any]) -> tuple[str, list[Any]]:
         if isinstance(body.get(step), dict):
             body, path = body[step], f"{path}.{step}"
     if "event" in body:
+        if "eventList" in body:
+            fail("FIELD_TWICE", "events stand in event and in eventList", f"{path}.eventList")
         return f"{path}.event", [body["event"]]
     events = body.get("eventList")
     if not isinstance(events, list):
@@ -296,6 +298,8 @@ def _extensions(items: Raw, prefixes: Prefixes, field: str, depth: int) -> tuple
         if not namespace and depth == MAX_DEPTH:
             # At the top, a key without namespace is a misspelled field of the standard, not an extension.
             fail("FIELD_UNKNOWN", "neither a field of the standard nor under a declared namespace", path)
+        if is_reserved(namespace):
+            fail("NAMESPACE_RESERVED", f"{namespace} holds fields of the standard, not extensions", path)
         found += [
             _extension(namespace, name, item, prefixes=prefixes, field=path, depth=depth)
             for item in (value if isinstance(value, list) else [value])

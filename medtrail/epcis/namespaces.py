@@ -17,6 +17,14 @@ BUILT_IN: dict[str, str] = {
 _VOCABULARIES = frozenset({BUILT_IN["cbv"], BUILT_IN["gs1"]})
 
 
+def is_reserved(namespace: str) -> bool:
+    """Return whether names of a namespace are fields of the standard, in XML or in JSON-LD, and so no extensions.
+
+    An extension there would be a second spelling of a field: other readers take it for the field itself.
+    """
+    return namespace.startswith("urn:epcglobal:epcis") or namespace == BUILT_IN["epcis"]
+
+
 @dataclass(frozen=True, slots=True)
 class Prefixes:
     """Prefixes in force at one place of a document."""

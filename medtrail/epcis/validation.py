@@ -8,11 +8,12 @@ Source: EPCIS 2.0, sections 7.3 and 7.4; CBV 2.0, section 7.
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from medtrail.epcis import cbv
 from medtrail.epcis.build import fail
-from medtrail.epcis.model import Action, EpcisEvent, EventType, QuantityElement
+from medtrail.epcis.model import Action, EpcisEvent, EventType, Extension, QuantityElement
+from medtrail.epcis.namespaces import is_reserved
 from medtrail.errors import MalformedError
 from medtrail.gs1 import parse_epc
 
@@ -64,6 +65,7 @@ def check_event(event: EpcisEvent, *, field: str = "event") -> None:
     _check_words(event, field)
     _check_uris(event, field)
     _check_master_data(event, field)
+    _check_extensions(event, field)
 
 
 def _check_fields(event: EpcisEvent, field: str) -> None:
@@ -191,6 +193,30 @@ def _check_quantities(elements: Iterable[QuantityElement], field: str) -> None:
 def _check_master_data(event: EpcisEvent, field: str) -> None:
     if event.ilmd and event.type is EventType.OBJECT and event.action is not Action.ADD:
         fail("ILMD_FORBIDDEN", "master data belong to action ADD", f"{field}.ilmd")
-    for extension in event.ilmd:
-        if not extension.namespace:
-            fail("NAMESPACE_MISSING", "master data need a namespace", f"{field}.ilmd.{extension.name}")
+
+
+def _check_extensions(event: EpcisEvent, field: str) -> None:
+    for path, extensions in _extension_places(event, field):
+        for extension in extensions:
+            if not extension.namespace:
+                fail("NAMESPACE_MISSING", "extensions need a namespace", f"{path}.{extension.name}")
+            if is_reserved(extension.namespace):
+                message = f"{extension.namespace} holds fields of the standard, not extensions"
+                fail("NAMESPACE_RESERVED", message, f"{path}.{extension.name}")
+
+
+def _extension_places(event: EpcisEvent, field: str) -> Iterator[tuple[str, tuple[Extension, ...]]]:
+    yield field, event.extensions
+    yield f"{field}.ilmd", event.ilmd
+    for name, place in (("readPoint", event.read_point), ("bizLocation", event.biz_location)):
+        if place is not None:
+            yield f"{field}.{name}", place.extensions
+    if event.error_declaration is not None:
+        yield f"{field}.errorDeclaration", event.error_declaration.extensions
+    for number, element in enumerate(event.sensor_element_list):
+        path = f"{field}.sensorElementList[{number}]"
+        yield path, element.extensions
+        if element.metadata is not None:
+            yield f"{path}.sensorMetadata", element.metadata.extensions
+        for place_in_list, report in enumerate(element.reports):
+            yield f"{path}.sensorReport[{place_in_list}]", report.extensions

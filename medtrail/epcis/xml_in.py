@@ -39,6 +39,7 @@ _TEXTS = frozenset(
     {"eventTime", "recordTime", "eventTimeZoneOffset", "eventID", "action", "bizStep", "disposition", "parentID",
      "transformationID"}
 )  # fmt: skip
+_EVENT_LISTS = ("EPCISBody/EventList", "EPCISBody/QueryResults/resultsBody/EventList")
 _TYPED_LISTS = {"bizTransactionList": "bizTransaction", "sourceList": "source", "destinationList": "destination"}
 
 
@@ -125,10 +126,10 @@ def _text(element: Element) -> str:
 
 
 def _events(root: Element) -> Iterator[EpcisEvent]:
-    body = root.find("EPCISBody")
-    lists = [] if body is None else [item for item in body.iter() if etree.QName(item).localname == "EventList"]
-    if not lists:
-        fail("FIELD_MISSING", "is required", "/EPCISBody/EventList")
+    # A second list would be passed over; one inside an extension is none.
+    lists = [found for path in _EVENT_LISTS for found in root.findall(path)]
+    if len(lists) != 1:
+        fail("FIELD_TWICE" if lists else "FIELD_MISSING", "expected one list of events", "/EPCISBody/EventList")
     for number, element in enumerate(_elements(lists[0])):
         name = etree.QName(element).localname
         path = f"/EPCISBody/EventList/{name}[{number}]"

@@ -258,6 +258,39 @@ def test_refuses_xml_of_wrong_form(data: bytes, code: str) -> None:
     assert code_and_field(lambda: read_xml(data))[0] == code
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"</EPCISBody>", b"<EventList/></EPCISBody>"),
+        (b"</e:EPCISDocument>", b"<EPCISBody><EventList/></EPCISBody></e:EPCISDocument>"),
+    ],
+)
+def test_refuses_a_second_list_of_events_that_nobody_would_read(old: bytes, new: bytes) -> None:
+    data = xml(f"<ObjectEvent>{BARE}</ObjectEvent>").replace(old, new)
+
+    assert code_and_field(lambda: read_xml(data)) == ("FIELD_TWICE", "/EPCISBody/EventList")
+
+
+def test_takes_no_list_inside_an_extension_for_the_events() -> None:
+    data = xml("").replace(b"<EventList></EventList>", b"<ext:x><EventList/></ext:x>")
+
+    assert code_and_field(lambda: read_xml(data)) == ("FIELD_MISSING", "/EPCISBody/EventList")
+
+
+def test_refuses_events_both_in_a_list_and_beside_it() -> None:
+    found = document()
+    found["epcisBody"]["event"] = found["epcisBody"]["eventList"][0]
+    data = json.dumps(found).encode()
+
+    assert code_and_field(lambda: read_json(data)) == ("FIELD_TWICE", "$.epcisBody.eventList")
+
+
+def test_refuses_a_field_of_the_standard_in_the_guise_of_an_extension() -> None:
+    data = json.dumps(document(**{"epcis:bizStep": "receiving"})).encode()
+
+    assert code_and_field(lambda: read_json(data)) == ("NAMESPACE_RESERVED", f"{AT}.epcis:bizStep")
+
+
 def test_refuses_elements_nested_beyond_the_parsers_limit() -> None:
     assert code_and_field(lambda: read_xml(b"<a>" * 10_000 + b"</a>" * 10_000))[0] == "XML_MALFORMED"
 

@@ -16,6 +16,9 @@ from medtrail.epcis import (
     PersistentDisposition,
     Place,
     QuantityElement,
+    SensorElement,
+    SensorMetadata,
+    SensorReport,
     SourceDest,
     check_event,
 )
@@ -178,3 +181,50 @@ def test_names_every_identifier_with_its_field(event: EpcisEvent) -> None:
     }
 
     assert fields == expected[event.type]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "code"),
+    [
+        ("", "NAMESPACE_MISSING"),
+        ("urn:epcglobal:epcis:xsd:1", "NAMESPACE_RESERVED"),
+        ("https://ref.gs1.org/epcis/", "NAMESPACE_RESERVED"),
+    ],
+)
+@pytest.mark.parametrize(
+    "place",
+    [
+        "event",
+        "ilmd",
+        "readPoint",
+        "bizLocation",
+        "errorDeclaration",
+        "sensorElementList[0]",
+        "sensorElementList[0].sensorMetadata",
+        "sensorElementList[0].sensorReport[0]",
+    ],
+)
+def test_refuses_an_extension_that_passes_for_a_field_of_the_standard(
+    every_type: dict[EventType, EpcisEvent], place: str, namespace: str, code: str
+) -> None:
+    event = every_type[EventType.OBJECT]
+    bad = (Extension(namespace, "bizStep", "receiving"),)
+    changes: dict[str, dict[str, object]] = {
+        "event": {"extensions": bad},
+        "ilmd": {"ilmd": bad},
+        "readPoint": {"read_point": Place("urn:x:1", bad)},
+        "bizLocation": {"biz_location": Place("urn:x:1", bad)},
+        "errorDeclaration": {"error_declaration": ErrorDeclaration(event.event_time, extensions=bad)},
+        "sensorElementList[0]": {"sensor_element_list": (SensorElement(extensions=bad),)},
+        "sensorElementList[0].sensorMetadata": {
+            "sensor_element_list": (SensorElement(SensorMetadata(extensions=bad)),)
+        },
+        "sensorElementList[0].sensorReport[0]": {
+            "sensor_element_list": (SensorElement(reports=(SensorReport(extensions=bad),)),)
+        },
+    }
+
+    with pytest.raises(MalformedError) as caught:
+        check_event(replace(event, **changes[place]))  # type: ignore[arg-type]  # one field each
+    path = "event.bizStep" if place == "event" else f"event.{place}.bizStep"
+    assert (caught.value.code, caught.value.field) == (code, path)
