@@ -78,7 +78,7 @@ class Ledger:
         )
         self.feed = CheckpointFeed()
         files = TileFiles(settings.data_dir / PUBLIC_NAME)
-        self.reader = LogReader(self.database, files, self.feed)
+        self.reader = LogReader(self.database, files, self.feed, map_salt=map_salt)
         self.trust = TrustState(self.database.read_now(self._load_registry))
         self.operator = StreamOperator(
             self._bus, self.trust, authority_gln=authority_gln, replicas=settings.stream_replicas

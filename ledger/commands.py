@@ -84,7 +84,7 @@ def _rebuild(folder: Path) -> int:
             async def read_entries(start: int, stop: int) -> list[ChainedEvent]:
                 found = await database.read(lambda connection: log_store.entries(connection, start=start, end=stop))
                 tell(stop, size)
-                return [ChainedEvent(entry.leaf_index, entry.signed_event) for entry in found]
+                return [ChainedEvent(entry.leaf_index, entry.require_event()) for entry in found]
 
             count = asyncio.run(Projector(projection, read_entries).rebuild(size))
     finally:

@@ -42,14 +42,14 @@ def ensure_log(
         if isinstance(accepted, MedtrailError):
             raise accepted
         _check(accepted.event, accepted.key_id, origin=origin, authority_key_id=authority_key_id, map_salt=map_salt)
-        key = (accepted.event.header.event_id, str(accepted.event.header.actor), False)
+        key = (accepted.event_id_hash, str(accepted.event.header.actor), False)
         log_store.create_log(connection, Chained(genesis, accepted, 0, key), origin=origin, now_us=to_us(now))
         return accepted.event.header.actor
     return _existing(connection, origin=origin, authority_key_id=authority_key_id, map_salt=map_salt)
 
 
 def _existing(connection: Connection, *, origin: str, authority_key_id: str, map_salt: bytes) -> Gln:
-    signed = decode_signed_event(log_store.entry_at(connection, 0).signed_event)
+    signed = decode_signed_event(log_store.entry_at(connection, 0).require_event())
     examined = decode_payload(signed.payload_type, signed.payload)
     key_id = signed.signatures[0].key_id
     _check(examined, key_id, origin=origin, authority_key_id=authority_key_id, map_salt=map_salt)

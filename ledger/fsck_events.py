@@ -71,8 +71,6 @@ class EventChecks:
         self._leaf_hashes: list[bytes] = []
         self._entries = _Peekable(evidence.rows("entry", "leaf_index"))
         self._events = _Peekable(evidence.rows("signed_event", "leaf_index"))
-        self._key_lists = _Peekable(evidence.rows("key_list", "leaf_index"))
-        self._keys = _Peekable(evidence.rows("duplicate_key", "leaf_index"))
         self._duplicates = _Peekable(evidence.rows("duplicate", "epoch, stream_seq, position"))
         self._refusals = _Peekable(evidence.rows("refusal", "epoch, stream_seq, position"))
 
@@ -145,8 +143,6 @@ class EventChecks:
         for code, rows, name in (
             ("ENTRY_UNACCOUNTED", self._entries, "leaf_index"),
             ("EVENT_UNACCOUNTED", self._events, "leaf_index"),
-            ("KEY_LIST_UNACCOUNTED", self._key_lists, "leaf_index"),
-            ("DUPLICATE_KEY_UNACCOUNTED", self._keys, "leaf_index"),
             ("DUPLICATE_UNACCOUNTED", self._duplicates, "stream_seq"),
             ("REFUSAL_UNACCOUNTED", self._refusals, "stream_seq"),
         ):
@@ -213,12 +209,12 @@ class EventChecks:
         if row["leaf_index"] != index:
             report.add("ENTRY_MISSING", f"expected entry {index}, found {row['leaf_index']}", index=index)
         data = self._take(self._events, index, "EVENT_MISSING", "data")
-        keys = self._take(self._key_lists, index, "KEY_LIST_MISSING", "list_salt", "map_keys")
-        named = self._take(self._keys, index, "DUPLICATE_KEY_MISSING", "event_id", "signer_gln", "declaration")
+        keys = (row["list_salt"], row["map_keys"])
+        named = (row["event_id"], row["signer_gln"], row["declaration"])
         digest = hashlib.sha256(data[0] if data else b"").digest()
         if digest != row["signed_event_sha256"]:
             report.add("EVENT_CORRUPT", "the stored SignedEvent has another hash", index=index)
-        key_list = hashlib.sha256((keys[0] + keys[1]) if keys else b"").digest()
+        key_list = hashlib.sha256(keys[0] + keys[1]).digest()
         entry = b"\x01" + digest + key_list
         if entry != row["entry"]:
             report.add("ENTRY_CORRUPT", "does not follow from its SignedEvent and key list", index=index)

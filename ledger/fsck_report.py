@@ -79,7 +79,7 @@ class Evidence:
     def event_of_key(self, event_id: str, signer_gln: str, *, declaration: bool) -> bytes | None:
         """Return the SignedEvent that stands under a duplicate key, or None."""
         row = self._connection.execute(
-            "SELECT data FROM signed_event JOIN duplicate_key USING (leaf_index)"
+            "SELECT data FROM signed_event JOIN entry USING (leaf_index)"
             " WHERE event_id = ? AND signer_gln = ? AND declaration = ?",
             (event_id, signer_gln, declaration),
         ).fetchone()

@@ -9,6 +9,7 @@ import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from ledger.event_index import event_id_hash
 from medtrail.codec import decode_batch, decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
 from medtrail.epcis import check_event
@@ -66,6 +67,8 @@ class Accepted:
         leaf_hash: Of that entry.
         list_salt: 32 bytes.
         map_keys: Sorted item-map keys, 32 bytes each, joined.
+        event_id_hash: Keyed, 32 bytes.
+        declaration: Whether it declares an earlier event to be in error.
     """
 
     event: Event
@@ -74,6 +77,9 @@ class Accepted:
     leaf_hash: bytes
     list_salt: bytes
     map_keys: bytes
+    payload_type: str
+    event_id_hash: bytes
+    declaration: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +140,15 @@ def examine(signed_event: bytes, *, map_salt: bytes) -> Candidate:
     keys = b"".join(sorted(map_key(map_salt, identifier) for identifier in identifiers(event)))
     salt = list_salt(event.header.salt)
     entry = log_entry(digest, hashlib.sha256(salt + keys).digest())
-    return Candidate(signed_event, digest, event_id, Accepted(event, key_id, entry, hash_leaf(entry), salt, keys))
+    accepted = Accepted(
+        event=event,
+        key_id=key_id,
+        entry=entry,
+        leaf_hash=hash_leaf(entry),
+        list_salt=salt,
+        map_keys=keys,
+        payload_type=str(event.payload_type),
+        event_id_hash=event_id_hash(map_salt, event_id),
+        declaration=event.is_declaration,
+    )
+    return Candidate(signed_event, digest, event_id, accepted)

@@ -14,8 +14,8 @@ from medtrail.errors import DuplicateError, MedtrailError
 from medtrail.event import Event, PayloadType
 from medtrail.trust import Registry
 
-Key = tuple[str, str, bool]
-"""What stands in the log once: event id, GLN of the signing organisation, declaration or not."""
+Key = tuple[bytes, str, bool]
+"""What stands in the log once: keyed hash of the event id, GLN of the signing organisation, declaration or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Judge:
             return Refused(candidate, accepted, "")
         event = accepted.event
         signer_gln = self._signer_gln(accepted)
-        key = (event.header.event_id, signer_gln, event.is_declaration)
+        key = (accepted.event_id_hash, signer_gln, accepted.declaration)
         known = self._new.get(key) or self._standing(key)
         if known is not None and known.sha256 == candidate.sha256:
             # These very bytes were judged when they were chained; what became of the key since does not unsay them.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 
+from ledger.event_index import event_id_hash
 from ledger.projections.store import ChainedEvent
 from ledger.publisher import CheckpointFeed
 from ledger.storage import log_store
@@ -36,15 +37,17 @@ class ProvenEntry:
 class LogReader:
     """Read access to the published log."""
 
-    def __init__(self, database: Database, files: TileFiles, feed: CheckpointFeed) -> None:
+    def __init__(self, database: Database, files: TileFiles, feed: CheckpointFeed, *, map_salt: bytes) -> None:
         """Hold the parts.
 
         Args:
             database: ledger.db.
             files: Published tiles.
             feed: The newest published checkpoint.
+            map_salt: The item map's secret, 32 bytes: events are found by keyed hashes of their ids.
         """
         self._database = database
+        self._map_salt = map_salt
         self._files = files
         self.feed = feed
         self._lock = Lock()
@@ -62,7 +65,7 @@ class LogReader:
     async def chained_events(self, start: int, stop: int) -> list[ChainedEvent]:
         """Return the SignedEvents [start, stop), for the projector."""
         found = await self._database.read(lambda connection: log_store.entries(connection, start=start, end=stop))
-        return [ChainedEvent(entry.leaf_index, entry.signed_event) for entry in found]
+        return [ChainedEvent(entry.leaf_index, entry.require_event()) for entry in found]
 
     async def entries_at(self, indices: Sequence[int]) -> dict[int, StoredEntry]:
         """Return the entries at these indices that stand, by index."""
@@ -88,8 +91,9 @@ class LogReader:
                 lambda connection: log_store.index_of_signed_event(connection, sha256=sha256)
             )
         else:
+            digest = event_id_hash(self._map_salt, event_id)
             found = await self._database.read(
-                lambda connection: log_store.index_of_event(connection, event_id=event_id)
+                lambda connection: log_store.index_of_event(connection, event_id_hash=digest)
             )
         if found is None:
             field = "signed_event_sha256" if sha256 else "event_id"

@@ -18,7 +18,7 @@ from ledger.intake import from_us
 from ledger.projections.facts import party_of_uri
 from ledger.publisher import CheckpointFeed
 from ledger.storage import log_store
-from ledger.storage.log_store import DUPLICATE, DUPLICATE_KEY, ENTRY, MESSAGE, REFUSAL, StoredCheckpoint
+from ledger.storage.log_store import DUPLICATE, ENTRY, MESSAGE, REFUSAL, StoredCheckpoint
 from ledger.trust_state import TrustState
 from medtrail.codec import decode_payload, decode_signed_event, encode_payload, encode_receipt, encode_signed_event
 from medtrail.envelope import SigningKey, sign
@@ -217,14 +217,22 @@ def _read_round(connection: Connection, tree_size: int) -> _Round | None:
     producers = {message.stream_seq: str(parse_events_subject(message.subject)) for message in messages}
     times = {message.stream_seq: from_us(message.stream_time_us) for message in messages}
     first, last = messages[0].stream_seq, messages[-1].stream_seq
-    for table, resend in ((ENTRY, False), (DUPLICATE, True)):
-        rows = connection.execute(
-            select(table.c.stream_seq, table.c.signed_event_sha256, table.c.leaf_index, DUPLICATE_KEY.c.event_id)
-            .join(DUPLICATE_KEY, DUPLICATE_KEY.c.leaf_index == table.c.leaf_index)
-            .where(table.c.epoch == epoch, table.c.stream_seq.between(first, last))
-            .order_by(table.c.stream_seq, table.c.position)
-        )
-        for row in rows:
+    before = connection.execute(
+        select(MESSAGE.c.tree_size).where(MESSAGE.c.number == messages[0].number - 1)
+    ).scalar_one_or_none()
+    chained = (
+        select(ENTRY.c.stream_seq, ENTRY.c.signed_event_sha256, ENTRY.c.leaf_index, ENTRY.c.event_id)
+        .where(ENTRY.c.leaf_index >= (before or 1), ENTRY.c.leaf_index < messages[-1].tree_size)
+        .order_by(ENTRY.c.leaf_index)
+    )
+    resent = (
+        select(DUPLICATE.c.stream_seq, DUPLICATE.c.signed_event_sha256, DUPLICATE.c.leaf_index, ENTRY.c.event_id)
+        .join(ENTRY, ENTRY.c.leaf_index == DUPLICATE.c.leaf_index)
+        .where(DUPLICATE.c.epoch == epoch, DUPLICATE.c.stream_seq.between(first, last))
+        .order_by(DUPLICATE.c.stream_seq, DUPLICATE.c.position)
+    )
+    for query, resend in ((chained, False), (resent, True)):
+        for row in connection.execute(query):
             item = ReceiptItem(row.event_id, row.signed_event_sha256, row.leaf_index, resend)
             due.items[producers[row.stream_seq]].append(item)
     refused = connection.execute(

@@ -269,7 +269,9 @@ def derive_leaf(stored: StoredEntry, leaf_index: int) -> bytes:
         VerificationError: ENTRY_CORRUPT: the stored entry is another.
     """
     keys = hashlib.sha256(stored.list_salt + stored.map_keys).digest()
-    entry = log_entry(hashlib.sha256(stored.signed_event).digest(), keys)
+    # Of an erased event its hash is left, in the entry itself.
+    digest = stored.entry[1:33] if stored.erased else hashlib.sha256(stored.signed_event or b"").digest()
+    entry = log_entry(digest, keys)
     if entry != stored.entry or stored.leaf_index != leaf_index:
         message = f"entry {leaf_index} does not follow from its stored event and key list"
         raise VerificationError(message, code="ENTRY_CORRUPT", leaf_index=leaf_index)

@@ -20,7 +20,7 @@ from ledger.storage.log_store import State
 from ledger.stream import EventStream, StreamHaltError, position_of
 from ledger.trust_state import TrustState, load_registry
 from medtrail.codec import decode_payload, decode_signed_event
-from medtrail.errors import ConflictError, MedtrailError, UnavailableError
+from medtrail.errors import MedtrailError, UnavailableError
 from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
 from medtrail.trust import Registry
@@ -37,12 +37,6 @@ class SequencerStatus(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     HALTED = "halted"
-
-
-class FenceLostError(ConflictError):
-    """Another sequencer took the log."""
-
-    default_code = "FENCE_LOST"
 
 
 class Sequencer:
@@ -172,10 +166,7 @@ def integrate(
         FenceLostError: Another sequencer took the log.
         StreamHaltError: The batch does not follow the committed cursor.
     """
-    state = log_store.require_state(connection)
-    if state.fence != fence:
-        message = f"expected fence {fence}, the log has {state.fence}: another sequencer took it"
-        raise FenceLostError(message)
+    state = log_store.require_fence(connection, fence)
     first = opened[0].message.stream_seq
     if first != state.next_seq:
         message = f"expected message {state.next_seq} next, got {first}"
@@ -196,20 +187,20 @@ def integrate(
 
 
 def _standing(connection: Connection, opened: Sequence[OpenMessage]) -> Callable[[Key], StandingEvent | None]:
-    event_ids = (
-        candidate.event_id
+    hashes = (
+        candidate.outcome.event_id_hash
         for message in opened
         for candidate in message.candidates
         if isinstance(candidate.outcome, Accepted)
     )
-    known = log_store.standing_keys(connection, event_ids)
+    known = log_store.standing_keys(connection, hashes)
 
     def standing(key: Key) -> StandingEvent | None:
         leaf_index = known.get(key)
         if leaf_index is None:
             return None
         entry = log_store.entry_at(connection, leaf_index)
-        signed = decode_signed_event(entry.signed_event)
+        signed = decode_signed_event(entry.require_event())
         event = decode_payload(signed.payload_type, signed.payload)
         return StandingEvent(leaf_index, entry.entry[1:33], event)
 

@@ -62,7 +62,7 @@ class TrustServicer(trust_pb2_grpc.TrustServiceServicer):
             entries=[
                 trust_pb2.TrustEntry(
                     leaf_index=item.stored.leaf_index,
-                    signed_event=item.stored.signed_event,
+                    signed_event=item.stored.require_event(),
                     key_list_sha256=item.key_list_sha256,
                     inclusion_proof=item.proof,
                 )
@@ -115,7 +115,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         proof = TlogProof(stored.leaf_index, proven.key_list_sha256, proven.proof, checkpoint.note)
         return ledger_pb2.GetInclusionProofResponse(
             leaf_index=stored.leaf_index,
-            signed_event=stored.signed_event,
+            signed_event=stored.require_event(),
             key_list_sha256=proven.key_list_sha256,
             inclusion_proof=proven.proof,
             checkpoint=checkpoint.note,
@@ -286,7 +286,7 @@ def fitting(entries: Sequence[StoredEntry]) -> list[StoredEntry]:
     page: list[StoredEntry] = []
     size = 0
     for entry in entries:
-        size += len(entry.signed_event) + 2048
+        size += len(entry.signed_event or b"") + 2048
         if page and size > LARGEST_PAGE_BYTES:
             break
         page.append(entry)
@@ -297,7 +297,7 @@ def _proven_event(item: ProvenEntry, *, via: str = "", disbelieved: bool = False
     stored = item.stored
     return ledger_pb2.ProvenEvent(
         leaf_index=stored.leaf_index,
-        signed_event=stored.signed_event,
+        signed_event=stored.require_event(),
         key_list_sha256=item.key_list_sha256,
         inclusion_proof=item.proof,
         via=via,

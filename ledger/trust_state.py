@@ -26,7 +26,7 @@ def load_registry(connection: Connection, *, authority_key_id: str, tree_size: i
             connection, [PayloadType.TRUST], start=start, end=tree_size, limit=ENTRIES_A_READ
         )
         for entry in found:
-            signed = decode_signed_event(entry.signed_event)
+            signed = decode_signed_event(entry.require_event())
             key_id = verify_signatures(signed)
             registry.apply(entry.leaf_index, key_id, decode_payload(signed.payload_type, signed.payload))
         if len(found) < ENTRIES_A_READ:

@@ -9,25 +9,30 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, func, insert, select, text, update
 from sqlalchemy import Row as SqlRow
 
 from ledger.intake import to_us
 from ledger.judgement import Chained, JudgedMessage, Key, Refused, Resent, outcomes_of, refusal_texts
+from ledger.storage.bulk import bulk_insert
 from ledger.storage.tables import (
+    OTHER_THAN_EPCIS,
     CheckpointRow,
+    Cosignature,
     Duplicate,
-    DuplicateKey,
     Entry,
+    Epoch,
+    Erasure,
     Follower,
-    KeyList,
+    Lease,
     LedgerTable,
     LogState,
     Message,
     RefusalRow,
     SignedEventRow,
 )
-from medtrail.errors import ConflictError, NotFoundError
+from medtrail.errors import ConflictError, NotFoundError, VerificationError
+from medtrail.event import PayloadType
 from medtrail.merkle import CompactRange
 
 IDS_A_QUERY = 10_000
@@ -41,15 +46,31 @@ def table_of(kind: type[LedgerTable]) -> Table:
 
 
 STATE = table_of(LogState)
+LEASE = table_of(Lease)
+EPOCH = table_of(Epoch)
 ENTRY = table_of(Entry)
 SIGNED_EVENT = table_of(SignedEventRow)
-KEY_LIST = table_of(KeyList)
-DUPLICATE_KEY = table_of(DuplicateKey)
 MESSAGE = table_of(Message)
 DUPLICATE = table_of(Duplicate)
 REFUSAL = table_of(RefusalRow)
 CHECKPOINT = table_of(CheckpointRow)
+COSIGNATURE = table_of(Cosignature)
+ERASURE = table_of(Erasure)
 FOLLOWER = table_of(Follower)
+
+
+class FenceLostError(ConflictError):
+    """Another instance took the log."""
+
+    default_code = "FENCE_LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class MustReach:
+    """A tree that this log's key signed once: until the log has it again, nothing is signed."""
+
+    size: int
+    root_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +84,56 @@ class State:
     last_message_sha256: bytes
     stream_created: str
     fence: int
+    frozen: str = ""
+    must_reach: MustReach | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """Who leads under which fence, and its last beat."""
+
+    fence: int
+    holder: str
+    beat: int
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """An entry with all that its leaf is derived from."""
+    """An entry with all that its leaf is derived from.
+
+    Attributes:
+        signed_event: The bytes; None when they were erased, or are lost.
+        erased: Whether they were erased.
+    """
 
     leaf_index: int
     entry: bytes
-    signed_event: bytes
+    signed_event: bytes | None
     list_salt: bytes
     map_keys: bytes
     stream_time_us: int
     payload_type: str
+    erased: bool
+
+    def require_event(self) -> bytes:
+        """Return the SignedEvent.
+
+        Raises:
+            NotFoundError: EVENT_ERASED.
+            VerificationError: EVENT_MISSING: it is gone, and nobody ordered that.
+        """
+        if self.signed_event is not None:
+            return self.signed_event
+        if self.erased:
+            message = f"the event of entry {self.leaf_index} was erased"
+            raise NotFoundError(message, code="EVENT_ERASED", field="leaf_index")
+        message = f"the event of entry {self.leaf_index} is missing"
+        raise VerificationError(message, code="EVENT_MISSING", leaf_index=self.leaf_index)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
-    """A signed checkpoint and the tree that it names."""
+    """A signed checkpoint and the tree that it names; the note may hold cosignatures as well."""
 
     tree: CompactRange
     root_hash: bytes
@@ -90,9 +143,10 @@ class StoredCheckpoint:
 # --- the log's state ---
 
 
-def read_state(connection: Connection) -> State | None:
-    """Return the log's state, or None before its creation."""
-    row = connection.execute(select(STATE)).one_or_none()
+def read_state(connection: Connection, *, lock: bool = False) -> State | None:
+    """Return the log's state, or None before its creation; locked against other writers, if asked for."""
+    query = select(STATE)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         return None
     return State(
@@ -103,18 +157,33 @@ def read_state(connection: Connection) -> State | None:
         last_message_sha256=row.last_message_sha256,
         stream_created=row.stream_created,
         fence=row.fence,
+        frozen=row.frozen,
+        must_reach=MustReach(row.must_reach_size, row.must_reach_root) if row.must_reach_size else None,
     )
 
 
-def require_state(connection: Connection) -> State:
+def require_state(connection: Connection, *, lock: bool = False) -> State:
     """Return the log's state.
 
     Raises:
         NotFoundError: LOG_MISSING: no log was created here.
     """
-    state = read_state(connection)
+    state = read_state(connection, lock=lock)
     if state is None:
         raise NotFoundError("no log was created in this database", code="LOG_MISSING")
+    return state
+
+
+def require_fence(connection: Connection, fence: int) -> State:
+    """Return the log's state, locked, if a fence number still is the log's.
+
+    Raises:
+        FenceLostError: Another instance took the log.
+    """
+    state = require_state(connection, lock=True)
+    if state.fence != fence:
+        message = f"expected fence {fence}, the log has {state.fence}: another instance took it"
+        raise FenceLostError(message)
     return state
 
 
@@ -132,18 +201,72 @@ def create_log(connection: Connection, genesis: Chained, *, origin: str, now_us:
             last_message_sha256=b"",
             stream_created="",
             fence=0,
+            frozen="",
+            must_reach_size=0,
+            must_reach_root=b"",
         )
     )
+    connection.execute(insert(EPOCH).values(epoch=1, tree_size=tree.size, reason="the log begins", time_us=now_us))
+    connection.execute(insert(LEASE).values(number=1, fence=0, holder="", beat=0))
     rows = _Rows()
     rows.add_entry(genesis, epoch=0, stream_seq=0, position=0, stream_time_us=now_us)
     rows.write(connection)
 
 
-def take_fence(connection: Connection) -> int:
-    """Return a new fence number: every sequencer with an older one stops at its next write."""
-    fence = require_state(connection).fence + 1
+def take_fence(connection: Connection, *, holder: str = "") -> int:
+    """Take the log and return the new fence number: who has an older one stops at its next write."""
+    fence = require_state(connection, lock=True).fence + 1
     connection.execute(update(STATE).values(fence=fence))
+    connection.execute(update(LEASE).values(fence=fence, holder=holder, beat=LEASE.c.beat + 1))
     return fence
+
+
+def beat(connection: Connection, fence: int) -> None:
+    """Tell that the holder of a fence still leads.
+
+    Raises:
+        FenceLostError: It does not.
+    """
+    moved = connection.execute(update(LEASE).where(LEASE.c.fence == fence).values(beat=LEASE.c.beat + 1))
+    if moved.rowcount == 0:
+        raise FenceLostError(f"fence {fence} is not the lease's: another instance took the log")
+
+
+def read_lease(connection: Connection) -> LeaseState:
+    """Return who leads."""
+    row = connection.execute(select(LEASE)).one()
+    return LeaseState(row.fence, row.holder, row.beat)
+
+
+def begin_epoch(connection: Connection, *, reason: str, now_us: int) -> int:
+    """Begin to read the stream from its first message again, and return the new epoch.
+
+    What is chained stands: it comes again as duplicates. Whoever leads now must take the log anew.
+    """
+    state = require_state(connection, lock=True)
+    epoch = state.epoch + 1
+    connection.execute(
+        update(STATE).values(epoch=epoch, next_seq=1, last_message_sha256=b"", stream_created="", fence=state.fence + 1)
+    )
+    connection.execute(insert(EPOCH).values(epoch=epoch, tree_size=state.tree.size, reason=reason, time_us=now_us))
+    return epoch
+
+
+def freeze(connection: Connection, *, reason: str, must_reach: MustReach | None = None) -> None:
+    """Sign nothing from now on: until a tree is reached, or, if none is named, until an operator decides.
+
+    A larger tree that must be reached stays.
+    """
+    state = require_state(connection, lock=True)
+    values: dict[str, Any] = {"frozen": reason}
+    if must_reach is not None and (state.must_reach is None or must_reach.size > state.must_reach.size):
+        values |= {"must_reach_size": must_reach.size, "must_reach_root": must_reach.root_hash}
+    connection.execute(update(STATE).values(**values))
+
+
+def thaw(connection: Connection) -> None:
+    """Let the log be signed again: the tree that it had to reach is reached."""
+    connection.execute(update(STATE).values(frozen="", must_reach_size=0, must_reach_root=b""))
 
 
 def append(connection: Connection, before: State, judged: Sequence[JudgedMessage], *, created: str) -> State:
@@ -185,7 +308,7 @@ class _Rows:
 
     def __init__(self) -> None:
         self._rows: dict[Table, list[dict[str, Any]]] = {
-            table: [] for table in (MESSAGE, ENTRY, SIGNED_EVENT, KEY_LIST, DUPLICATE_KEY, DUPLICATE, REFUSAL)
+            table: [] for table in (MESSAGE, ENTRY, SIGNED_EVENT, DUPLICATE, REFUSAL)
         }
         self.leaf_hashes: list[bytes] = []
 
@@ -218,28 +341,28 @@ class _Rows:
                 self._add_refusal(outcome, place)
 
     def add_entry(self, chained: Chained, *, epoch: int, stream_seq: int, position: int, stream_time_us: int) -> None:
-        accepted, leaf_index = chained.accepted, chained.leaf_index
-        event_id, signer_gln, declaration = chained.key
+        accepted, candidate, leaf_index = chained.accepted, chained.candidate, chained.leaf_index
+        event_id_hash, signer_gln, declaration = chained.key
         self.leaf_hashes.append(accepted.leaf_hash)
         self._rows[ENTRY].append(
             {
                 "leaf_index": leaf_index,
                 "entry": accepted.entry,
-                "signed_event_sha256": chained.candidate.sha256,
+                "signed_event_sha256": candidate.sha256,
+                "list_salt": accepted.list_salt,
+                "map_keys": accepted.map_keys,
+                "event_id": candidate.event_id,
+                "event_id_hash": event_id_hash,
+                "signer_gln": signer_gln,
+                "declaration": declaration,
                 "epoch": epoch,
                 "stream_seq": stream_seq,
                 "position": position,
                 "stream_time_us": stream_time_us,
-                "payload_type": str(accepted.event.payload_type),
+                "payload_type": accepted.payload_type,
             }
         )
-        self._rows[SIGNED_EVENT].append({"leaf_index": leaf_index, "data": chained.candidate.signed_event})
-        self._rows[KEY_LIST].append(
-            {"leaf_index": leaf_index, "list_salt": accepted.list_salt, "map_keys": accepted.map_keys}
-        )
-        self._rows[DUPLICATE_KEY].append(
-            {"leaf_index": leaf_index, "event_id": event_id, "signer_gln": signer_gln, "declaration": declaration}
-        )
+        self._rows[SIGNED_EVENT].append({"leaf_index": leaf_index, "data": candidate.signed_event})
 
     def _add_refusal(self, refused: Refused, place: dict[str, int]) -> None:
         code, field, message = refusal_texts(refused.error)
@@ -259,20 +382,23 @@ class _Rows:
     def write(self, connection: Connection) -> None:
         for table, rows in self._rows.items():
             if rows:
-                connection.execute(insert(table), rows)
+                bulk_insert(connection, table, rows)
 
 
 # --- what stands in the log ---
 
 
-def standing_keys(connection: Connection, event_ids: Iterable[str]) -> dict[Key, int]:
-    """Return the index under each duplicate key with one of these event ids."""
-    wanted = sorted(set(event_ids))
+def standing_keys(connection: Connection, hashes: Iterable[bytes]) -> dict[Key, int]:
+    """Return the index under each duplicate key with one of these hashes of event ids."""
+    wanted = sorted(set(hashes))
     found: dict[Key, int] = {}
-    query = select(DUPLICATE_KEY).where(DUPLICATE_KEY.c.event_id.in_(bindparam("ids", expanding=True)))
+    columns = (ENTRY.c.event_id_hash, ENTRY.c.signer_gln, ENTRY.c.declaration, ENTRY.c.leaf_index)
+    query = select(*columns).where(ENTRY.c.event_id_hash.in_(bindparam("hashes", expanding=True)))
     for start in range(0, len(wanted), IDS_A_QUERY):
-        for row in connection.execute(query, {"ids": wanted[start : start + IDS_A_QUERY]}):
-            found[row.event_id, row.signer_gln, row.declaration] = row.leaf_index
+        for digest, signer_gln, declaration, leaf_index in connection.execute(
+            query, {"hashes": wanted[start : start + IDS_A_QUERY]}
+        ):
+            found[digest, signer_gln, declaration] = leaf_index
     return found
 
 
@@ -293,13 +419,14 @@ _ENTRIES = (
         ENTRY.c.leaf_index,
         ENTRY.c.entry,
         SIGNED_EVENT.c.data,
-        KEY_LIST.c.list_salt,
-        KEY_LIST.c.map_keys,
+        ENTRY.c.list_salt,
+        ENTRY.c.map_keys,
         ENTRY.c.stream_time_us,
         ENTRY.c.payload_type,
+        ERASURE.c.leaf_index.is_not(None),
     )
-    .join(SIGNED_EVENT, SIGNED_EVENT.c.leaf_index == ENTRY.c.leaf_index)
-    .join(KEY_LIST, KEY_LIST.c.leaf_index == ENTRY.c.leaf_index)
+    .join(SIGNED_EVENT, SIGNED_EVENT.c.leaf_index == ENTRY.c.leaf_index, isouter=True)
+    .join(ERASURE, ERASURE.c.leaf_index == ENTRY.c.leaf_index, isouter=True)
     .order_by(ENTRY.c.leaf_index)
 )
 
@@ -317,6 +444,8 @@ def entries_of_types(
     query = _ENTRIES.where(ENTRY.c.leaf_index >= start, ENTRY.c.leaf_index < end)
     if payload_types:
         query = query.where(ENTRY.c.payload_type.in_(payload_types))
+        if PayloadType.EPCIS not in payload_types:
+            query = query.where(text(OTHER_THAN_EPCIS))
     return [StoredEntry(*row) for row in connection.execute(query.limit(limit))]
 
 
@@ -325,9 +454,9 @@ def entries_at(connection: Connection, indices: Sequence[int]) -> list[StoredEnt
     return [StoredEntry(*row) for row in connection.execute(_ENTRIES.where(ENTRY.c.leaf_index.in_(indices)))]
 
 
-def index_of_event(connection: Connection, *, event_id: str) -> int | None:
-    """Return the index of the first entry with an event id, or None."""
-    query = select(func.min(DUPLICATE_KEY.c.leaf_index)).where(DUPLICATE_KEY.c.event_id == event_id)
+def index_of_event(connection: Connection, *, event_id_hash: bytes) -> int | None:
+    """Return the index of the first entry with an event id, given by its keyed hash, or None."""
+    query = select(func.min(ENTRY.c.leaf_index)).where(ENTRY.c.event_id_hash == event_id_hash)
     found: int | None = connection.execute(query).scalar_one()
     return found
 
@@ -358,12 +487,24 @@ def _stored_checkpoint(row: SqlRow[Any]) -> StoredCheckpoint:
     return StoredCheckpoint(CompactRange.from_bytes(row.tree_range), row.root_hash, row.note)
 
 
-def swap_checkpoint(connection: Connection, *, expected: bytes | None, new: StoredCheckpoint) -> None:
+def swap_checkpoint(
+    connection: Connection, *, expected: bytes | None, new: StoredCheckpoint, fence: int | None = None
+) -> None:
     """Put a new signed checkpoint in the place of the newest, if that is still the expected note (None: none yet).
 
+    Args:
+        connection: In a write transaction.
+        expected: Note of the newest as it was read.
+        new: What was signed.
+        fence: The signer's.
+
     Raises:
+        FenceLostError: Another instance took the log.
         ConflictError: CHECKPOINT_MOVED: somebody else signed; LOG_ROLLED_BACK: the new tree is not larger.
     """
+    state = require_state(connection, lock=True)
+    if fence is not None and state.fence != fence:
+        raise FenceLostError(f"expected fence {fence}, the log has {state.fence}: another instance took it")
     newest = newest_checkpoint(connection)
     if (None if newest is None else newest.note) != expected:
         raise ConflictError("another publisher signed a checkpoint", code="CHECKPOINT_MOVED")
@@ -375,6 +516,26 @@ def swap_checkpoint(connection: Connection, *, expected: bytes | None, new: Stor
             tree_size=new.tree.size, root_hash=new.root_hash, tree_range=new.tree.to_bytes(), note=new.note
         )
     )
+
+
+def checkpoint_sizes(connection: Connection, *, after: int, limit: int) -> list[int]:
+    """Return the sizes of the first signed checkpoints that are larger than a size, ascending."""
+    query = select(CHECKPOINT.c.tree_size).where(CHECKPOINT.c.tree_size > after).order_by(CHECKPOINT.c.tree_size)
+    return list(connection.execute(query.limit(limit)).scalars())
+
+
+def put_cosignature(connection: Connection, *, tree_size: int, witness: str, line: str, time_s: int) -> None:
+    """Keep a witness's signature line of a checkpoint; a newer one of the same takes the place of the older."""
+    same = (COSIGNATURE.c.tree_size == tree_size, COSIGNATURE.c.witness == witness)
+    changed = connection.execute(update(COSIGNATURE).where(*same).values(line=line, time_s=time_s))
+    if changed.rowcount == 0:
+        connection.execute(insert(COSIGNATURE).values(tree_size=tree_size, witness=witness, line=line, time_s=time_s))
+
+
+def cosignatures(connection: Connection, *, tree_size: int) -> list[str]:
+    """Return the signature lines of witnesses under a checkpoint, by the witnesses' names."""
+    query = select(COSIGNATURE.c.line).where(COSIGNATURE.c.tree_size == tree_size).order_by(COSIGNATURE.c.witness)
+    return list(connection.execute(query).scalars())
 
 
 # --- followers ---

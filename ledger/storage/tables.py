@@ -2,18 +2,24 @@
 
 Times are int64 microseconds since 1970-01-01T00:00:00Z. Hashes are 32 bytes. GLNs have 13 digits.
 
-Evidence is what fsck re-derives: every column here is the source of a hash or the result of one, but for the follower's
-position and the log state's ``stream_created`` and ``fence``, which only steer.
+Evidence is what fsck re-derives: every column here is the source of a hash or the result of one, but for those that
+only steer: the lease, the followers' positions, and the log state's ``stream_created``, ``fence``, ``frozen`` and
+``must_reach``.
 """
 
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, Index, MetaData, UniqueConstraint
+from sqlalchemy import BigInteger, Index, MetaData, UniqueConstraint, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import TypeCompiler
 from sqlmodel import Field, SQLModel
 
+from medtrail.event import PayloadType
+
 LEDGER_METADATA = MetaData()
+
+OTHER_THAN_EPCIS = f"payload_type <> '{PayloadType.EPCIS.value}'"
+"""SQL of the entries that are indexed by type; a query has it word for word, or the index is not used."""
 
 
 class Int64(BigInteger):
@@ -40,8 +46,12 @@ class LogState(LedgerTable, table=True):
         epoch: Reading of the stream from its first message, from 1.
         next_seq: Stream sequence of the first message not yet integrated, from 1.
         last_message_sha256: Hash of message next_seq - 1; empty when none was read in this epoch.
-        stream_created: Creation time of the stream as the server tells it; empty before the first message.
-        fence: Number of the sequencer that last took the log; an older one finds another number and stops.
+        stream_created: Creation time of the stream as the server tells it; empty before the first message of an epoch.
+        fence: Number of the instance that last took the log; an older one finds another number and stops.
+        frozen: Why nothing may be signed now; empty: it may.
+        must_reach_size: Size of a larger tree that this log's key signed once, as a witness or a published checkpoint
+            showed; 0 when none is known. Until the log has this root at this size again, nothing is signed.
+        must_reach_root: That tree's root; empty when none is known.
     """
 
     __tablename__: ClassVar[str] = "log_state"
@@ -55,21 +65,80 @@ class LogState(LedgerTable, table=True):
     last_message_sha256: bytes
     stream_created: str
     fence: int = Field(sa_type=Int64)
+    frozen: str = ""
+    must_reach_size: int = Field(sa_type=Int64, default=0)
+    must_reach_root: bytes = b""
+
+
+class Lease(LedgerTable, table=True):
+    """Who leads, and that it still does. It only decides who tries; the fence decides who may write.
+
+    Attributes:
+        number: Always 1.
+        fence: The leader's.
+        holder: The leader's name, for people.
+        beat: Counted up by the leader while it leads.
+    """
+
+    __tablename__: ClassVar[str] = "lease"
+
+    number: int = Field(primary_key=True)
+    fence: int = Field(sa_type=Int64)
+    holder: str
+    beat: int = Field(sa_type=Int64)
+
+
+class Epoch(LedgerTable, table=True):
+    """A reading of the stream from its first message; each but the first is an operator's act, with the reason."""
+
+    __tablename__: ClassVar[str] = "epoch"
+
+    epoch: int = Field(sa_type=Int64, primary_key=True)
+    tree_size: int = Field(sa_type=Int64)
+    reason: str
+    time_us: int = Field(sa_type=Int64)
 
 
 class Entry(LedgerTable, table=True):
-    """One leaf of the log, and the message that carried its event (epoch 0, sequence 0: the genesis, by no message)."""
+    """One leaf of the log, what it is derived from, and the message that carried its event.
+
+    All that is here survives the event's erasure, but for the event id.
+
+    Attributes:
+        entry: 65 bytes: type, SHA-256 of the SignedEvent, SHA-256 of list salt and map keys.
+        list_salt: 32 bytes.
+        map_keys: Sorted item-map keys, 32 bytes each.
+        event_id: As written; empty once the event is erased.
+        event_id_hash: Keyed hash of the event id (:mod:`ledger.event_index`), 32 bytes.
+        signer_gln: Of the organisation that signed.
+        declaration: Whether it declares an earlier event to be in error.
+        epoch: Of the message; 0 with sequence 0: the genesis, by no message.
+        position: Of the event in its message, from 0.
+    """
 
     __tablename__: ClassVar[str] = "entry"
     __table_args__ = (
+        UniqueConstraint("event_id_hash", "signer_gln", "declaration", name="entry_duplicate_key"),
         Index("entry_by_signed_event", "signed_event_sha256"),
-        Index("entry_by_payload_type", "payload_type", "leaf_index"),
-        Index("entry_by_message", "epoch", "stream_seq"),
+        # Almost all entries are EPCIS events: the others are few, and are asked for by their type.
+        Index(
+            "entry_by_payload_type",
+            "payload_type",
+            "leaf_index",
+            sqlite_where=text(OTHER_THAN_EPCIS),
+            postgresql_where=text(OTHER_THAN_EPCIS),
+        ),
     )
 
     leaf_index: int = Field(sa_type=Int64, primary_key=True)
     entry: bytes
     signed_event_sha256: bytes
+    list_salt: bytes
+    map_keys: bytes
+    event_id: str
+    event_id_hash: bytes
+    signer_gln: str
+    declaration: bool
     epoch: int = Field(sa_type=Int64)
     stream_seq: int = Field(sa_type=Int64)
     position: int
@@ -84,28 +153,6 @@ class SignedEventRow(LedgerTable, table=True):
 
     leaf_index: int = Field(sa_type=Int64, primary_key=True)
     data: bytes
-
-
-class KeyList(LedgerTable, table=True):
-    """What the entry's second hash commits to: list salt (32 bytes) and sorted item-map keys (32 bytes each)."""
-
-    __tablename__: ClassVar[str] = "key_list"
-
-    leaf_index: int = Field(sa_type=Int64, primary_key=True)
-    list_salt: bytes
-    map_keys: bytes
-
-
-class DuplicateKey(LedgerTable, table=True):
-    """What may stand in the log once: signing organisation, event id, declaration or not."""
-
-    __tablename__: ClassVar[str] = "duplicate_key"
-    __table_args__ = (UniqueConstraint("event_id", "signer_gln", "declaration"),)
-
-    leaf_index: int = Field(sa_type=Int64, primary_key=True)
-    event_id: str
-    signer_gln: str
-    declaration: bool
 
 
 class Message(LedgerTable, table=True):
@@ -175,6 +222,46 @@ class CheckpointRow(LedgerTable, table=True):
     root_hash: bytes
     tree_range: bytes
     note: bytes
+
+
+class Erasure(LedgerTable, table=True):
+    """That an entry's SignedEvent was erased.
+
+    Attributes:
+        leaf_index: The erased one.
+        order_index: Entry of the order to do so.
+        consent_index: Entry of the authority's consent; None where the retention period was over.
+        signer_gln: Of the organisation that ordered it.
+        reason: As the order states it.
+        erase_time_us: Stream time of the order.
+    """
+
+    __tablename__: ClassVar[str] = "erasure"
+
+    leaf_index: int = Field(sa_type=Int64, primary_key=True)
+    order_index: int = Field(sa_type=Int64)
+    consent_index: int | None = Field(default=None, sa_type=Int64, nullable=True)
+    signer_gln: str
+    reason: str
+    erase_time_us: int = Field(sa_type=Int64)
+
+
+class Cosignature(LedgerTable, table=True):
+    """A witness's word that it saw a checkpoint.
+
+    Attributes:
+        tree_size: Of the checkpoint.
+        witness: Name of its key.
+        line: The signature line, without LF.
+        time_s: That it signed, seconds since 1970.
+    """
+
+    __tablename__: ClassVar[str] = "cosignature"
+
+    tree_size: int = Field(sa_type=Int64, primary_key=True)
+    witness: str = Field(primary_key=True)
+    line: str
+    time_s: int = Field(sa_type=Int64)
 
 
 class Follower(LedgerTable, table=True):

@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 
 # Every column that is evidence, and a row that stands in the log below: all others are changed one by one.
 COLUMNS = {
-    "entry": ("leaf_index", "entry", "signed_event_sha256", "epoch", "stream_seq", "position", "stream_time_us",
-              "payload_type"),
+    "entry": ("leaf_index", "entry", "signed_event_sha256", "list_salt", "map_keys", "event_id", "signer_gln",
+              "declaration", "epoch", "stream_seq", "position", "stream_time_us", "payload_type"),
     "signed_event": ("leaf_index", "data"),
-    "key_list": ("leaf_index", "list_salt", "map_keys"),
-    "duplicate_key": ("leaf_index", "event_id", "signer_gln", "declaration"),
     "message": ("number", "epoch", "stream_seq", "stream_time_us", "subject", "message_sha256", "event_count",
                 "tree_size", "outcomes_sha256"),
     "duplicate": ("epoch", "stream_seq", "position", "signed_event_sha256", "leaf_index"),

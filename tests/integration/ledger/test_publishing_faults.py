@@ -28,7 +28,7 @@ def log(new_log: "NewLog", events: "Events") -> "OfflineLog":
     [
         "UPDATE signed_event SET data = zeroblob(100) WHERE leaf_index = 9",
         "UPDATE entry SET entry = x'01' || zeroblob(64) WHERE leaf_index = 9",
-        "UPDATE key_list SET map_keys = zeroblob(32) WHERE leaf_index = 9",
+        "UPDATE entry SET map_keys = zeroblob(32) WHERE leaf_index = 9",
         "DELETE FROM signed_event WHERE leaf_index = 10",
     ],
 )

@@ -126,7 +126,7 @@ def test_fsck_of_a_database_without_a_log_says_so(new_log: "NewLog") -> None:
 
 
 def test_proof_is_not_made_from_damaged_tiles(log: "OfflineLog") -> None:
-    reader = LogReader(log.database, log.files, log.feed)
+    reader = LogReader(log.database, log.files, log.feed, map_salt=log.salt)
     tile = log.home.root / "public" / "tile" / "0" / "000.p" / "11"
     content = tile.read_bytes()
     tile.write_bytes(content[:-1] + bytes((content[-1] ^ 1,)))

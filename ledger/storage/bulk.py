@@ -1,0 +1,45 @@
+"""Many rows at once, by the fastest way that each database has.
+
+Source: PostgreSQL documentation, COPY (binary format); psycopg 3, COPY support.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Connection, Integer, LargeBinary, Table, insert
+from sqlalchemy.sql.type_api import TypeEngine
+
+_TYPES: tuple[tuple[type[TypeEngine[Any]], str], ...] = (
+    (BigInteger, "int8"),
+    (Integer, "int4"),
+    (Boolean, "bool"),
+    (LargeBinary, "bytea"),
+)
+
+
+def bulk_insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that all have the same columns: with COPY on PostgreSQL, as one prepared statement elsewhere.
+
+    Args:
+        connection: In a write transaction.
+        table: Where.
+        rows: Values by column name, the same names in each; none does nothing.
+    """
+    if not rows:
+        return
+    if connection.dialect.name != "postgresql":
+        connection.execute(insert(table), rows)
+        return
+    names = list(rows[0])
+    quote = connection.dialect.identifier_preparer.quote
+    columns = ", ".join(quote(name) for name in names)
+    statement = f"COPY {quote(table.name)} ({columns}) FROM STDIN (FORMAT BINARY)"
+    driver: Any = connection.connection.dbapi_connection
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types([_type_name(table.c[name].type) for name in names])
+        for row in rows:
+            copy.write_row(tuple(row.values()))
+
+
+def _type_name(kind: TypeEngine[Any]) -> str:
+    return next((name for base, name in _TYPES if isinstance(kind, base)), "text")
