@@ -1,7 +1,8 @@
-"""One SQLite file: one writer thread, several readers, and every commit on the disk before it returns.
+"""A database of one process: one writer thread, several readers, and every commit on the disk before it returns.
 
-Functions that are handed in run in threads of their own, with a SQLAlchemy connection inside a transaction; they do no
-I/O but SQL and return values, never rows or cursors.
+Here is the SQLite file; :mod:`medtrail.runtime.postgres` has the same for PostgreSQL. Functions that are handed in run
+in threads of their own, with a SQLAlchemy connection inside a transaction; they do no I/O but SQL and return values,
+never rows or cursors.
 """
 
 import asyncio
@@ -37,6 +38,10 @@ class Database:
 
     A write that returned is durable. A write that raised :class:`UnavailableError` may or may not have been committed
     when the error came from the commit itself: whoever must know reads again.
+
+    Attributes:
+        name: For people and logs; without secrets.
+        dialect: ``sqlite`` or ``postgresql``.
     """
 
     def __init__(self, path: Path, *, readers: int = 4) -> None:
@@ -46,9 +51,14 @@ class Database:
             path: The file; its folder exists.
             readers: Most reads at one time, 1 or more.
         """
-        self.path = path
-        self._writer_engine = _engine(path, begin="BEGIN IMMEDIATE", size=1)
-        self._reader_engine = _engine(path, begin="BEGIN", size=readers)
+        writer = _engine(path, begin="BEGIN IMMEDIATE", size=1)
+        self._take(str(path), writer, _engine(path, begin="BEGIN", size=readers), readers=readers)
+
+    def _take(self, name: str, writer: Engine, reader: Engine, *, readers: int) -> None:
+        self.name = name
+        self.dialect = writer.dialect.name
+        self._writer_engine = writer
+        self._reader_engine = reader
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql-writer")
         self._readers = ThreadPoolExecutor(max_workers=readers, thread_name_prefix="sql-reader")
 
@@ -108,16 +118,21 @@ class Database:
         except exc.IntegrityError as error:
             message = f"a constraint of the database forbids it: {error.orig}"
             raise ConflictError(message, code="STORAGE_CONSTRAINT") from error
-        except (exc.DBAPIError, sqlite3.Error) as error:
-            raise _translated(error) from error
+        except self._errors as error:
+            origin = error.orig if isinstance(error, exc.DBAPIError) else error
+            raise self._translated(origin or error) from error
+
+    _errors: tuple[type[Exception], ...] = (exc.DBAPIError, sqlite3.Error)
+
+    def _translated(self, error: BaseException) -> MedtrailError:
+        return _translated(error)
 
     def __repr__(self) -> str:
-        """Name the file."""
-        return f"Database({str(self.path)!r})"
+        """Name the database."""
+        return f"{type(self).__name__}({self.name!r})"
 
 
-def _translated(error: Exception) -> MedtrailError:
-    origin = error.orig if isinstance(error, exc.DBAPIError) else error
+def _translated(origin: BaseException) -> MedtrailError:
     number = getattr(origin, "sqlite_errorcode", None)
     # The low byte is the kind; the rest says where it struck.
     code = None if number is None else _CODE_OF_SQLITE.get(number & 0xFF)

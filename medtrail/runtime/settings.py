@@ -61,6 +61,9 @@ class LedgerSettings(BaseSettings):
         data_dir: Where its databases and public files lie; made when absent.
         listen: host:port of its gRPC; port 0 takes a free one.
         http_listen: host:port of the static files; port 0 takes a free one.
+        database_url: ``postgresql://user:password@host:port/name``; empty: SQLite in the data folder.
+        instance: Name of this instance among those that share the database; empty: host and process id.
+        policy_file: The log's witnesses and their quorum (C2SP tlog-policy); none: no witnesses.
         nats_url: ``nats://host:port``, without credentials.
         log_origin: Schema-less URL prefix and key name, such as ``ledger.example/eu1``.
         log_url: Where tiles and checkpoint are served, as others reach it; may be empty.
@@ -77,6 +80,9 @@ class LedgerSettings(BaseSettings):
     data_dir: Path
     listen: Address = "127.0.0.1:0"
     http_listen: Address = "127.0.0.1:0"
+    database_url: Annotated[str, Field(repr=False)] = ""
+    instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-:]{0,64}$")] = ""
+    policy_file: Path | None = None
     nats_url: NatsUrl
     log_origin: str
     log_url: str = ""
