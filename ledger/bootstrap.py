@@ -24,7 +24,8 @@ from ledger.publisher import CheckpointFeed, Publisher
 from ledger.queries import Queries
 from ledger.sequencer import Sequencer, SequencerStatus
 from ledger.servicer import LEDGER_SERVICE, TRUST_SERVICE, ledger_bindings
-from ledger.storage.tables import LEDGER_METADATA
+from ledger.storage.migrate import migrate
+from ledger.storage.open import open_storage
 from ledger.stream import EventStream
 from ledger.tile_files import TileFiles
 from ledger.trust_state import TrustState, load_registry
@@ -32,7 +33,6 @@ from medtrail.errors import MedtrailError, UnavailableError, VerificationError
 from medtrail.gs1 import Gln
 from medtrail.note import NoteSigner, format_vkey
 from medtrail.runtime.bus import Bus
-from medtrail.runtime.database import Database
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.logging import configure_logging, get_logger
 from medtrail.runtime.paging import PageTokens
@@ -43,7 +43,6 @@ from medtrail.trust import Registry
 
 log = get_logger(__name__)
 
-DATABASE_NAME = "ledger.db"
 PROJECTION_NAME = "projection.db"
 PUBLIC_NAME = "public"
 SWITCH_INTERVAL_S = 0.001
@@ -65,7 +64,7 @@ class Ledger:
         self._signer = NoteSigner(settings.log_origin, self.folder.log_seed())
         _check_vkey(self._signer, settings.log_vkey)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.database = Database(settings.data_dir / DATABASE_NAME)
+        self.database = open_storage(settings.data_dir, settings.database_url)
         self._projection = open_projection(settings.data_dir / PROJECTION_NAME)
         map_salt = self.folder.map_salt()
         authority_gln = self._create(map_salt)
@@ -130,7 +129,7 @@ class Ledger:
         return await self._queries.size() >= self.feed.newest.tree.size
 
     def _create(self, map_salt: bytes) -> Gln:
-        self.database.create_tables(LEDGER_METADATA)
+        migrate(self.database, map_salt=map_salt)
         return self.database.write_now(
             partial(
                 ensure_log,

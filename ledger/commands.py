@@ -10,13 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ledger.bootstrap import DATABASE_NAME, PROJECTION_NAME, serve_from_environment
+from ledger.bootstrap import PROJECTION_NAME, serve_from_environment
 from ledger.fsck import check_folder
 from ledger.fsck_report import Report
 from ledger.progress import progress
 from ledger.projections.projector import Projector, open_projection
 from ledger.projections.store import ChainedEvent
 from ledger.storage import log_store
+from ledger.storage.open import DATABASE_NAME
 from medtrail.errors import MedtrailError, NotFoundError
 from medtrail.runtime.database import Database
 

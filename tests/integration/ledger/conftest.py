@@ -33,7 +33,7 @@ from ledger.publisher import CheckpointFeed, Publisher
 from ledger.sequencer import integrate
 from ledger.storage import log_store
 from ledger.storage.log_store import State, StoredCheckpoint
-from ledger.storage.tables import LEDGER_METADATA
+from ledger.storage.migrate import migrate
 from ledger.tile_files import TileFiles
 from ledger.trust_state import load_registry
 from medtrail.codec import encode_batch, encode_payload, encode_signed_event
@@ -257,7 +257,7 @@ class OfflineLog:
         self.home = home
         self.salt = home.folder.map_salt()
         self.database = Database(home.root / "ledger.db")
-        self.database.create_tables(LEDGER_METADATA)
+        migrate(self.database, map_salt=self.salt)
         settings = home.settings()
         self.database.write_now(
             partial(
