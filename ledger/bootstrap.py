@@ -1,37 +1,47 @@
-"""Builds the ledger's process from its settings, runs it, and takes it down in order.
+"""Builds an instance of the ledger from its settings, runs it, and takes it down in order.
 
-Reads are served as soon as a checkpoint is published, also while the exchange is away or the sequencer has halted. The
-health of the process (the empty name) says SERVING once the streams are declared as well; that of ``ledger.Sequencer``
-and ``ledger.Publisher`` whether the log grows.
+Several instances may share one database; one of them leads (:mod:`ledger.leadership`). All publish what is signed in
+files of their own and answer reads, also while the exchange is away or the sequencer has halted. The health of the
+process (the empty name) says SERVING once it answers; that of ``ledger.Sequencer`` and ``ledger.Publisher`` whether
+this instance makes the log grow, and publishes it.
+
+A replica (``MEDTRAIL_REPLICA_OF``) has a database of its own and adopts what another signs in place of signing.
 """
 
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
+import httpx
+
+from ledger.adopter import Adopter
 from ledger.creation import ensure_log
+from ledger.feed import CheckpointFeed
+from ledger.leadership import InstanceRole, Leadership
 from ledger.log_reader import LogReader
+from ledger.mirror import Mirror
 from ledger.notifier import Notifier
 from ledger.operator import StreamOperator
 from ledger.projections.projector import Projector, open_projection
 from ledger.public_files import PublicServer
-from ledger.publisher import CheckpointFeed, Publisher
 from ledger.queries import Queries
 from ledger.sequencer import Sequencer, SequencerStatus
 from ledger.servicer import LEDGER_SERVICE, TRUST_SERVICE, ledger_bindings
+from ledger.signer import Signer
+from ledger.standby import StandbyCheck
 from ledger.storage.migrate import migrate
 from ledger.storage.open import open_storage
 from ledger.stream import EventStream
 from ledger.tile_files import TileFiles
 from ledger.trust_state import TrustState, load_registry
-from medtrail.errors import MedtrailError, UnavailableError, VerificationError
+from medtrail.errors import MalformedError, MedtrailError, UnavailableError, VerificationError
 from medtrail.gs1 import Gln
-from medtrail.note import NoteSigner, format_vkey
+from medtrail.note import NoteSigner, NoteVerifier, format_vkey, parse_vkey
 from medtrail.runtime.bus import Bus
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.logging import configure_logging, get_logger
@@ -46,12 +56,13 @@ log = get_logger(__name__)
 PROJECTION_NAME = "projection.db"
 PUBLIC_NAME = "public"
 SWITCH_INTERVAL_S = 0.001
+FETCH_TIMEOUT_S = 5.0
 SEQUENCER_HEALTH = "ledger.Sequencer"
 PUBLISHER_HEALTH = "ledger.Publisher"
 
 
 class Ledger:
-    """All parts of the ledger's process, built and not yet running."""
+    """All parts of an instance, built and not yet running."""
 
     def __init__(self, settings: LedgerSettings) -> None:
         """Open the databases, create the log when it is new, and build the parts. Blocks.
@@ -61,13 +72,13 @@ class Ledger:
         """
         self.settings = settings
         self.folder = OrganisationFolder(settings.org_dir)
-        self._signer = NoteSigner(settings.log_origin, self.folder.log_seed())
-        _check_vkey(self._signer, settings.log_vkey)
+        self._signer = None if settings.replica_of else NoteSigner(settings.log_origin, self.folder.log_seed())
+        verifier = _verifier(self._signer, settings)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.database = open_storage(settings.data_dir, settings.database_url)
         self._projection = open_projection(settings.data_dir / PROJECTION_NAME)
-        map_salt = self.folder.map_salt()
-        authority_gln = self._create(map_salt)
+        self._map_salt = self.folder.map_salt()
+        self._authority_gln = self._create(self._map_salt)
         # The writer needs a core too. On two cores one verifier chains 4,300 events/s, two 3,650: they wait for the
         # interpreter lock after each signature.
         cores = max((os.cpu_count() or 1) - 1, 1)
@@ -77,28 +88,59 @@ class Ledger:
         )
         self.feed = CheckpointFeed()
         files = TileFiles(settings.data_dir / PUBLIC_NAME)
-        self.reader = LogReader(self.database, files, self.feed, map_salt=map_salt)
+        self.reader = LogReader(self.database, files, self.feed, map_salt=self._map_salt)
         self.trust = TrustState(self.database.read_now(self._load_registry))
+        self.mirror = Mirror(
+            self.database,
+            files,
+            verifier=verifier,
+            feed=self.feed,
+            on_halt=lambda _error: self._health(PUBLISHER_HEALTH, serving=False),
+        )
+        self._build_leader(verifier)
+        self._standby = StandbyCheck(self.database)
+        self.leadership = Leadership(
+            self.database, name=settings.instance, lead=self._lead, check=self._check, on_role=self._role_changed
+        )
+        self._queries = Queries(self._projection)
+        self._projector = Projector(self._projection, self.reader.chained_events)
+        self._server: Server | None = None
+        self.public_address = ""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _build_leader(self, verifier: NoteVerifier) -> None:
+        settings = self.settings
         self.operator = StreamOperator(
-            self._bus, self.trust, authority_gln=authority_gln, replicas=settings.stream_replicas
+            self._bus, self.trust, authority_gln=self._authority_gln, replicas=settings.stream_replicas
         )
         self.sequencer = Sequencer(
             self.database,
             EventStream(self._bus),
             trust=self.trust,
-            map_salt=map_salt,
+            map_salt=self._map_salt,
             verifiers=self._verifiers,
             on_status=self._sequencer_status,
             on_commit=self._committed,
         )
-        self.publisher = Publisher(
-            self.database,
-            files,
-            self._signer,
-            feed=self.feed,
-            interval_s=settings.checkpoint_interval_s,
-            on_halt=lambda _error: self._health(PUBLISHER_HEALTH, serving=False),
-        )
+        halted: Callable[[MedtrailError], None] = lambda _error: self._health(PUBLISHER_HEALTH, serving=False)  # noqa: E731 - one callback for two parts
+        self.signer: Signer | Adopter
+        if self._signer is None:
+            self.signer = Adopter(
+                self.database,
+                partial(_fetch_checkpoint, settings.replica_of),
+                verifier=verifier,
+                interval_s=settings.checkpoint_interval_s,
+                on_adopted=self.mirror.wake,
+                on_halt=halted,
+            )
+        else:
+            self.signer = Signer(
+                self.database,
+                self._signer,
+                interval_s=settings.checkpoint_interval_s,
+                on_signed=self.mirror.wake,
+                on_halt=halted,
+            )
         self._notifier = Notifier(
             self.database,
             self._bus,
@@ -107,11 +149,6 @@ class Ledger:
             key=self.folder.signing_key(),
             gln=self.folder.gln,
         )
-        self._queries = Queries(self._projection)
-        self._projector = Projector(self._projection, self.reader.chained_events)
-        self._server: Server | None = None
-        self.public_address = ""
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def server(self) -> Server:
@@ -165,10 +202,8 @@ class Ledger:
                 asyncio.create_task(part, name=name)
                 for name, part in (
                     ("public", public.run()),
-                    ("operator", self.operator.run()),
-                    ("sequencer", self.sequencer.run()),
-                    ("publisher", self.publisher.run()),
-                    ("notifier", self._notifier.run()),
+                    ("leadership", self._take_part()),
+                    ("mirror", self.mirror.run()),
                     ("projector", self._projector.run()),
                     ("followers", self._feed_followers()),
                     ("ready", self._tell_ready()),
@@ -191,12 +226,44 @@ class Ledger:
             await server.set_serving(name, serving=False)
         return server
 
+    # --- leading and standing by ---
+
+    async def _take_part(self) -> None:
+        try:
+            await self.leadership.run()
+        except MedtrailError as error:
+            # It goes on answering from what it has published; it must not lead.
+            log.error("instance must not lead", code=error.code, reason=error.message, **error.facts)  # noqa: TRY400 - a decision, not a fault of ours
+
+    async def _check(self) -> None:
+        await self._standby.run_once()
+        await self.trust.follow(self.database, authority_key_id=self.settings.authority_key_id)
+
+    async def _lead(self, fence: int) -> None:
+        parts: list[Awaitable[None]] = [self.sequencer.run(fence), self.signer.run(fence)]
+        if not self.settings.replica_of:
+            parts += [self._notifier.run(), self.operator.run()]
+        tasks = [asyncio.ensure_future(part) for part in parts]
+        try:
+            pending = set(tasks)
+            # Sequencer and signer end by themselves when they halt: the rest goes on, and the lease is kept.
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            await asyncio.Event().wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _tell_ready(self) -> None:
         async for _checkpoint in self.feed.watch():
             break
         for name in (LEDGER_SERVICE, TRUST_SERVICE, PUBLISHER_HEALTH):
             self._health(name, serving=True)
-        await self.operator.ready.wait()
+        if self.leadership.role is InstanceRole.LEADER and not self.settings.replica_of:
+            await self.operator.ready.wait()
         self._health("", serving=True)
 
     async def _feed_followers(self) -> None:
@@ -205,6 +272,9 @@ class Ledger:
             self._notifier.wake()
 
     # --- what parts tell ---
+
+    def _role_changed(self, role: InstanceRole) -> None:
+        log.info("instance", role=role.value, fence=self.leadership.fence)
 
     def _sequencer_status(self, status: SequencerStatus) -> None:
         self._health(SEQUENCER_HEALTH, serving=status is SequencerStatus.RUNNING)
@@ -224,6 +294,26 @@ class Ledger:
         self._verifiers.shutdown()
         self._projection.close()
         self.database.close()
+
+
+def _verifier(signer: NoteSigner | None, settings: LedgerSettings) -> NoteVerifier:
+    if signer is None:
+        if not settings.log_vkey:
+            message = "a replica has no key of the log: tell it the log's verifier key"
+            raise MalformedError(message, code="SETTING_INVALID", field="MEDTRAIL_LOG_VKEY")
+        return parse_vkey(settings.log_vkey)
+    _check_vkey(signer, settings.log_vkey)
+    return signer.verifier
+
+
+async def _fetch_checkpoint(url: str) -> bytes:
+    try:
+        async with httpx.AsyncClient(timeout=FETCH_TIMEOUT_S) as client:
+            answer = await client.get(f"{url.rstrip('/')}/checkpoint")
+            answer.raise_for_status()
+            return answer.content
+    except httpx.HTTPError as error:
+        raise UnavailableError(f"{url} does not answer: {error}", code="LOG_UNREACHABLE") from error
 
 
 def _check_vkey(signer: NoteSigner, expected: str) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from threading import Lock
 
 from ledger.event_index import event_id_hash
+from ledger.feed import CheckpointFeed
 from ledger.projections.store import ChainedEvent
-from ledger.publisher import CheckpointFeed
 from ledger.storage import log_store
 from ledger.storage.log_store import StoredCheckpoint, StoredEntry
 from ledger.tile_files import TileFiles

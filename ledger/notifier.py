@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
+from ledger.feed import CheckpointFeed
 from ledger.intake import from_us
 from ledger.projections.facts import party_of_uri
-from ledger.publisher import CheckpointFeed
 from ledger.storage import log_store
 from ledger.storage.log_store import DUPLICATE, ENTRY, MESSAGE, REFUSAL, StoredCheckpoint
 from ledger.trust_state import TrustState

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from ledger.intake import Accepted, OpenMessage, StreamMessage, examine_message
 from ledger.judgement import Judge, Key, Refused, StandingEvent
 from ledger.storage import log_store
-from ledger.storage.log_store import State
+from ledger.storage.log_store import FenceLostError, State
 from ledger.stream import EventStream, StreamHaltError, position_of
 from ledger.trust_state import TrustState, load_registry
 from medtrail.codec import decode_payload, decode_signed_event
@@ -76,10 +76,15 @@ class Sequencer:
         self.status = SequencerStatus.STARTING
         self.error: MedtrailError | None = None
 
-    async def run(self) -> None:
-        """Integrate until cancelled. When the stream or the log is not as expected, halt: log, tell, return."""
+    async def run(self, fence: int) -> None:
+        """Integrate until cancelled. When the stream or the log is not as expected, halt: log, tell, return.
+
+        Raises:
+            FenceLostError: Another instance leads.
+        """
+        self._fence = fence
+        self.error = None
         try:
-            self._fence = await self._database.write(log_store.take_fence)
             while True:
                 state = await self._reload()
                 self._set_status(SequencerStatus.RUNNING)
@@ -89,10 +94,15 @@ class Sequencer:
                     # Also after a commit whose outcome nobody knows: the database tells, memory does not.
                     log.warning("sequencer waits", code=error.code, reason=error.message)
                     await asyncio.sleep(RETRY_S)
+        except FenceLostError:
+            raise
         except MedtrailError as error:
             self.error = error
             self._set_status(SequencerStatus.HALTED)
             log.error("sequencer halted", code=error.code, reason=error.message, **error.facts)  # noqa: TRY400 - a decision, not a fault of ours
+        finally:
+            if self.status is SequencerStatus.RUNNING:
+                self._set_status(SequencerStatus.STARTING)
 
     async def _reload(self) -> State:
         def load(connection: Connection) -> tuple[State, Registry]:

@@ -8,6 +8,7 @@ from ledger.storage import log_store
 from medtrail.codec import decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
 from medtrail.event import PayloadType
+from medtrail.runtime.database import Database
 from medtrail.trust import Registry
 
 ENTRIES_A_READ = 1000
@@ -45,6 +46,23 @@ class TrustState:
     def current(self) -> Registry:
         """The registry as of the last commit that changed it; for reading only."""
         return self._current
+
+    async def follow(self, database: Database, *, authority_key_id: str) -> None:
+        """Take in the trust entries that another instance has committed since.
+
+        Raises:
+            VerificationError: One does not hold.
+        """
+        start = self._current.next_index
+        newer = await database.read(
+            lambda connection: log_store.entries_of_types(
+                connection, [PayloadType.TRUST], start=start, end=2**62, limit=1
+            )
+        )
+        if newer:
+            self._current = await database.read(
+                lambda connection: load_registry(connection, authority_key_id=authority_key_id, tree_size=2**62)
+            )
 
     def replace(self, registry: Registry) -> None:
         """Hand out a copy of this registry from now on."""

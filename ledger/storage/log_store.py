@@ -232,6 +232,11 @@ def beat(connection: Connection, fence: int) -> None:
         raise FenceLostError(f"fence {fence} is not the lease's: another instance took the log")
 
 
+def give_up_lease(connection: Connection, fence: int) -> None:
+    """Say that the holder of a fence ends in good order: whoever stands by need not wait."""
+    connection.execute(update(LEASE).where(LEASE.c.fence == fence).values(holder="", beat=LEASE.c.beat + 1))
+
+
 def read_lease(connection: Connection) -> LeaseState:
     """Return who leads."""
     row = connection.execute(select(LEASE)).one()
@@ -480,6 +485,13 @@ def newest_checkpoint(connection: Connection) -> StoredCheckpoint | None:
 def checkpoint_of_size(connection: Connection, size: int) -> StoredCheckpoint | None:
     """Return the signed checkpoint of a size, or None."""
     row = connection.execute(select(CHECKPOINT).where(CHECKPOINT.c.tree_size == size)).one_or_none()
+    return None if row is None else _stored_checkpoint(row)
+
+
+def checkpoint_below(connection: Connection, size: int) -> StoredCheckpoint | None:
+    """Return the largest signed checkpoint of at most a size, or None."""
+    query = select(CHECKPOINT).where(CHECKPOINT.c.tree_size <= size).order_by(CHECKPOINT.c.tree_size.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
     return None if row is None else _stored_checkpoint(row)
 
 

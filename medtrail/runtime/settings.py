@@ -63,6 +63,7 @@ class LedgerSettings(BaseSettings):
         http_listen: host:port of the static files; port 0 takes a free one.
         database_url: ``postgresql://user:password@host:port/name``; empty: SQLite in the data folder.
         instance: Name of this instance among those that share the database; empty: host and process id.
+        replica_of: Where another instance serves its public files: this one audits it and never signs; empty: none.
         policy_file: The log's witnesses and their quorum (C2SP tlog-policy); none: no witnesses.
         nats_url: ``nats://host:port``, without credentials.
         log_origin: Schema-less URL prefix and key name, such as ``ledger.example/eu1``.
@@ -82,6 +83,7 @@ class LedgerSettings(BaseSettings):
     http_listen: Address = "127.0.0.1:0"
     database_url: Annotated[str, Field(repr=False)] = ""
     instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-:]{0,64}$")] = ""
+    replica_of: Annotated[str, Field(pattern=r"^(https?://[^\s]+)?$")] = ""
     policy_file: Path | None = None
     nats_url: NatsUrl
     log_origin: str

@@ -26,11 +26,13 @@ from sqlalchemy import Connection, select
 
 from ledger.bootstrap import Ledger
 from ledger.creation import ensure_log
+from ledger.feed import CheckpointFeed
 from ledger.fsck import check_folder
 from ledger.fsck_report import Report
 from ledger.intake import StreamMessage, examine_message
-from ledger.publisher import CheckpointFeed, Publisher
+from ledger.mirror import Mirror
 from ledger.sequencer import integrate
+from ledger.signer import Signer
 from ledger.storage import log_store
 from ledger.storage.log_store import State, StoredCheckpoint
 from ledger.storage.migrate import migrate
@@ -294,19 +296,36 @@ class OfflineLog:
     def enrol(self, events: Events) -> None:
         self.integrate(self.message(encode_batch(events.enrolments()), sender="4012345000993"))
 
-    def publisher(self) -> Publisher:
-        signer = NoteSigner(ORIGIN, self.home.folder.log_seed())
-        return Publisher(self.database, self.files, signer, feed=self.feed, interval_s=0.05)
+    def signer(self) -> Signer:
+        return Signer(self.database, NoteSigner(ORIGIN, self.home.folder.log_seed()), interval_s=0.05)
+
+    def mirror(self) -> Mirror:
+        verifier = NoteSigner(ORIGIN, self.home.folder.log_seed()).verifier
+        return Mirror(self.database, self.files, verifier=verifier, feed=self.feed)
 
     def publish(self) -> None:
-        """Start anew, mend, and publish: what a restarted process does."""
+        """Start anew, mend, sign and publish: what a restarted process does."""
 
         async def run() -> None:
-            publisher = self.publisher()
-            await publisher.repair()
-            await publisher.publish_once()
+            mirror = self.mirror()
+            if await mirror.repair():
+                await mirror.publish_once()
+            await self.signer().sign_once(self.fence)
+            if await mirror.repair():
+                await mirror.publish_once()
 
         asyncio.run(run())
+
+    def copy_database(self, to: Path) -> None:
+        with closing(sqlite3.connect(self.home.root / "ledger.db")) as connection:
+            connection.execute("VACUUM INTO ?", (str(to),))
+
+    def restore_database(self, copy: Path) -> None:
+        self.database.close()
+        for path in self.home.root.glob("ledger.db*"):
+            path.unlink()
+        shutil.copy(copy, self.home.root / "ledger.db")
+        self.database = Database(self.home.root / "ledger.db")
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         return self.database.read_now(

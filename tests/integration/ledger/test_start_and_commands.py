@@ -139,20 +139,21 @@ def test_proof_is_not_made_from_damaged_tiles(log: "OfflineLog") -> None:
         asyncio.run(prove())
 
 
-def test_publisher_that_must_not_sign_says_why_and_stops(log: "OfflineLog", events: "Events") -> None:
+def test_signer_that_must_not_sign_says_why_and_stops(log: "OfflineLog", events: "Events") -> None:
     log.integrate(log.message(encode_batch([events.sign(events.commission(50))])))
     log.change("UPDATE signed_event SET data = zeroblob(9) WHERE leaf_index = 11")
-    publisher = log.publisher()
-    asyncio.run(publisher.run())
-    assert publisher.error is not None
-    assert publisher.error.code == "ENTRY_CORRUPT"
+    signer = log.signer()
+    asyncio.run(signer.run(log.fence))
+    assert signer.error is not None
+    assert signer.error.code == "ENTRY_CORRUPT"
 
 
-def test_published_checkpoint_of_another_history_stops_the_publisher(log: "OfflineLog") -> None:
+def test_published_checkpoint_of_another_history_stops_the_mirror(log: "OfflineLog") -> None:
     log.change("UPDATE checkpoint SET root_hash = zeroblob(32) WHERE tree_size = 11")
-    with pytest.raises(MedtrailError) as caught:
-        log.publish()
-    assert caught.value.code in {"LOG_ROLLED_BACK", "ROOT_MISMATCH"}
+    mirror = log.mirror()
+    asyncio.run(mirror.run())
+    assert mirror.error is not None
+    assert mirror.error.code == "LOG_FORKED"
 
 
 def test_listening_where_somebody_listens_is_told(log: "OfflineLog") -> None:
