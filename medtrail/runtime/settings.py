@@ -37,7 +37,7 @@ class ServiceSettings(BaseSettings):
         log_level: debug, info, warning or error.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MEDTRAIL_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MEDTRAIL_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     org_dir: Path
     data_dir: Path
@@ -62,7 +62,7 @@ class LedgerSettings(BaseSettings):
         listen: host:port of its gRPC; port 0 takes a free one.
         http_listen: host:port of the static files; port 0 takes a free one.
         database_url: ``postgresql://user:password@host:port/name``; empty: SQLite in the data folder.
-        instance: Name of this instance among those that share the database; empty: host and process id.
+        instance: Name of this instance among those that share the database; empty: machine and process only.
         replica_of: Where another instance serves its public files: this one audits it and never signs; empty: none.
         policy_file: The log's witnesses and their quorum (C2SP tlog-policy); none: no witnesses.
         nats_url: ``nats://host:port``, without credentials.
@@ -75,7 +75,7 @@ class LedgerSettings(BaseSettings):
         log_level: debug, info, warning or error.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MEDTRAIL_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MEDTRAIL_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     org_dir: Path
     data_dir: Path
