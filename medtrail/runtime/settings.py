@@ -61,7 +61,8 @@ class LedgerSettings(BaseSettings):
         data_dir: Where its databases and public files lie; made when absent.
         listen: host:port of its gRPC; port 0 takes a free one.
         http_listen: host:port of the static files; port 0 takes a free one.
-        database_url: ``postgresql://user:password@host:port/name``; empty: SQLite in the data folder.
+        database_url: ``postgresql://user:password@host:port/name``, or ``sqlite:////path`` for instances on one machine;
+            empty: SQLite in the data folder.
         instance: Name of this instance among those that share the database; empty: machine and process only.
         replica_of: Where another instance serves its public files: this one audits it and never signs; empty: none.
         policy_file: The log's witnesses and their quorum (C2SP tlog-policy); none: no witnesses.
