@@ -1,4 +1,4 @@
-"""The command line of the ledger: ``serve``, ``fsck`` and ``rebuild``.
+"""The command line of the ledger: ``serve``, ``fsck``, ``new-epoch`` and ``rebuild``.
 
 Exit codes: 0 all is well; 1 the evidence does not hold; 2 wrong use, or it cannot start.
 """
@@ -8,18 +8,24 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ledger.bootstrap import PROJECTION_NAME, serve_from_environment
 from ledger.fsck import check_folder
 from ledger.fsck_report import Report
+from ledger.intake import to_us
 from ledger.progress import progress
 from ledger.projections.projector import Projector, open_projection
 from ledger.projections.store import ChainedEvent
 from ledger.storage import log_store
-from ledger.storage.open import DATABASE_NAME
-from medtrail.errors import MedtrailError, NotFoundError
+from ledger.storage.migrate import require_current
+from ledger.storage.open import DATABASE_NAME, open_storage
+from medtrail.errors import MalformedError, MedtrailError, NotFoundError
 from medtrail.runtime.database import Database
+from medtrail.runtime.tokens import utc_now
+
+MOST_REASON = 500
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if parsed.command == "fsck":
             return _fsck(parsed.dir, as_json=parsed.json, vkey=parsed.vkey, authority=parsed.authority)
+        if parsed.command == "new-epoch":
+            return _new_epoch(parsed.dir, database_url=parsed.database, reason=parsed.reason)
         return _rebuild(parsed.dir)
     except MedtrailError as error:
         print(f"{error.code}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks to its user
@@ -38,13 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ledger", description="The ledger of a medtrail network.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="serve|fsck|rebuild")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve|fsck|new-epoch|rebuild")
     commands.add_parser("serve", help="run the ledger, configured by MEDTRAIL_… variables, until SIGTERM")
     fsck = commands.add_parser("fsck", help="derive everything anew from the stored bytes and compare")
     fsck.add_argument("--dir", type=Path, required=True, help="the ledger's data folder (ledger.db, public/, org/)")
     fsck.add_argument("--json", action="store_true", help="print the report as one JSON document")
     fsck.add_argument("--vkey", default="", help="the log's verifier key; default: that of org/log.key")
     fsck.add_argument("--authority", default="", help="the authority's key (did:key); default: the genesis' own")
+    epoch = commands.add_parser(
+        "new-epoch", help="after the stream was lost or restored: read it from its first message again"
+    )
+    epoch.add_argument("--dir", type=Path, required=True, help="the ledger's data folder")
+    epoch.add_argument("--database", default="", help="URL of the log's database; default: ledger.db in the folder")
+    epoch.add_argument("--reason", required=True, help="what happened, for the record: 1 to 500 characters")
     rebuild = commands.add_parser("rebuild", help="forget the projection and fill it anew; the ledger is stopped")
     rebuild.add_argument("--dir", type=Path, required=True, help="the ledger's data folder")
     return parser
@@ -69,6 +83,25 @@ def _print_report(report: Report) -> None:
         f"{verdict}: {report.tree_size} entries, {report.message_count} messages, {report.duplicate_count} duplicates, "
         f"{report.refusal_count} refusals, {report.checkpoint_count} checkpoints, {report.file_count} files"
     )
+
+
+def _new_epoch(folder: Path, *, database_url: str, reason: str) -> int:
+    if not 1 <= len(reason) <= MOST_REASON or not reason.isprintable():
+        message = f"expected a reason of 1 to {MOST_REASON} printable characters"
+        raise MalformedError(message, code="REASON_INVALID", field="reason")
+    if not database_url and not (folder / DATABASE_NAME).is_file():
+        raise NotFoundError(f"{folder / DATABASE_NAME} is missing", code="FILE_MISSING", field="dir")
+    database = open_storage(folder, database_url)
+    try:
+        require_current(database)
+        epoch = database.write_now(partial(log_store.begin_epoch, reason=reason, now_us=to_us(utc_now())))
+    finally:
+        database.close()
+    print(  # noqa: T201 - the command's output
+        f"epoch {epoch} begins: the stream is read from its first message, what is chained counts as duplicate, "
+        "and producers send again what has no receipt"
+    )
+    return 0
 
 
 def _rebuild(folder: Path) -> int:

@@ -117,8 +117,9 @@ class Sequencer:
     async def _integrate(self, state: State) -> None:
         log.info("sequencer reads", **position_of(state))
         created = state.stream_created
+        next_seq = await self._stream.first_seq() if begins_anew(state) else state.next_seq
         ahead = asyncio.create_task(
-            self._prepare(next_seq=state.next_seq, last_sha256=state.last_message_sha256, created=created)
+            self._prepare(next_seq=next_seq, last_sha256=state.last_message_sha256, created=created)
         )
         try:
             while True:
@@ -128,7 +129,9 @@ class Sequencer:
                     created = created or self._stream.created
                     next_seq, sha256 = last.message.stream_seq + 1, last.sha256
                 else:
-                    next_seq, sha256 = state.next_seq, state.last_message_sha256
+                    if not begins_anew(state):
+                        next_seq = state.next_seq
+                    sha256 = state.last_message_sha256
                     await asyncio.sleep(POLL_S)
                 ahead = asyncio.create_task(self._prepare(next_seq=next_seq, last_sha256=sha256, created=created))
                 if opened:
@@ -156,6 +159,14 @@ class Sequencer:
             self._on_status(status)
 
 
+def begins_anew(state: State) -> bool:
+    """Tell whether nothing was read in this epoch yet, and it is not the first.
+
+    The first must see all messages; a later one is the operator's word that what the stream holds now is to be read.
+    """
+    return state.epoch > 1 and not state.last_message_sha256
+
+
 async def examine_all(
     messages: Sequence[StreamMessage], *, map_salt: bytes, verifiers: ThreadPoolExecutor
 ) -> list[OpenMessage]:
@@ -178,7 +189,7 @@ def integrate(
     """
     state = log_store.require_fence(connection, fence)
     first = opened[0].message.stream_seq
-    if first != state.next_seq:
+    if first != state.next_seq and not begins_anew(state):
         message = f"expected message {state.next_seq} next, got {first}"
         raise StreamHaltError(message, code="CURSOR_MISMATCH")
     judge = Judge(registry, standing=_standing(connection, opened), tree_size=state.tree.size)

@@ -73,6 +73,14 @@ class EventStream:
             await self._check_last(next_seq - 1, last_sha256)
         return messages
 
+    async def first_seq(self) -> int:
+        """Return the sequence of the oldest message that the stream holds, or will hold; 1 or more.
+
+        Raises:
+            UnavailableError: The exchange does not answer now.
+        """
+        return max((await self._bus.stream_state(EVENTS_STREAM)).first_seq, 1)
+
     async def _batch(self, start: int) -> list[StreamMessage]:
         request = {"seq": start, "batch": self._messages_a_read, "max_bytes": BYTES_A_READ}
         prefix = await self._reply_prefix()

@@ -227,9 +227,13 @@ def beat(connection: Connection, fence: int) -> None:
     Raises:
         FenceLostError: It does not.
     """
-    moved = connection.execute(update(LEASE).where(LEASE.c.fence == fence).values(beat=LEASE.c.beat + 1))
+    # The log's own number as well: an operator who begins an epoch wants whoever leads to take the log anew.
+    still = select(STATE.c.fence).scalar_subquery()
+    moved = connection.execute(
+        update(LEASE).where(LEASE.c.fence == fence, still == fence).values(beat=LEASE.c.beat + 1)
+    )
     if moved.rowcount == 0:
-        raise FenceLostError(f"fence {fence} is not the lease's: another instance took the log")
+        raise FenceLostError(f"fence {fence} is the log's no more: another instance took it, or an epoch began")
 
 
 def give_up_lease(connection: Connection, fence: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ledger.commands import main
 from ledger.sequencer import SequencerStatus
 from ledger.stream import EventStream, StreamHaltError
 from medtrail.codec import encode_batch
@@ -164,9 +165,19 @@ def test_lost_stream_halts_the_sequencer_and_reads_go_on(  # noqa: PLR0917 - fix
             assert running.ledger.sequencer.error.code == "STREAM_RECREATED"
             entry = await running.ledger.reader.entry(running.enrolled_size, running.ledger.feed.newest)
             assert entry.signed_event == chained[0]
+            # The operator decides; the running instance takes the log anew, and producers send again.
+            command = ["new-epoch", "--dir", str(log_home.root), "--reason", "the exchange's disk was lost"]
+            assert await asyncio.to_thread(main, command) == 0
+            new = events.sign(events.commission(50))
+            await running.publish("maker", encode_batch([*chained, new]))
+            await running.checkpoint_of(running.enrolled_size + 6)
+            chained.append(new)
 
     asyncio.run(scenario())
-    check_log(log_home.root, acknowledged=chained)
+    report = check_log(log_home.root, acknowledged=chained)
+    assert report.duplicate_count == 5
+    assert main(["new-epoch", "--dir", str(log_home.root), "--reason", ""]) == 2
+    assert main(["new-epoch", "--dir", str(log_home.root / "nowhere"), "--reason", "none"]) == 2
 
 
 def test_exchange_away_for_a_while_is_waited_for(  # noqa: PLR0917 - fixtures
