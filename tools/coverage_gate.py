@@ -18,6 +18,7 @@ EVIDENCE = (
     "medtrail/item_map",
     "medtrail/merkle",
     "medtrail/note",
+    "medtrail/policy",
     "medtrail/tiles",
     "medtrail/tlog_proof",
     "medtrail/trust",
