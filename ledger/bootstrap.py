@@ -34,15 +34,19 @@ from ledger.sequencer import Sequencer, SequencerStatus
 from ledger.servicer import LEDGER_SERVICE, TRUST_SERVICE, ledger_bindings
 from ledger.signer import Signer
 from ledger.standby import StandbyCheck
+from ledger.storage.log_store import StoredCheckpoint
 from ledger.storage.migrate import migrate
 from ledger.storage.open import open_storage
 from ledger.stream import EventStream
 from ledger.tile_files import TileFiles
 from ledger.trust_state import TrustState, load_registry
+from ledger.witnessing import Witnessing
 from medtrail.errors import MalformedError, MedtrailError, UnavailableError, VerificationError
 from medtrail.gs1 import Gln
 from medtrail.note import NoteSigner, NoteVerifier, format_vkey, parse_vkey
+from medtrail.policy import parse_policy
 from medtrail.runtime.bus import Bus
+from medtrail.runtime.files import read_file
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.logging import configure_logging, get_logger
 from medtrail.runtime.paging import PageTokens
@@ -141,6 +145,12 @@ class Ledger:
                 on_signed=self.mirror.wake,
                 on_halt=halted,
             )
+        self.witnessing: Witnessing | None = None
+        if settings.policy_file is not None and not settings.replica_of:
+            policy = parse_policy(read_file(settings.policy_file).decode("utf-8", "replace"))
+            self.witnessing = Witnessing(
+                self.database, policy, verifier=verifier, prove_consistency=self._prove_consistency
+            )
         self._notifier = Notifier(
             self.database,
             self._bus,
@@ -192,6 +202,8 @@ class Ledger:
         async with AsyncExitStack() as stack:
             stack.callback(self._close_databases)
             stack.push_async_callback(self._bus.close)
+            if self.witnessing is not None:
+                stack.push_async_callback(self.witnessing.close)
             self._bus.start()
             public = PublicServer(self.settings.data_dir / PUBLIC_NAME, listen=self.settings.http_listen)
             self.public_address = public.address
@@ -239,10 +251,19 @@ class Ledger:
         await self._standby.run_once()
         await self.trust.follow(self.database, authority_key_id=self.settings.authority_key_id)
 
+    async def _prove_consistency(self, old_size: int, stored: StoredCheckpoint) -> tuple[bytes, ...]:
+        return await self.reader.prove_consistency(old_size=old_size, new_size=stored.tree.size, checkpoint=stored)
+
     async def _lead(self, fence: int) -> None:
+        if self.witnessing is not None:
+            # Before the first signature: a witness may know what this database has lost.
+            await self.witnessing.check_ahead()
+            self.mirror.cosign = self.witnessing.cosign
         parts: list[Awaitable[None]] = [self.sequencer.run(fence), self.signer.run(fence)]
         if not self.settings.replica_of:
             parts += [self._notifier.run(), self.operator.run()]
+        if self.witnessing is not None:
+            parts.append(self.witnessing.run())
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
             pending = set(tasks)
@@ -253,6 +274,7 @@ class Ledger:
                     task.result()
             await asyncio.Event().wait()
         finally:
+            self.mirror.cosign = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

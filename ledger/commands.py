@@ -1,4 +1,4 @@
-"""The command line of the ledger: ``serve``, ``fsck``, ``new-epoch`` and ``rebuild``.
+"""The command line of the ledger: ``serve``, ``fsck``, ``new-epoch``, ``rebuild``, ``witness``….
 
 Exit codes: 0 all is well; 1 the evidence does not hold; 2 wrong use, or it cannot start.
 """
@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from ledger.projections.store import ChainedEvent
 from ledger.storage import log_store
 from ledger.storage.migrate import require_current
 from ledger.storage.open import DATABASE_NAME, open_storage
+from ledger.witness.bootstrap import make_key
+from ledger.witness.bootstrap import serve_from_environment as witness_from_environment
 from medtrail.errors import MalformedError, MedtrailError, NotFoundError
 from medtrail.runtime.database import Database
 from medtrail.runtime.tokens import utc_now
@@ -31,43 +33,60 @@ MOST_REASON = 500
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     parsed = _parser().parse_args(arguments)
-    if parsed.command == "serve":
-        return serve_from_environment()
     try:
-        if parsed.command == "fsck":
-            return _fsck(parsed.dir, as_json=parsed.json, vkey=parsed.vkey, authority=parsed.authority)
-        if parsed.command == "new-epoch":
-            return _new_epoch(parsed.dir, database_url=parsed.database, reason=parsed.reason)
-        return _rebuild(parsed.dir)
+        code: int = parsed.run(parsed)
+    except FileExistsError:
+        print("FILE_EXISTS: an existing key is never overwritten", file=sys.stderr)  # noqa: T201 - a command speaks to its user
+        return 2
     except MedtrailError as error:
         print(f"{error.code}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks to its user
         return 2
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ledger", description="The ledger of a medtrail network.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="serve|fsck|new-epoch|rebuild")
-    commands.add_parser("serve", help="run the ledger, configured by MEDTRAIL_… variables, until SIGTERM")
-    fsck = commands.add_parser("fsck", help="derive everything anew from the stored bytes and compare")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    add(
+        "serve", lambda _: serve_from_environment(), "run the ledger, configured by MEDTRAIL_… variables, until SIGTERM"
+    )
+    add(
+        "witness",
+        lambda _: witness_from_environment(),
+        "run a witness, configured by MEDTRAIL_WITNESS_… variables, until SIGTERM",
+    )
+    key = add("witness-key", _witness_key, "make a witness's key and print its verifier key")
+    key.add_argument("--name", required=True, help="the key's name, such as witness.example/w1")
+    key.add_argument("--to", type=Path, required=True, help="the file to write; it must not exist")
+    fsck = add("fsck", _fsck, "derive everything anew from the stored bytes and compare")
     fsck.add_argument("--dir", type=Path, required=True, help="the ledger's data folder (ledger.db, public/, org/)")
     fsck.add_argument("--json", action="store_true", help="print the report as one JSON document")
     fsck.add_argument("--vkey", default="", help="the log's verifier key; default: that of org/log.key")
     fsck.add_argument("--authority", default="", help="the authority's key (did:key); default: the genesis' own")
-    epoch = commands.add_parser(
-        "new-epoch", help="after the stream was lost or restored: read it from its first message again"
-    )
+    epoch = add("new-epoch", _new_epoch, "after the stream was lost or restored: read it from its first message again")
     epoch.add_argument("--dir", type=Path, required=True, help="the ledger's data folder")
     epoch.add_argument("--database", default="", help="URL of the log's database; default: ledger.db in the folder")
     epoch.add_argument("--reason", required=True, help="what happened, for the record: 1 to 500 characters")
-    rebuild = commands.add_parser("rebuild", help="forget the projection and fill it anew; the ledger is stopped")
+    rebuild = add("rebuild", _rebuild, "forget the projection and fill it anew; the ledger is stopped")
     rebuild.add_argument("--dir", type=Path, required=True, help="the ledger's data folder")
     return parser
 
 
-def _fsck(folder: Path, *, as_json: bool, vkey: str, authority: str) -> int:
+def _witness_key(parsed: argparse.Namespace) -> int:
+    print(make_key(parsed.to, parsed.name))  # noqa: T201 - the command's output
+    return 0
+
+
+def _fsck(parsed: argparse.Namespace) -> int:
     with progress("checking entries") as tell:
-        report = check_folder(folder, vkey=vkey, authority_key_id=authority, tell=tell)
-    if as_json:
+        report = check_folder(parsed.dir, vkey=parsed.vkey, authority_key_id=parsed.authority, tell=tell)
+    if parsed.json:
         print(json.dumps(report.document(), indent=2))  # noqa: T201 - the command's output
     else:
         _print_report(report)
@@ -85,7 +104,8 @@ def _print_report(report: Report) -> None:
     )
 
 
-def _new_epoch(folder: Path, *, database_url: str, reason: str) -> int:
+def _new_epoch(parsed: argparse.Namespace) -> int:
+    folder, database_url, reason = parsed.dir, parsed.database, parsed.reason
     if not 1 <= len(reason) <= MOST_REASON or not reason.isprintable():
         message = f"expected a reason of 1 to {MOST_REASON} printable characters"
         raise MalformedError(message, code="REASON_INVALID", field="reason")
@@ -104,7 +124,8 @@ def _new_epoch(folder: Path, *, database_url: str, reason: str) -> int:
     return 0
 
 
-def _rebuild(folder: Path) -> int:
+def _rebuild(parsed: argparse.Namespace) -> int:
+    folder = parsed.dir
     path = folder / DATABASE_NAME
     if not path.is_file():
         raise NotFoundError(f"{path} is missing", code="FILE_MISSING", field="dir")

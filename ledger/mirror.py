@@ -33,8 +33,8 @@ SIZES_A_READ = 256
 POLL_S = 0.25
 RETRY_S = 1.0
 
-Cosign = Callable[[StoredCheckpoint], Awaitable[StoredCheckpoint]]
-"""Asks the witnesses, and returns the checkpoint with the cosignature lines that came in time."""
+Cosign = Callable[[StoredCheckpoint], Awaitable[None]]
+"""Asks the witnesses, and returns when their cosignatures are stored, as far as they came in time."""
 
 
 class Mirror:

@@ -5,19 +5,16 @@ Only names that a log has are looked up, so that no path leads out of the folder
 Source: C2SP tlog-tiles v0.1 (content types and caching).
 """
 
-import contextlib
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ledger.tile_files import CHECKPOINT_NAME
-from medtrail.errors import MalformedError, UnavailableError
+from ledger.web import WebServer
+from medtrail.errors import MalformedError
 from medtrail.tiles import parse_tile_path
 
 _IMMUTABLE = "public, max-age=31536000, immutable"
@@ -56,15 +53,7 @@ def _missing() -> Response:
     return PlainTextResponse("not found\n", status_code=404, headers={"Cache-Control": "no-store"})
 
 
-class _QuietServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the process has its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-class PublicServer:
+class PublicServer(WebServer):
     """Serves a folder until it is stopped."""
 
     def __init__(self, folder: Path, *, listen: str) -> None:
@@ -73,21 +62,4 @@ class PublicServer:
         Raises:
             UnavailableError: LISTEN_FAILED.
         """
-        host, _, port = listen.rpartition(":")
-        try:
-            self._socket = socket.create_server((host, int(port)))
-        except OSError as error:
-            raise UnavailableError(f"cannot listen on {listen}", code="LISTEN_FAILED", field="http_listen") from error
-        self.address = f"{host}:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(
-            public_app(folder), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
-        )
-        self._server = _QuietServer(config)
-
-    async def run(self) -> None:
-        """Serve until :meth:`stop`."""
-        await self._server.serve(sockets=[self._socket])
-
-    def stop(self) -> None:
-        """Take no new requests and let :meth:`run` end."""
-        self._server.should_exit = True
+        super().__init__(public_app(folder), listen=listen)

@@ -61,8 +61,8 @@ class LedgerSettings(BaseSettings):
         data_dir: Where its databases and public files lie; made when absent.
         listen: host:port of its gRPC; port 0 takes a free one.
         http_listen: host:port of the static files; port 0 takes a free one.
-        database_url: ``postgresql://user:password@host:port/name``, or ``sqlite:////path`` for instances on one machine;
-            empty: SQLite in the data folder.
+        database_url: ``postgresql://user:password@host:port/name``, or ``sqlite:////path`` for instances on one
+            machine; empty: SQLite in the data folder.
         instance: Name of this instance among those that share the database; empty: machine and process only.
         replica_of: Where another instance serves its public files: this one audits it and never signs; empty: none.
         policy_file: The log's witnesses and their quorum (C2SP tlog-policy); none: no witnesses.
@@ -93,6 +93,30 @@ class LedgerSettings(BaseSettings):
     authority_key_id: str
     checkpoint_interval_s: Annotated[float, Field(ge=0.05, le=60)] = 0.25
     stream_replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    log_level: LogLevel = "info"
+
+
+class WitnessSettings(BaseSettings):
+    """What a witness needs to start; variables begin with ``MEDTRAIL_WITNESS_``.
+
+    Attributes:
+        name: Of its key, such as ``witness.example/w1``.
+        key_file: Ed25519 seed, hex; its owner's only.
+        policy_file: Its ``log`` lines name the logs that it knows (C2SP tlog-policy).
+        data_dir: Where it remembers what it saw; made when absent.
+        listen: host:port; port 0 takes a free one.
+        log_level: debug, info, warning or error.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="MEDTRAIL_WITNESS_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    name: str
+    key_file: Path
+    policy_file: Path
+    data_dir: Path
+    listen: Address = "127.0.0.1:0"
     log_level: LogLevel = "info"
 
 

@@ -5,6 +5,7 @@ Fixtures:
     run_ledger: runs the ledger in this process, with all organisations enrolled.
     events: makes signed events of the network's organisations.
     new_log: makes logs without an exchange, for tests that hand messages over by themselves.
+    producer: sends events of the maker, and remembers what the exchange took.
     check_log: checks a log's invariants (ARCHITECTURE, section 9) after whatever was done to it.
 """
 
@@ -102,6 +103,8 @@ def log_home(tmp_path: Path, network: "Network", nats_server: "NatsServer") -> L
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 """Before the stream's time: a late event is accepted."""
+
+PATIENCE_S = 60
 
 STREAM_TIME = datetime(2026, 2, 1, tzinfo=UTC)
 """Of messages that a test hands over."""
@@ -250,6 +253,42 @@ def run_ledger(log_home: LogHome, network: "Network", events: Events, eventually
             await task
 
     return run
+
+
+class Producer:
+    """Sends events of the maker, and remembers what the exchange took."""
+
+    def __init__(self, home: LogHome, network: "Network", events: Events) -> None:
+        self._home, self._network, self._events = home, network, events
+        self.sent: list[bytes] = []
+
+    async def enrol(self) -> None:
+        await self._publish("authority", self._events.enrolments())
+
+    async def send(self, count: int) -> None:
+        batch = [self._events.sign(self._events.commission(len(self.sent) + number)) for number in range(count)]
+        await self._publish("maker", batch)
+        self.sent += batch
+
+    async def _publish(self, name: str, batch: list[bytes]) -> None:
+        folder = self._network.authority if name == "authority" else self._network[name]
+        bus = await connect_bus(
+            self._home.nats_url, seed=folder.nats_seed(), gln=folder.gln, name=name, timeout_s=PATIENCE_S
+        )
+        try:
+            await bus.publish(events_subject(folder.gln), encode_batch(batch))
+        finally:
+            await bus.close()
+
+    @property
+    def size(self) -> int:
+        """Of the tree once all is chained."""
+        return 1 + len(self._network.organisations) + len(self.sent)
+
+
+@pytest.fixture
+def producer(log_home: LogHome, network: "Network", events: Events) -> Producer:
+    return Producer(log_home, network, events)
 
 
 class OfflineLog:

@@ -18,12 +18,10 @@ from medtrail.checkpoint import open_checkpoint
 from medtrail.codec import encode_batch
 from medtrail.errors import MedtrailError
 from medtrail.note import parse_vkey
-from medtrail.runtime.bus import connect_bus
-from medtrail.subjects import events_subject
 
 if TYPE_CHECKING:
-    from tests.conftest import Eventually, Network
-    from tests.integration.ledger.conftest import Events, LogHome, NewLog
+    from tests.conftest import Eventually
+    from tests.integration.ledger.conftest import Events, LogHome, NewLog, Producer
 
 WAIT_S = 60
 
@@ -82,44 +80,8 @@ def instances(log_home: "LogHome") -> Iterator[Instances]:
     made.close()
 
 
-class Producer:
-    """Sends events of the maker, and remembers what the exchange took."""
-
-    def __init__(self, home: "LogHome", network: "Network", events: "Events") -> None:
-        self._home, self._network, self._events = home, network, events
-        self.sent: list[bytes] = []
-
-    async def enrol(self) -> None:
-        await self._publish("authority", self._events.enrolments())
-
-    async def send(self, count: int) -> None:
-        batch = [self._events.sign(self._events.commission(len(self.sent) + number)) for number in range(count)]
-        await self._publish("maker", batch)
-        self.sent += batch
-
-    async def _publish(self, name: str, batch: list[bytes]) -> None:
-        folder = self._network.authority if name == "authority" else self._network[name]
-        bus = await connect_bus(
-            self._home.nats_url, seed=folder.nats_seed(), gln=folder.gln, name=name, timeout_s=WAIT_S
-        )
-        try:
-            await bus.publish(events_subject(folder.gln), encode_batch(batch))
-        finally:
-            await bus.close()
-
-    @property
-    def size(self) -> int:
-        """Of the tree once all is chained."""
-        return 1 + len(self._network.organisations) + len(self.sent)
-
-
-@pytest.fixture
-def producer(log_home: "LogHome", network: "Network", events: "Events") -> Producer:
-    return Producer(log_home, network, events)
-
-
 def test_standby_publishes_what_the_leader_signs_and_takes_over_at_its_end(
-    instances: Instances, producer: Producer, eventually: "Eventually"
+    instances: Instances, producer: "Producer", eventually: "Eventually"
 ) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as second:
@@ -139,7 +101,7 @@ def test_standby_publishes_what_the_leader_signs_and_takes_over_at_its_end(
 
 
 def test_killed_leader_is_replaced_and_nothing_is_lost(
-    instances: Instances, producer: Producer, eventually: "Eventually"
+    instances: Instances, producer: "Producer", eventually: "Eventually"
 ) -> None:
     async def scenario() -> None:
         first = instances.start("one")
@@ -159,7 +121,7 @@ def test_killed_leader_is_replaced_and_nothing_is_lost(
 
 
 def test_paused_leader_that_comes_back_signs_nothing_and_stands_by(
-    instances: Instances, producer: Producer, eventually: "Eventually"
+    instances: Instances, producer: "Producer", eventually: "Eventually"
 ) -> None:
     async def scenario() -> None:
         first = instances.start("one")
