@@ -35,6 +35,7 @@ READY_CALL_S = 2.0
 ENROLMENT_TIMEOUT_S = 60.0
 POLL_S = 0.1
 HOST = "127.0.0.1"
+POLICY_FILE = "policy.txt"
 
 Report = Callable[[str], None]
 
@@ -46,6 +47,7 @@ class Ports:
     nats: int
     ledger: int
     http: int
+    witness: int
     organisations: dict[str, int]
 
 
@@ -85,7 +87,9 @@ class EmbeddedNetwork:
         try:
             self._report("starting the exchange")
             await self._supervisor.start([_nats_program(folders, ports)])
-            self._report("starting the ledger")
+            _write_policy(folders, ports)
+            self._report("starting the witness and the ledger")
+            await self._supervisor.start([_witness_program(folders, ports)])
             await self._supervisor.start([_ledger_program(folders, ports)])
             await _enrol(folders, network, self._report)
             self._report(f"starting {len(folders.organisations)} services")
@@ -163,7 +167,7 @@ def _ports(path: Path, names: tuple[str, ...]) -> Ports:
     if not isinstance(found, dict) or not all(type(port) is int and 0 < port < 2**16 for port in found.values()):
         message = f"{path} does not hold ports by name: remove it, and new ports are picked"
         raise MalformedError(message, code="PORTS_FILE")
-    wanted = ["nats", "ledger", "http", *names]
+    wanted = ["nats", "ledger", "http", "witness", *names]
     sockets = []
     for name in wanted:
         if name not in found:
@@ -175,7 +179,8 @@ def _ports(path: Path, names: tuple[str, ...]) -> Ports:
     for probe in sockets:
         probe.close()
     write_file(path, json.dumps(found, indent=2).encode() + b"\n")
-    return Ports(found["nats"], found["ledger"], found["http"], {name: found[name] for name in names})
+    organisations = {name: found[name] for name in names}
+    return Ports(found["nats"], found["ledger"], found["http"], found["witness"], organisations)
 
 
 def _network(folders: NetworkFolders, ports: Ports) -> RunningNetwork:
@@ -186,6 +191,7 @@ def _network(folders: NetworkFolders, ports: Ports) -> RunningNetwork:
         nats_url=f"nats://{HOST}:{ports.nats}",
         log_url=f"http://{HOST}:{ports.http}",
         verifier_keys=(folders.log_vkey,),
+        policy=str(folders.root / POLICY_FILE),
         authority_key_id=folders.authority_key_id,
         ca_certificate=str(folders.authority.path / "ca.crt"),
         organisations=tuple(
@@ -225,6 +231,37 @@ def _nats_program(folders: NetworkFolders, ports: Ports) -> Program:
     return Program("nats", command, {}, lambda: _nats_ready(ports.nats))
 
 
+def _write_policy(folders: NetworkFolders, ports: Ports) -> None:
+    """Write who must have seen a checkpoint: the one local witness."""
+    text = (
+        f"log {folders.log_vkey} http://{HOST}:{ports.http}\n"
+        f"witness local {folders.witness_vkey} http://{HOST}:{ports.witness}\n"
+        "quorum local\n"
+    )
+    write_file(folders.root / POLICY_FILE, text.encode())
+
+
+def _witness_program(folders: NetworkFolders, ports: Ports) -> Program:
+    environment = {
+        "MEDTRAIL_WITNESS_NAME": folders.witness_name,
+        "MEDTRAIL_WITNESS_KEY_FILE": str(folders.witness_key),
+        "MEDTRAIL_WITNESS_POLICY_FILE": str(folders.root / POLICY_FILE),
+        "MEDTRAIL_WITNESS_DATA_DIR": str(folders.root / "witness"),
+        "MEDTRAIL_WITNESS_LISTEN": f"{HOST}:{ports.witness}",
+    }
+    command = (sys.executable, "-m", "ledger", "witness")
+    return Program("witness", command, environment, lambda: _port_open(ports.witness))
+
+
+async def _port_open(port: int) -> None:
+    try:
+        _reader, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), READY_CALL_S)
+        writer.close()
+        await writer.wait_closed()
+    except (OSError, TimeoutError) as error:
+        raise UnavailableError(f"nothing answers on {HOST}:{port}", code="PROCESS_NOT_READY") from error
+
+
 def _ledger_program(folders: NetworkFolders, ports: Ports) -> Program:
     environment = {
         "MEDTRAIL_ORG_DIR": str(folders.ledger.path),
@@ -236,6 +273,7 @@ def _ledger_program(folders: NetworkFolders, ports: Ports) -> Program:
         "MEDTRAIL_LOG_URL": f"http://{HOST}:{ports.http}",
         "MEDTRAIL_LOG_VKEY": folders.log_vkey,
         "MEDTRAIL_AUTHORITY_KEY_ID": folders.authority_key_id,
+        "MEDTRAIL_POLICY_FILE": str(folders.root / POLICY_FILE),
     }
     command = (sys.executable, "-m", "ledger", "serve")
     return Program("ledger", command, environment, lambda: _grpc_ready(folders, ports.ledger, "ledger"))

@@ -156,11 +156,14 @@ def verify(
     proof: Annotated[Path, typer.Argument(help="Proof file (.tlog-proof).")],
     event: Annotated[Path, typer.Option("--event", help="The signed event's bytes.")],
     key: Annotated[str, typer.Option("--key", help="The log's verifier key, or a file that holds it.")],
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="Policy file whose quorum of witnesses is demanded, too.")
+    ] = None,
 ) -> None:
     """Prove offline, with the kernel alone, that a signed event is in the log."""
     from medtrail.cli.verify import run_verify
 
-    run_verify(context.obj.output, proof, event=event, key=key)
+    run_verify(context.obj.output, proof, event=event, key=key, policy=policy)
 
 
 @epcis_app.command("hash")

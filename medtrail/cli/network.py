@@ -39,6 +39,7 @@ class RunningNetwork:
         nats_url: ``nats://127.0.0.1:port``.
         log_url: Where ``/checkpoint`` and ``/tile/…`` are served.
         verifier_keys: Of the log, in C2SP notation.
+        policy: Path of the policy that names the log and its witnesses (C2SP tlog-policy).
         authority_key_id: did:key.
         ca_certificate: Path of the private CA's certificate.
         pids: Process id by process name, as of the last change.
@@ -50,6 +51,7 @@ class RunningNetwork:
     nats_url: str
     log_url: str
     verifier_keys: tuple[str, ...]
+    policy: str
     authority_key_id: str
     ca_certificate: str
     organisations: tuple[OrganisationAddress, ...]

@@ -4,6 +4,7 @@ Every part is made in a folder beside its place and moved there whole, so that a
 """
 
 import hashlib
+import secrets
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from medtrail import codec
 from medtrail.cli.network_file import FILE_NAME, SAMPLE, NetworkDescription, OrganisationDescription, read_network_file
 from medtrail.errors import ConflictError
 from medtrail.event import Genesis, Role
-from medtrail.note import NoteSigner, format_vkey
+from medtrail.note import SEED_BYTES, Cosigner, NoteSigner, format_vkey
+from medtrail.runtime.files import read_secret, write_secret
 from medtrail.runtime.folder import (
     AuthorityFolder,
     OrganisationFolder,
@@ -50,6 +52,22 @@ class NetworkFolders:
         return format_vkey(NoteSigner(self.description.origin, self.ledger.log_seed()).verifier)
 
     @property
+    def witness_key(self) -> Path:
+        """The local witness's key file."""
+        return self.root / "witness" / "witness.key"
+
+    @property
+    def witness_name(self) -> str:
+        """The local witness's name: of its key, too."""
+        return f"{self.description.origin.partition('/')[0]}/witness"
+
+    @property
+    def witness_vkey(self) -> str:
+        """The local witness's verifier key (C2SP tlog-cosignature)."""
+        seed = bytes.fromhex(read_secret(self.witness_key).decode())
+        return format_vkey(Cosigner(self.witness_name, seed).verifier)
+
+    @property
     def authority_key_id(self) -> str:
         """The authority's key, did:key."""
         return self.authority.signing_key().key_id
@@ -84,6 +102,8 @@ def ensure_folders(root: Path, description: NetworkDescription) -> NetworkFolder
     ledger_profile = Profile(LEDGER_NAME, "Ledger", description.ledger_gln, roles=frozenset({Role.LEDGER}))
     ledger = _ensure_organisation(root / "ledger" / "org", ledger_profile, authority)
     _ensure_genesis(ledger, authority, description.origin)
+    if not (root / "witness").exists():
+        make_whole(root / "witness", _make_witness)
     organisations = {
         item.name: _ensure_organisation(root / "orgs" / item.name, _profile(item), authority)
         for item in description.organisations
@@ -123,6 +143,11 @@ def _ensure_genesis(ledger: OrganisationFolder, authority: AuthorityFolder, orig
     # A log has one origin for good: its checkpoints under another would be another log's.
     if not isinstance(statement, Genesis) or statement.origin != origin:
         raise _changed(path, "network.origin")
+
+
+def _make_witness(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    write_secret(folder / "witness.key", secrets.token_bytes(SEED_BYTES).hex().encode() + b"\n")
 
 
 def make_whole(path: Path, make: Callable[[Path], object]) -> None:

@@ -48,6 +48,7 @@ def _draw(console: Console, root: Path, running: RunningNetwork) -> None:
     console.print(table)
     console.print(f"log       {running.log_url}/checkpoint", markup=False)
     console.print(f"key       {running.verifier_keys[0]}", markup=False, soft_wrap=True)
+    console.print(f"policy    {running.policy}", markup=False, soft_wrap=True)
     console.print(f"exchange  {running.nats_url}", markup=False)
     console.print(f"details   {root / 'network.json'}", markup=False, soft_wrap=True)
     console.print("running; Ctrl-C stops it", style="bold green")

@@ -174,7 +174,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
     assert "running; Ctrl-C stops it" in words
     assert "stopping" in words
     assert "starting it again" not in words, "no process may have died meanwhile"
-    assert len(pids) == 9
+    assert len(pids) == 10
     assert [name for name, pid in pids.items() if _lives(pid)] == []
     assert not (folder / "network.json").exists()
 

@@ -274,10 +274,12 @@ def proofs(net: Net, example: dict[str, Any], tmp_path_factory: pytest.TempPathF
 def test_exported_proofs_hold_offline(net: Net, proofs: list[Path]) -> None:
     (key,) = net.running.verifier_keys
     for proof in proofs:
-        run = run_process("verify", str(proof), "--event", str(proof.with_suffix(".event")), "--key", key)
+        demanded = ("--key", key, "--policy", net.running.policy)
+        run = run_process("verify", str(proof), "--event", str(proof.with_suffix(".event")), *demanded)
         assert run.code == 0, run.errors
         assert run.out.startswith("proven")
         assert MAKER_GLN in run.out
+        assert "seen by the policy's witnesses: " in run.out
 
 
 def test_verification_tells_what_it_proved(net: Net, proofs: list[Path], tmp_path: Path) -> None:

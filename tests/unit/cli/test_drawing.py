@@ -200,6 +200,7 @@ def test_running_network_is_drawn_with_its_addresses() -> None:
         nats_url="nats://127.0.0.1:2",
         log_url="http://127.0.0.1:3",
         verifier_keys=("log.example+00000000+AAAA",),
+        policy="/net/policy.txt",
         authority_key_id="did:key:z",
         ca_certificate="/x/ca.crt",
         organisations=(OrganisationAddress("maker", "Maker", "manufacturer", str(MAKER), "127.0.0.1:4", "/x"),),

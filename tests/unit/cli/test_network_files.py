@@ -186,6 +186,7 @@ RUNNING = RunningNetwork(
     nats_url="nats://127.0.0.1:2",
     log_url="http://127.0.0.1:3",
     verifier_keys=("log.example+00000000+AAAA",),
+    policy="/net/policy.txt",
     authority_key_id="did:key:z",
     ca_certificate="/x/ca.crt",
     organisations=(OrganisationAddress("maker", "Mäker", "manufacturer", "0300011111116", "127.0.0.1:4", "/x/maker"),),

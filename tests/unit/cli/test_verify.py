@@ -16,7 +16,7 @@ from medtrail.event import MAX_SIGNED_EVENT_BYTES, Event, Header, PackLevel, Pro
 from medtrail.gs1 import Gln, Gtin
 from medtrail.item_map import identifiers, key_list_sha256, log_entry, map_key
 from medtrail.merkle import CompactRange, hash_leaf, inclusion_proof, root_of
-from medtrail.note import Cosigner, NoteSigner, format_vkey
+from medtrail.note import Cosigner, NoteSigner, add_signatures, format_vkey
 from medtrail.tlog_proof import MAX_PROOF_BYTES, TlogProof, format_proof
 
 if typing.TYPE_CHECKING:
@@ -92,6 +92,7 @@ def test_proves_every_entry_of_a_log(medtrail: "Medtrail", log: Log) -> None:
             "origin": ORIGIN,
             "leaf_index": index,
             "tree_size": 5,
+            "witnesses": [],
             "root_hash": log.checkpoint.root_hash.hex(),
             "signed_event_sha256": hashlib.sha256(logged.signed).hexdigest(),
             "key_id": MAKER.key_id,
@@ -250,3 +251,25 @@ def test_file_beyond_its_limit_is_not_read(
     run = _verify(medtrail)
     assert (run.code, run.error["code"], run.error["field"]) == (ExitCode.WRONG_USE, "TOO_LARGE", name)
     assert json.loads(run.errors)["error"]["message"] == f"expected at most {limit} bytes"
+
+
+def test_demands_the_quorum_of_a_policy(medtrail: "Medtrail", log: Log) -> None:
+    log.write(2)
+    cosigner = Cosigner("witness.example/w1", bytes([9]) * 32)
+    rules = f"log {VKEY}\nwitness w1 {format_vkey(cosigner.verifier)}\n"
+    (log.folder / "none").write_text(f"{rules}quorum none\n")
+    (log.folder / "w1").write_text(f"{rules}quorum w1\n")
+    demanded = ("verify", "p", "--event", "e", "--key", VKEY, "--policy")
+    run = medtrail(*demanded, "none")
+    assert run.code == ExitCode.TRUE
+    assert "witnesses: none needed" in run.out
+    run = medtrail(*demanded, "w1", "--json")
+    assert (run.code, run.error["code"]) == (ExitCode.REFUSED, "QUORUM_NOT_MET")
+    text = log.note.partition(b"\n\n")[0].decode() + "\n"
+    log.note = add_signatures(log.note, [cosigner.cosign(text, timestamp=1_700_000_000)])
+    log.write(2)
+    run = medtrail(*demanded, "w1")
+    assert run.code == ExitCode.TRUE
+    assert "witnesses: witness.example/w1" in run.out
+    (log.folder / "broken").write_text("quorum nobody\n")
+    assert medtrail(*demanded, "broken").code == ExitCode.WRONG_USE
