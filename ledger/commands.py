@@ -7,12 +7,13 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from ledger.bootstrap import PROJECTION_NAME, serve_from_environment
-from ledger.fsck import check_folder
+from ledger.fsck import check_files, check_folder
 from ledger.fsck_report import Report
 from ledger.intake import to_us
 from ledger.progress import progress
@@ -24,7 +25,9 @@ from ledger.storage.open import DATABASE_NAME, open_storage
 from ledger.witness.bootstrap import make_key
 from ledger.witness.bootstrap import serve_from_environment as witness_from_environment
 from medtrail.errors import MalformedError, MedtrailError, NotFoundError
+from medtrail.policy import parse_policy
 from medtrail.runtime.database import Database
+from medtrail.runtime.files import read_file
 from medtrail.runtime.tokens import utc_now
 
 MOST_REASON = 500
@@ -65,7 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("--name", required=True, help="the key's name, such as witness.example/w1")
     key.add_argument("--to", type=Path, required=True, help="the file to write; it must not exist")
     fsck = add("fsck", _fsck, "derive everything anew from the stored bytes and compare")
-    fsck.add_argument("--dir", type=Path, required=True, help="the ledger's data folder (ledger.db, public/, org/)")
+    where = fsck.add_mutually_exclusive_group(required=True)
+    where.add_argument("--dir", type=Path, help="the ledger's data folder (ledger.db, public/, org/)")
+    where.add_argument("--files", type=Path, help="public files alone (checkpoint, tile/); needs --vkey")
+    fsck.add_argument("--database", default="", help="URL of the log's database; default: ledger.db in the folder")
+    fsck.add_argument("--policy", type=Path, help="policy file whose witnesses' cosignatures are verified")
     fsck.add_argument("--json", action="store_true", help="print the report as one JSON document")
     fsck.add_argument("--vkey", default="", help="the log's verifier key; default: that of org/log.key")
     fsck.add_argument("--authority", default="", help="the authority's key (did:key); default: the genesis' own")
@@ -84,12 +91,26 @@ def _witness_key(parsed: argparse.Namespace) -> int:
 
 
 def _fsck(parsed: argparse.Namespace) -> int:
+    policy = None if parsed.policy is None else parse_policy(read_file(parsed.policy).decode("utf-8", "replace"))
+    began = time.perf_counter()
     with progress("checking entries") as tell:
-        report = check_folder(parsed.dir, vkey=parsed.vkey, authority_key_id=parsed.authority, tell=tell)
+        if parsed.files is not None:
+            report = check_files(parsed.files, vkey=parsed.vkey, policy=policy, tell=tell)
+        else:
+            report = check_folder(
+                parsed.dir,
+                vkey=parsed.vkey,
+                authority_key_id=parsed.authority,
+                database_url=parsed.database,
+                policy=policy,
+                tell=tell,
+            )
+    speed = report.tree_size / max(time.perf_counter() - began, 1e-9)
     if parsed.json:
         print(json.dumps(report.document(), indent=2))  # noqa: T201 - the command's output
     else:
         _print_report(report)
+        print(f"{speed:,.0f} entries/s", file=sys.stderr)  # noqa: T201 - a command speaks to its user
     return 1 if report.findings else 0
 
 

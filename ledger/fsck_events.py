@@ -1,18 +1,19 @@
 """fsck of events: each message in order, each of its events judged anew, each stored row compared.
 
-What entries, duplicates and refusals say is replayed from the stored bytes with a registry of its own. Memory holds the
-leaf hashes, and one message at a time.
+What entries, duplicates and refusals say is replayed from the stored bytes with a registry of its own. Memory holds
+the registry, and one message at a time.
 """
 
 import hashlib
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ledger.fsck_report import Evidence, Report
-from ledger.judgement import index_record, outcomes_sha256, refusal_record, same_content
+from ledger.fsck_records import entry_record, keyed_event_id, message_record, refusal_row_record, says_the_same
+from ledger.fsck_report import Report
+from ledger.fsck_source import Row, Source
+from ledger.fsck_stream import TreeStream
 from medtrail.codec import decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
 from medtrail.epcis import check_event
@@ -22,7 +23,6 @@ from medtrail.event import Event, Genesis, PayloadType
 from medtrail.item_map import identifiers, map_key
 from medtrail.trust import Registry
 
-Row = sqlite3.Row
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _CONFLICT = "EVENT_ID_CONFLICT"
 _BATCH_CODES = frozenset({"BATCH_EMPTY", "BATCH_TOO_LARGE", "MESSAGE_MALFORMED", "FIELD_UNKNOWN", "TOO_LARGE"})
@@ -60,25 +60,46 @@ class EventChecks:
     """One run over all messages and entries."""
 
     def __init__(
-        self, evidence: Evidence, report: Report, *, authority_key_id: str, tell: Callable[[int, int], None]
+        self,
+        source: Source,
+        report: Report,
+        tree: TreeStream,
+        *,
+        map_salt: bytes | None,
+        authority_key_id: str,
+        tell: Callable[[int, int], None],
     ) -> None:
-        """Hold what is checked; the authority key is the genesis' own when empty."""
-        self._evidence = evidence
+        """Hold what is checked.
+
+        Args:
+            source: The database, in one snapshot.
+            report: Gets the findings.
+            tree: Gets the entries.
+            map_salt: The item map's secret, 32 bytes; None: what depends on it is not checked.
+            authority_key_id: did:key; empty: the genesis' own.
+            tell: Is told the progress.
+        """
+        self._source = source
         self._report = report
+        self._tree = tree
+        self._map_salt = map_salt
         self._tell = tell
         self._registry = Registry(authority_key_id=authority_key_id)
         self._pinned = bool(authority_key_id)
-        self._leaf_hashes: list[bytes] = []
-        self._entries = _Peekable(evidence.rows("entry", "leaf_index"))
-        self._events = _Peekable(evidence.rows("signed_event", "leaf_index"))
-        self._duplicates = _Peekable(evidence.rows("duplicate", "epoch, stream_seq, position"))
-        self._refusals = _Peekable(evidence.rows("refusal", "epoch, stream_seq, position"))
+        self._epoch_count = 0
+        self._entries = _Peekable(source.rows("SELECT * FROM entry ORDER BY leaf_index"))
+        self._events = _Peekable(source.rows("SELECT * FROM signed_event ORDER BY leaf_index"))
+        self._erasures = _Peekable(source.rows("SELECT * FROM erasure ORDER BY leaf_index"))
+        self._epochs = _Peekable(source.rows("SELECT * FROM epoch ORDER BY epoch"))
+        in_order = "ORDER BY epoch, stream_seq, position"
+        self._duplicates = _Peekable(source.rows(f"SELECT * FROM duplicate {in_order}"))  # noqa: S608 - a constant
+        self._refusals = _Peekable(source.rows(f"SELECT * FROM refusal {in_order}"))  # noqa: S608 - a constant
 
-    def run(self, state: Row) -> list[bytes]:
-        """Check everything; return the leaf hashes, derived from the SignedEvents."""
+    def run(self, state: Row) -> None:
+        """Check everything; the entries, derived from the SignedEvents, go to the tree."""
         self._genesis(state)
         expected = {"number": 0, "epoch": 0, "next_seq": 1, "sha256": b""}
-        for message in self._evidence.rows("message", "number"):
+        for message in self._source.rows("SELECT * FROM message ORDER BY number"):
             self._order(message, expected)
             self._message(message)
             expected = {
@@ -88,10 +109,9 @@ class EventChecks:
                 "sha256": message["message_sha256"],
             }
             self._report.message_count += 1
-            self._tell(len(self._leaf_hashes), self._report.tree_size)
+            self._tell(self._tree.size, self._report.tree_size)
         self._left_over()
         self._cursor(state, expected)
-        return self._leaf_hashes
 
     # --- the whole ---
 
@@ -127,22 +147,37 @@ class EventChecks:
         if message["number"] != before["number"] + 1:
             self._report.add("MESSAGE_MISSING", f"no message {before['number'] + 1}", index=seq)
         follows = epoch == before["epoch"] and seq == before["next_seq"]
-        begins = epoch == before["epoch"] + 1 and seq >= 1
+        # Epochs in which nothing was read leave no message.
+        begins = epoch > before["epoch"] and (seq == 1 if epoch == 1 else seq >= 1)
         if not follows and not begins:
             self._report.add("MESSAGE_MISSING", f"epoch {epoch}, message {seq} does not follow", index=seq)
+        self._begin_epochs(up_to=epoch)
+
+    def _begin_epochs(self, *, up_to: int) -> None:
+        """Check the records of the epochs that begin here: each once, in order, at the size that the log had."""
+        for row in self._epochs.take_while(lambda row: row["epoch"] <= up_to):
+            self._epoch_count += 1
+            if row["epoch"] != self._epoch_count or row["tree_size"] != self._tree.size or not row["reason"]:
+                text = f"epoch {row['epoch']} is recorded at {row['tree_size']} entries, it begins at {self._tree.size}"
+                self._report.add("EPOCH_CORRUPT", text, index=row["epoch"])
 
     def _cursor(self, state: Row, last: dict[str, Any]) -> None:
         report = self._report
-        if state["tree_size"] != len(self._leaf_hashes):
-            report.add("STATE_MISMATCH", f"the log says {state['tree_size']} entries, found {len(self._leaf_hashes)}")
-        expected = (max(last["epoch"], 1), last["next_seq"], last["sha256"])
-        if (state["epoch"], state["next_seq"], state["last_message_sha256"]) != expected:
+        if state["tree_size"] != self._tree.size:
+            report.add("STATE_MISMATCH", f"the log says {state['tree_size']} entries, found {self._tree.size}")
+        self._begin_epochs(up_to=state["epoch"])
+        if self._epoch_count != state["epoch"] or self._epochs.left is not None:
+            report.add("EPOCH_CORRUPT", f"the log is in epoch {state['epoch']}, recorded are {self._epoch_count}")
+        expected = (last["next_seq"], last["sha256"]) if state["epoch"] == max(last["epoch"], 1) else (1, b"")
+        behind = state["epoch"] < last["epoch"]
+        if behind or (state["next_seq"], bytes(state["last_message_sha256"])) != expected:
             report.add("STATE_MISMATCH", "the cursor does not follow from the last message", index=state["next_seq"])
 
     def _left_over(self) -> None:
         for code, rows, name in (
             ("ENTRY_UNACCOUNTED", self._entries, "leaf_index"),
             ("EVENT_UNACCOUNTED", self._events, "leaf_index"),
+            ("ERASURE_UNACCOUNTED", self._erasures, "leaf_index"),
             ("DUPLICATE_UNACCOUNTED", self._duplicates, "stream_seq"),
             ("REFUSAL_UNACCOUNTED", self._refusals, "stream_seq"),
         ):
@@ -168,19 +203,10 @@ class EventChecks:
             self._report.add("EVENTS_UNACCOUNTED", text, index=seq)
         stream_time = _EPOCH_START + timedelta(microseconds=message["stream_time_us"])
         records = [self._outcome(kind, row, message, stream_time) for _, kind, row in outcomes]
-        derived = outcomes_sha256(
-            epoch=message["epoch"],
-            stream_seq=seq,
-            stream_time_us=message["stream_time_us"],
-            subject=message["subject"],
-            message_sha256=message["message_sha256"],
-            tree_size=message["tree_size"],
-            records=records,
-        )
-        if derived != message["outcomes_sha256"]:
+        if message_record(message, records) != message["outcomes_sha256"]:
             self._report.add("MESSAGE_CORRUPT", "what became of its events does not fit its record", index=seq)
-        if message["tree_size"] != len(self._leaf_hashes):
-            text = f"says {message['tree_size']} entries after it, found {len(self._leaf_hashes)}"
+        if message["tree_size"] != self._tree.size:
+            text = f"says {message['tree_size']} entries after it, found {self._tree.size}"
             self._report.add("MESSAGE_CORRUPT", text, index=seq)
 
     def _outcome(self, kind: str, row: Row, message: Row, stream_time: datetime) -> bytes:
@@ -188,50 +214,57 @@ class EventChecks:
         if kind == "R":
             self._report.refusal_count += 1
             self._refusal(row, message, stream_time)
-            error = (row["code"], row["field"], row["message"])
-            return refusal_record(digest, event_id=row["event_id"], error=error, signer=row["signer_gln"])
+            return refusal_row_record(row)
         if kind == "D":
             self._report.duplicate_count += 1
-            if not 0 <= row["leaf_index"] < len(self._leaf_hashes):
+            if not 0 <= row["leaf_index"] < self._tree.size:
                 self._report.add("DUPLICATE_CORRUPT", f"names entry {row['leaf_index']}", index=row["stream_seq"])
-            return index_record(digest, row["leaf_index"], resend=True)
+            return entry_record(digest, row["leaf_index"], duplicate=True)
         same = ("epoch", "stream_seq", "stream_time_us")
         if any(row[name] != message[name] for name in same):
             self._report.add("ENTRY_CORRUPT", "names another message than carried it", index=row["leaf_index"])
         self._entry(row, stream_time=stream_time)
-        return index_record(digest, row["leaf_index"], resend=False)
+        return entry_record(digest, row["leaf_index"], duplicate=False)
 
     # --- an entry ---
 
     def _entry(self, row: Row, *, stream_time: datetime, judged: bool = True) -> _Read | None:
-        index = len(self._leaf_hashes)
+        index = self._tree.size
         report = self._report
         if row["leaf_index"] != index:
             report.add("ENTRY_MISSING", f"expected entry {index}, found {row['leaf_index']}", index=index)
-        data = self._take(self._events, index, "EVENT_MISSING", "data")
-        keys = (row["list_salt"], row["map_keys"])
-        named = (row["event_id"], row["signer_gln"], row["declaration"])
-        digest = hashlib.sha256(data[0] if data else b"").digest()
+        erased = self._erasures.take_while(lambda one: one["leaf_index"] <= index)
+        data = self._take_event(index, erased=bool(erased))
+        for one in erased:
+            self._erasure(one, row, index)
+        digest = row["signed_event_sha256"] if data is None else hashlib.sha256(data).digest()
         if digest != row["signed_event_sha256"]:
             report.add("EVENT_CORRUPT", "the stored SignedEvent has another hash", index=index)
-        key_list = hashlib.sha256(keys[0] + keys[1]).digest()
-        entry = b"\x01" + digest + key_list
+        entry = b"\x01" + digest + hashlib.sha256(row["list_salt"] + row["map_keys"]).digest()
         if entry != row["entry"]:
             report.add("ENTRY_CORRUPT", "does not follow from its SignedEvent and key list", index=index)
-        self._leaf_hashes.append(hashlib.sha256(b"\x00" + entry).digest())
+        self._tree.add(entry)
         if data is None:
             return None
-        read = self._read_entry(data[0], index, stream_time if judged else None)
+        read = self._read_entry(data, index, stream_time if judged else None)
         if read is not None:
-            self._compare(read, row, keys=keys, named=named, index=index)
+            self._compare(read, row, index=index)
         return read
 
-    def _take(self, rows: _Peekable, index: int, code: str, *names: str) -> tuple[Any, ...] | None:
-        found = rows.take_while(lambda row: row["leaf_index"] <= index)
-        match = [row for row in found if row["leaf_index"] == index]
-        if len(found) != 1 or not match:
-            self._report.add(code, f"expected one row, found {len(found)}", index=index)
-        return tuple(match[0][name] for name in names) if match else None
+    def _take_event(self, index: int, *, erased: bool) -> bytes | None:
+        found = self._events.take_while(lambda row: row["leaf_index"] <= index)
+        data: list[bytes] = [row["data"] for row in found if row["leaf_index"] == index]
+        if len(found) > len(data) or (not data and not erased):
+            self._report.add("EVENT_MISSING", f"expected one event, found {len(found)}", index=index)
+        if data and erased:
+            self._report.add("ERASURE_CORRUPT", "the event is said to be erased, and stands", index=index)
+        return data[0] if data else None
+
+    def _erasure(self, erasure: Row, row: Row, index: int) -> None:
+        report = self._report
+        report.erasure_count += 1
+        if erasure["leaf_index"] != index or row["event_id"]:
+            report.add("ERASURE_CORRUPT", "names another entry, or its event id still stands", index=index)
 
     def _read_entry(self, data: bytes, index: int, stream_time: datetime | None) -> _Read | None:
         try:
@@ -245,21 +278,22 @@ class EventChecks:
             return None
         return read
 
-    def _compare(
-        self, read: _Read, row: Row, *, keys: tuple[Any, ...] | None, named: tuple[Any, ...] | None, index: int
-    ) -> None:
+    def _compare(self, read: _Read, row: Row, *, index: int) -> None:
         event, report = read.event, self._report
         if row["payload_type"] != event.payload_type:
             report.add("ENTRY_CORRUPT", "names another payload type than its event has", index=index)
-        if keys is not None:
-            if keys[0] != hashlib.sha256(b"keys" + event.header.salt).digest():
-                report.add("KEY_LIST_CORRUPT", "the list salt does not follow from the event's salt", index=index)
-            salt = self._evidence.map_salt
-            if salt is not None and keys[1] != b"".join(sorted(map_key(salt, name) for name in identifiers(event))):
-                report.add("KEY_LIST_CORRUPT", "the keys do not follow from the event's identifiers", index=index)
+        if row["list_salt"] != hashlib.sha256(b"keys" + event.header.salt).digest():
+            report.add("KEY_LIST_CORRUPT", "the list salt does not follow from the event's salt", index=index)
         expected = (event.header.event_id, read.signer_gln, event.is_declaration)
-        if named is not None and (named[0], named[1], bool(named[2])) != expected:
+        if (row["event_id"], row["signer_gln"], bool(row["declaration"])) != expected:
             report.add("DUPLICATE_KEY_CORRUPT", "does not follow from the event and its signer", index=index)
+        salt = self._map_salt
+        if salt is None:
+            return
+        if row["map_keys"] != b"".join(sorted(map_key(salt, name) for name in identifiers(event))):
+            report.add("KEY_LIST_CORRUPT", "the keys do not follow from the event's identifiers", index=index)
+        if row["event_id_hash"] != keyed_event_id(salt, event.header.event_id):
+            report.add("DUPLICATE_KEY_CORRUPT", "the hash of the event id does not follow from it", index=index)
 
     def _read(self, data: bytes) -> _Read:
         signed = decode_signed_event(data)
@@ -296,15 +330,22 @@ class EventChecks:
                 return _CONFLICT
             if read.event.payload_type == PayloadType.TRUST:
                 # A statement against the rules changes nothing; a good one would not stand among the refusals.
-                self._registry.apply(len(self._leaf_hashes), read.key_id, read.event)
+                self._registry.apply(self._tree.size, read.key_id, read.event)
         except MedtrailError as error:
             return error.code
         return ""
 
     def _conflicts(self, read: _Read) -> bool:
         header = read.event.header
-        stored = self._evidence.event_of_key(header.event_id, read.signer_gln, declaration=read.event.is_declaration)
-        if stored is None:
-            return False
-        signed = decode_signed_event(stored)
-        return not same_content(decode_payload(signed.payload_type, signed.payload), read.event)
+        stored = self._source.rows(
+            "SELECT data FROM signed_event JOIN entry USING (leaf_index)"
+            " WHERE event_id = ? AND signer_gln = ? AND declaration = ?",
+            header.event_id,
+            read.signer_gln,
+            read.event.is_declaration,
+        )
+        for row in list(stored):
+            signed = decode_signed_event(row["data"])
+            if not says_the_same(decode_payload(signed.payload_type, signed.payload), read.event):
+                return True
+        return False

@@ -2,32 +2,50 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ledger.commands import main
-from ledger.fsck import check_folder
+from ledger.fsck import check_files, check_folder
+from ledger.fsck_report import Report
+from ledger.storage import log_store
 from medtrail.codec import encode_batch
+from medtrail.note import Cosigner, NoteSigner, format_vkey
+from medtrail.policy import parse_policy
 
 if TYPE_CHECKING:
     from tests.integration.ledger.conftest import CheckLog, Events, NewLog
 
 # Every column that is evidence, and a row that stands in the log below: all others are changed one by one.
 COLUMNS = {
-    "entry": ("leaf_index", "entry", "signed_event_sha256", "list_salt", "map_keys", "event_id", "signer_gln",
-              "declaration", "epoch", "stream_seq", "position", "stream_time_us", "payload_type"),
+    "entry": ("leaf_index", "entry", "signed_event_sha256", "list_salt", "map_keys", "event_id",
+              "event_id_hash", "signer_gln", "declaration", "epoch", "stream_seq", "position", "stream_time_us",
+              "payload_type"),
     "signed_event": ("leaf_index", "data"),
     "message": ("number", "epoch", "stream_seq", "stream_time_us", "subject", "message_sha256", "event_count",
                 "tree_size", "outcomes_sha256"),
     "duplicate": ("epoch", "stream_seq", "position", "signed_event_sha256", "leaf_index"),
     "refusal": ("epoch", "stream_seq", "position", "signed_event_sha256", "signed_event", "event_id", "code", "field",
                 "message", "signer_gln"),
+    "epoch": ("epoch", "tree_size"),
+    "cosignature": ("tree_size", "line"),
+    "lease": ("fence",),
     "checkpoint": ("tree_size", "root_hash", "tree_range", "note"),
     "log_state": ("origin", "tree_size", "tree_range", "epoch", "next_seq", "last_message_sha256"),
 }  # fmt: skip
 CASES = [(table, column) for table, columns in COLUMNS.items() for column in columns]
+
+
+COSIGNER = Cosigner("witness.example/w1", bytes(range(32)))
+
+
+def checked(folder: Path) -> Report:
+    """Check a folder with the witness's key."""
+    policy = parse_policy(f"witness w1 {format_vkey(COSIGNER.verifier)}\nquorum w1\n")
+    return check_folder(folder, policy=policy)
 
 
 @pytest.fixture
@@ -40,6 +58,10 @@ def checked_log(new_log: "NewLog", events: "Events") -> Path:
     forged = events.sign(events.commission(3), by="pharmacy")
     log.integrate(log.message(encode_batch([one, forged, two])), log.message(encode_batch([one])))
     log.publish()
+    note = log.rows("SELECT note FROM checkpoint WHERE tree_size = 10")[0][0]
+    line = COSIGNER.cosign(note.partition(b"\n\n")[0].decode() + "\n", timestamp=1_700_000_000).line
+    put = partial(log_store.put_cosignature, tree_size=10, witness=COSIGNER.name, line=line, time_s=1_700_000_000)
+    log.database.write_now(put)
     log.close()
     return log.home.root
 
@@ -69,7 +91,7 @@ def test_changed_column_is_found(checked_log: Path, check_log: "CheckLog", tmp_p
             ).fetchone()
             connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (changed(value), rowid))  # noqa: S608 - the same
             connection.commit()
-        if not check_folder(copy).findings:
+        if not checked(copy).findings:
             missed.append((table, column))
     assert missed == []
 
@@ -79,7 +101,8 @@ def test_removed_row_is_found(table: str, checked_log: Path) -> None:
     with closing(sqlite3.connect(checked_log / "ledger.db")) as connection:
         connection.execute(f"DELETE FROM {table} WHERE rowid = (SELECT max(rowid) FROM {table})")  # noqa: S608 - constants of this module
         connection.commit()
-    assert check_folder(checked_log).findings
+    # Whoever takes a witness's word away takes no evidence: the checkpoint stands without it.
+    assert bool(checked(checked_log).findings) is (table != "cosignature")
 
 
 def test_changed_byte_of_any_file_is_found(checked_log: Path, check_log: "CheckLog") -> None:
@@ -133,3 +156,64 @@ def test_other_keys_are_told_apart(checked_log: Path) -> None:
     assert "EVENT_REFUSABLE" in {
         finding.code for finding in check_folder(checked_log, authority_key_id=stranger).findings
     }
+
+
+# --- files by themselves ---
+
+
+@pytest.fixture
+def large_log(new_log: "NewLog", events: "Events") -> tuple[Path, str]:
+    """Files of a log with a full tile and a partial one on two levels, and its verifier key."""
+    log = new_log()
+    log.enrol(events)
+    log.publish()
+    for first, count in ((0, 260), (260, 20), (280, 20)):
+        batch = [events.sign(events.commission(serial)) for serial in range(first, first + count)]
+        log.integrate(log.message(encode_batch(batch)))
+        log.publish()
+    log.close()
+    return log.home.root, log.home.vkey
+
+
+def test_files_alone_prove_the_published_checkpoint(
+    large_log: tuple[Path, str], capsys: pytest.CaptureFixture[str], check_log: "CheckLog"
+) -> None:
+    root, vkey = large_log
+    check_log(root)
+    report = check_files(root / "public", vkey=vkey)
+    assert report.findings == []
+    assert report.tree_size == 308
+    assert main(["fsck", "--files", str(root / "public"), "--vkey", vkey]) == 0
+    assert capsys.readouterr().out.startswith("clean: 308 entries")
+    other = format_vkey(NoteSigner("ledger.example/test", bytes(32)).verifier)
+    assert {finding.code for finding in check_files(root / "public", vkey=other).findings} == {"CHECKPOINT_CORRUPT"}
+    assert main(["fsck", "--files", str(root / "public"), "--vkey", "nonsense"]) == 2
+
+
+def test_changed_byte_of_any_file_is_found_without_the_database(large_log: tuple[Path, str]) -> None:
+    root, vkey = large_log
+    public = root / "public"
+    files = [path for path in public.rglob("*") if path.is_file()]
+    assert {"000", "checkpoint", "52"} <= {path.name for path in files}
+    for path in files:
+        content = path.read_bytes()
+        for changed_content in (bytes((content[0] ^ 1,)) + content[1:], content[:-1], content + b"x"):
+            path.write_bytes(changed_content)
+            assert check_files(public, vkey=vkey).findings, path
+        path.unlink()
+        if path.parent.name != "001.p" or path.name == "52":
+            assert check_files(public, vkey=vkey).findings, path
+        path.write_bytes(content)
+    assert check_files(public, vkey=vkey).findings == []
+
+
+def test_quorum_of_files_is_demanded_by_the_policy(large_log: tuple[Path, str], tmp_path: Path) -> None:
+    root, vkey = large_log
+    rules = tmp_path / "policy"
+    rules.write_text(f"witness w1 {format_vkey(COSIGNER.verifier)}\nquorum w1\n")
+    command = ["fsck", "--files", str(root / "public"), "--vkey", vkey, "--policy", str(rules)]
+    assert main(command) == 1
+    path = root / "public" / "checkpoint"
+    text = path.read_bytes().partition(b"\n\n")[0].decode() + "\n"
+    path.write_bytes(path.read_bytes() + f"{COSIGNER.cosign(text, timestamp=1).line}\n".encode())
+    assert main(command) == 0
