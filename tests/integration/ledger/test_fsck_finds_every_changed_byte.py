@@ -49,6 +49,12 @@ def checked(folder: Path) -> Report:
 
 
 @pytest.fixture
+def database_url() -> str:
+    """Rows and pages are changed in the file itself."""
+    return ""
+
+
+@pytest.fixture
 def checked_log(new_log: "NewLog", events: "Events") -> Path:
     """A log with entries, a duplicate, a refusal and two checkpoints."""
     log = new_log()

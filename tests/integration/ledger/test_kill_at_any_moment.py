@@ -2,12 +2,11 @@
 
 import asyncio
 import random
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from typing import TYPE_CHECKING
 
+from ledger.fsck_source import open_source
 from medtrail.codec import encode_batch
 from medtrail.runtime.bus import connect_bus
 from medtrail.subjects import events_subject
@@ -20,8 +19,8 @@ KILLS = 4
 
 
 def tree_size(home: "LogHome") -> int:
-    with closing(sqlite3.connect(home.root / "ledger.db")) as connection:
-        size: int = connection.execute("SELECT tree_size FROM log_state").fetchone()[0]
+    with open_source(home.root / "ledger.db", home.database_url) as source:
+        size: int = next(source.rows("SELECT tree_size FROM log_state"))["tree_size"]
     return size
 
 

@@ -75,7 +75,7 @@ class Instances:
 
 @pytest.fixture
 def instances(log_home: "LogHome") -> Iterator[Instances]:
-    made = Instances(log_home, f"sqlite:////{log_home.root.relative_to('/')}/shared.db")
+    made = Instances(log_home, log_home.database_url or f"sqlite:////{log_home.root.relative_to('/')}/shared.db")
     yield made
     made.close()
 

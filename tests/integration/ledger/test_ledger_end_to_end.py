@@ -35,4 +35,4 @@ def test_batch_becomes_entries_that_a_checkpoint_proves(
             assert stored[2].signed_event == batch[0]
 
     asyncio.run(scenario())
-    assert check_folder(log_home.root).findings == []
+    assert check_folder(log_home.root, database_url=log_home.database_url).findings == []

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ledger.fsck import check_folder
 from ledger.storage import log_store
 from ledger.tile_files import TileFiles
 from medtrail.codec import encode_batch
@@ -39,7 +38,7 @@ def test_changed_entry_is_not_signed_and_fsck_tells(statement: str, log: "Offlin
     with pytest.raises(VerificationError, match=r"entry (9|10)"):
         log.publish()
     assert log.rows("SELECT max(tree_size) FROM checkpoint") == [(8,)]
-    assert check_folder(log.home.root).findings
+    assert log.fsck().findings
 
 
 def test_tree_that_does_not_follow_from_the_entries_is_not_signed(log: "OfflineLog") -> None:
@@ -47,7 +46,7 @@ def test_tree_that_does_not_follow_from_the_entries_is_not_signed(log: "OfflineL
     log.change("UPDATE log_state SET tree_range = ?", tree_range[:-1] + bytes((tree_range[-1] ^ 1,)))
     with pytest.raises(RootMismatchError):
         log.publish()
-    assert "ROOT_MISMATCH" in {finding.code for finding in check_folder(log.home.root).findings}
+    assert "ROOT_MISMATCH" in {finding.code for finding in log.fsck().findings}
 
 
 class FailingFiles(TileFiles):
@@ -97,7 +96,7 @@ def test_lost_and_damaged_files_are_written_anew(log: "OfflineLog", events: "Eve
             path.unlink()
         else:
             path.write_bytes(b"damaged")
-        assert check_folder(log.home.root).findings
+        assert log.fsck().findings
         log.publish()
         check_log(log.home.root)
 
@@ -123,7 +122,7 @@ def test_database_older_than_the_published_checkpoint_signs_that_tree_again_firs
     (note,) = log.rows("SELECT note FROM checkpoint WHERE tree_size = 11")
     log.integrate(log.message(encode_batch([events.sign(events.commission(99))])))
     log.change("DELETE FROM checkpoint WHERE tree_size = 11")
-    assert "LOG_ROLLED_BACK" in {finding.code for finding in check_folder(log.home.root).findings}
+    assert "LOG_ROLLED_BACK" in {finding.code for finding in log.fsck().findings}
     log.publish()
     assert log.rows("SELECT note FROM checkpoint WHERE tree_size = 11") == [note]
     assert log.rows("SELECT max(tree_size) FROM checkpoint") == [(11,)]

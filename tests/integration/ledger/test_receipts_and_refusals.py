@@ -8,12 +8,12 @@ import pytest
 
 from ledger.notifier import FOLLOWER_NAME, named_parties
 from ledger.storage import log_store
+from ledger.storage.open import open_storage
 from medtrail.codec import decode_payload, decode_receipt, decode_signed_event, encode_batch
 from medtrail.envelope import verify_signatures
 from medtrail.epcis.model import SourceDest
 from medtrail.event import Refusal
 from medtrail.exchange import ReceiptItem
-from medtrail.runtime.database import Database
 from medtrail.subjects import MessageKind, parse_inbox_subject
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def test_receipt_sent_again_after_a_crash_is_stored_once(
             await running.checkpoint_of(running.enrolled_size + 1)
             await pulled(running, "maker", 1)
         # A crash after the send and before the cursor moved.
-        database = Database(log_home.root / "ledger.db")
+        database = open_storage(log_home.root, log_home.database_url)
         database.write_now(lambda connection: log_store.move_follower(connection, FOLLOWER_NAME, 1))
         database.close()
         async with run_ledger() as running:

@@ -11,7 +11,6 @@ import pytest
 
 from ledger.bootstrap import Ledger
 from ledger.commands import main
-from ledger.fsck import check_folder
 from ledger.log_reader import LogReader
 from ledger.progress import progress
 from medtrail.codec import encode_batch
@@ -27,6 +26,12 @@ if TYPE_CHECKING:
     from tests.integration.ledger.conftest import CheckLog, Events, NewLog, OfflineLog
 
 ORIGIN = "ledger.example/test"
+
+
+@pytest.fixture
+def database_url() -> str:
+    """Starts and commands on files; those that take a database have tests of their own elsewhere."""
+    return ""
 
 
 @pytest.fixture
@@ -121,7 +126,7 @@ def test_fsck_of_a_database_without_a_log_says_so(new_log: "NewLog") -> None:
     log = new_log()
     log.change("DELETE FROM log_state")
     with pytest.raises(MedtrailError) as caught:
-        check_folder(log.home.root)
+        log.fsck()
     assert caught.value.code == "LOG_MISSING"
 
 

@@ -167,6 +167,7 @@ def test_lost_stream_halts_the_sequencer_and_reads_go_on(  # noqa: PLR0917 - fix
             assert entry.signed_event == chained[0]
             # The operator decides; the running instance takes the log anew, and producers send again.
             command = ["new-epoch", "--dir", str(log_home.root), "--reason", "the exchange's disk was lost"]
+            command += ["--database", log_home.database_url]
             assert await asyncio.to_thread(main, command) == 0
             new = events.sign(events.commission(50))
             await running.publish("maker", encode_batch([*chained, new]))
