@@ -163,7 +163,11 @@ def index_record(sha256: bytes, leaf_index: int, *, resend: bool) -> bytes:
 
 def refusal_texts(error: MedtrailError) -> tuple[str, str, str]:
     """Return code, field and message of a refusal, as they are stored."""
-    return error.code, error.field or "", error.message[:500]
+    # PostgreSQL's texts hold no NUL; what a refused event says may.
+    field, message = (
+        text.replace("\0", "\N{REPLACEMENT CHARACTER}") for text in (error.field or "", error.message[:500])
+    )
+    return error.code, field, message
 
 
 def refusal_record(sha256: bytes, *, event_id: str, error: tuple[str, str, str], signer: str) -> bytes:

@@ -96,6 +96,8 @@ def _engine(url: URL, *, size: int, read_only: bool) -> Engine:
         poolclass=QueuePool,
         pool_size=size,
         max_overflow=0,
+        # A server that was started again is met by a new connection, not by an error for each that it closed.
+        pool_pre_ping=True,
         connect_args={
             "application_name": APPLICATION_NAME,
             "connect_timeout": CONNECT_TIMEOUT_S,
