@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from ledger.intake import examine, to_us
+from ledger.intake import event_of, examine, to_us
 from ledger.judgement import Chained
 from ledger.storage import log_store
-from medtrail.codec import decode_payload, decode_signed_event
+from medtrail.codec import decode_signed_event
 from medtrail.errors import MedtrailError, VerificationError
 from medtrail.event import Event, Genesis
 from medtrail.gs1 import Gln
@@ -41,17 +41,18 @@ def ensure_log(
         accepted = genesis.outcome
         if isinstance(accepted, MedtrailError):
             raise accepted
-        _check(accepted.event, accepted.key_id, origin=origin, authority_key_id=authority_key_id, map_salt=map_salt)
-        key = (accepted.event_id_hash, str(accepted.event.header.actor), False)
+        event = event_of(genesis.signed_event)
+        _check(event, accepted.key_id, origin=origin, authority_key_id=authority_key_id, map_salt=map_salt)
+        key = (accepted.event_id_hash, str(event.header.actor), False)
         log_store.create_log(connection, Chained(genesis, accepted, 0, key), origin=origin, now_us=to_us(now))
-        return accepted.event.header.actor
+        return event.header.actor
     return _existing(connection, origin=origin, authority_key_id=authority_key_id, map_salt=map_salt)
 
 
 def _existing(connection: Connection, *, origin: str, authority_key_id: str, map_salt: bytes) -> Gln:
-    signed = decode_signed_event(log_store.entry_at(connection, 0).require_event())
-    examined = decode_payload(signed.payload_type, signed.payload)
-    key_id = signed.signatures[0].key_id
+    signed_event = log_store.entry_at(connection, 0).require_event()
+    examined = event_of(signed_event)
+    key_id = decode_signed_event(signed_event).signatures[0].key_id
     _check(examined, key_id, origin=origin, authority_key_id=authority_key_id, map_salt=map_salt)
     return examined.header.actor
 

@@ -21,7 +21,7 @@ from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MedtrailError
 from medtrail.event import Event, Genesis, PayloadType
 from medtrail.item_map import identifiers, map_key
-from medtrail.trust import Registry
+from medtrail.trust import Registry, claims_of
 
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _CONFLICT = "EVENT_ID_CONFLICT"
@@ -270,7 +270,7 @@ class EventChecks:
         try:
             read = self._read(data)
             if stream_time is not None:
-                self._registry.judge(read.event, key_id=read.key_id, stream_time=stream_time)
+                self._registry.judge(claims_of(read.event), key_id=read.key_id, stream_time=stream_time)
             if read.event.payload_type == PayloadType.TRUST:
                 self._registry.apply(index, read.key_id, read.event)
         except MedtrailError as error:
@@ -325,7 +325,7 @@ class EventChecks:
     def _why_refused(self, data: bytes, stream_time: datetime) -> str:
         try:
             read = self._read(data)
-            self._registry.judge(read.event, key_id=read.key_id, stream_time=stream_time)
+            self._registry.judge(claims_of(read.event), key_id=read.key_id, stream_time=stream_time)
             if self._conflicts(read):
                 return _CONFLICT
             if read.event.payload_type == PayloadType.TRUST:

@@ -18,6 +18,7 @@ from medtrail.errors import MedtrailError
 from medtrail.event import Event
 from medtrail.item_map import identifiers, list_salt, log_entry, map_key
 from medtrail.merkle import hash_leaf
+from medtrail.trust import Claims, claims_of
 
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -59,7 +60,9 @@ class StreamMessage:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What was read of an event whose form and signature hold.
+    """What was read of an event whose form and signature hold: no more than judging and storing it need.
+
+    The event itself is decoded again where it is wanted, which is rare: :func:`event_of`.
 
     Attributes:
         key_id: did:key that signed it.
@@ -69,9 +72,9 @@ class Accepted:
         map_keys: Sorted item-map keys, 32 bytes each, joined.
         event_id_hash: Keyed, 32 bytes.
         declaration: Whether it declares an earlier event to be in error.
+        claims: What the registry judges.
     """
 
-    event: Event
     key_id: str
     entry: bytes
     leaf_hash: bytes
@@ -80,6 +83,7 @@ class Accepted:
     payload_type: str
     event_id_hash: bytes
     declaration: bool
+    claims: Claims
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,6 @@ def examine(signed_event: bytes, *, map_salt: bytes) -> Candidate:
     salt = list_salt(event.header.salt)
     entry = log_entry(digest, hashlib.sha256(salt + keys).digest())
     accepted = Accepted(
-        event=event,
         key_id=key_id,
         entry=entry,
         leaf_hash=hash_leaf(entry),
@@ -150,5 +153,16 @@ def examine(signed_event: bytes, *, map_salt: bytes) -> Candidate:
         payload_type=str(event.payload_type),
         event_id_hash=event_id_hash(map_salt, event_id),
         declaration=event.is_declaration,
+        claims=claims_of(event),
     )
     return Candidate(signed_event, digest, event_id, accepted)
+
+
+def event_of(signed_event: bytes) -> Event:
+    """Return the event in bytes that were found good before.
+
+    Raises:
+        MalformedError: They are not.
+    """
+    signed = decode_signed_event(signed_event)
+    return decode_payload(signed.payload_type, signed.payload)

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from ledger.intake import Accepted, Candidate, OpenMessage, to_us
+from ledger.intake import Accepted, Candidate, OpenMessage, event_of, to_us
 from medtrail.errors import DuplicateError, MedtrailError
 from medtrail.event import Event, PayloadType
 from medtrail.trust import Registry
@@ -59,11 +59,11 @@ class JudgedMessage:
 
 @dataclass(frozen=True, slots=True)
 class StandingEvent:
-    """What stands in the log under a key."""
+    """What stands in the log under a key; ``signed_event`` is None once it is erased."""
 
     leaf_index: int
     sha256: bytes
-    event: Event
+    signed_event: bytes | None
 
 
 Standing = Callable[[Key], StandingEvent | None]
@@ -110,7 +110,6 @@ class Judge:
         accepted = candidate.outcome
         if isinstance(accepted, MedtrailError):
             return Refused(candidate, accepted, "")
-        event = accepted.event
         signer_gln = self._signer_gln(accepted)
         key = (accepted.event_id_hash, signer_gln, accepted.declaration)
         known = self._new.get(key) or self._standing(key)
@@ -118,21 +117,24 @@ class Judge:
             # These very bytes were judged when they were chained; what became of the key since does not unsay them.
             return Resent(candidate, known.leaf_index)
         try:
-            self._registry.judge(event, key_id=accepted.key_id, stream_time=opened.message.stream_time)
+            self._registry.judge(accepted.claims, key_id=accepted.key_id, stream_time=opened.message.stream_time)
             if known is not None:
-                return self._again(candidate, event, known)
-            if event.payload_type == PayloadType.TRUST:
-                self._registry.apply(self.tree_size, accepted.key_id, event)
+                return self._again(candidate, known)
+            if accepted.claims.payload_type is PayloadType.TRUST:
+                self._registry.apply(self.tree_size, accepted.key_id, event_of(candidate.signed_event))
                 self.trust_changed = True
         except MedtrailError as error:
             return Refused(candidate, error, signer_gln)
-        self._new[key] = StandingEvent(self.tree_size, candidate.sha256, event)
+        self._new[key] = StandingEvent(self.tree_size, candidate.sha256, candidate.signed_event)
         chained = Chained(candidate, accepted, self.tree_size, key)
         self.tree_size += 1
         return chained
 
-    def _again(self, candidate: Candidate, event: Event, known: StandingEvent) -> Resent:
-        if not same_content(known.event, event):
+    def _again(self, candidate: Candidate, known: StandingEvent) -> Resent:
+        if known.signed_event is None:
+            message = f"an event stood under this event id and signer, at entry {known.leaf_index}, and was erased"
+            raise DuplicateError(message, code="EVENT_ID_CONFLICT", field="header.event_id")
+        if not same_content(event_of(known.signed_event), event_of(candidate.signed_event)):
             message = f"other content stands under this event id and signer, at entry {known.leaf_index}"
             raise DuplicateError(message, code="EVENT_ID_CONFLICT", field="header.event_id")
         return Resent(candidate, known.leaf_index)
@@ -143,7 +145,7 @@ class Judge:
             return str(organisation.gln)
         # The authority is enrolled nowhere: it speaks under the GLN that it writes.
         is_authority = accepted.key_id == self._registry.authority_key_id
-        return str(accepted.event.header.actor) if is_authority else ""
+        return str(accepted.claims.actor) if is_authority else ""
 
 
 def outcome_record(outcome: Outcome) -> bytes:

@@ -19,7 +19,6 @@ from ledger.storage import log_store
 from ledger.storage.log_store import FenceLostError, State
 from ledger.stream import EventStream, StreamHaltError, position_of
 from ledger.trust_state import TrustState, load_registry
-from medtrail.codec import decode_payload, decode_signed_event
 from medtrail.errors import MedtrailError, UnavailableError
 from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
@@ -221,8 +220,7 @@ def _standing(connection: Connection, opened: Sequence[OpenMessage]) -> Callable
         if leaf_index is None:
             return None
         entry = log_store.entry_at(connection, leaf_index)
-        signed = decode_signed_event(entry.require_event())
-        event = decode_payload(signed.payload_type, signed.payload)
-        return StandingEvent(leaf_index, entry.entry[1:33], event)
+        signed_event = None if entry.erased else entry.require_event()
+        return StandingEvent(leaf_index, entry.entry[1:33], signed_event)
 
     return standing

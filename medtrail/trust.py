@@ -36,7 +36,6 @@ from medtrail.event import (
     PayloadType,
     Product,
     Recall,
-    Refusal,
     Role,
 )
 from medtrail.gs1 import Gln, Gtin, Lgtin, Sgtin, parse_epc
@@ -94,6 +93,50 @@ class Organisation:
         The prefix starts behind the indicator digit (GS1 General Specifications, section 2.1.1).
         """
         return str(gtin)[1:].startswith(self.company_prefixes) if self.company_prefixes else False
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """All that :meth:`Registry.judge` looks at of an event: small, so that it can be judged apart from its decoding.
+
+    Attributes:
+        payload_type: Of the event.
+        actor: The party that did it.
+        capture: Whose word it is.
+        moments: Field and moment of what is dated; aware UTC.
+        step: The business step; the event's type where it names none; empty of other payloads.
+        is_transformation: Whether it is a transformation event.
+        gtins: The trade items to which it gives life, or which it describes or recalls.
+    """
+
+    payload_type: PayloadType
+    actor: Gln
+    capture: Capture
+    moments: tuple[tuple[str, datetime], ...] = ()
+    step: str = ""
+    is_transformation: bool = False
+    gtins: tuple[Gtin, ...] = ()
+
+
+def claims_of(event: Event) -> Claims:
+    """Return what there is to judge of an event."""
+    header, statement = event.header, event.statement
+    if isinstance(statement, EpcisEvent):
+        return Claims(
+            PayloadType.EPCIS,
+            header.actor,
+            header.capture,
+            _moments(statement),
+            statement.biz_step or statement.type.value,
+            statement.type is EventType.TRANSFORMATION,
+            commissioned(statement),
+        )
+    gtins: tuple[Gtin, ...] = ()
+    if isinstance(statement, Product):
+        gtins = (statement.gtin,)
+    elif isinstance(statement, Recall):
+        gtins = tuple(scope.gtin for scope in statement.scopes)
+    return Claims(event.payload_type, header.actor, header.capture, gtins=gtins)
 
 
 class Registry:
@@ -159,11 +202,11 @@ class Registry:
 
     # --- judging ---
 
-    def judge(self, event: Event, *, key_id: str, stream_time: datetime) -> Organisation | None:
+    def judge(self, claims: Claims, *, key_id: str, stream_time: datetime) -> Organisation | None:
         """Check that a key may say what an event says, after the entries applied so far.
 
         Args:
-            event: Decoded from the bytes that the key signed.
+            claims: Of the event in the bytes that the key signed.
             key_id: did:key of the verified signature.
             stream_time: When the exchange stored the message that carried it; aware UTC.
 
@@ -174,21 +217,21 @@ class Registry:
             AuthorizationError: The key or its organisation may not say this.
             VerificationError: The event is dated more than five minutes after its message.
         """
-        _check_time(event, stream_time)
-        if event.payload_type == PayloadType.TRUST:
+        _check_time(claims, stream_time)
+        if claims.payload_type is PayloadType.TRUST:
             self._judge_authority(key_id)
             return None
         organisation = self.signer(key_id)
-        self._judge_actor(event, organisation)
-        statement = event.statement
-        if isinstance(statement, EpcisEvent):
-            if event.header.capture is Capture.FIRST_HAND:
-                _judge_role(statement, organisation)
-        elif isinstance(statement, Product):
-            _judge_maker(organisation, (statement.gtin,), what="describe")
-        elif isinstance(statement, Recall):
-            self._judge_recall(statement, organisation)
-        elif isinstance(statement, Refusal) and Role.LEDGER not in organisation.roles:
+        _judge_actor(claims, organisation)
+        if claims.payload_type is PayloadType.EPCIS:
+            if claims.capture is Capture.FIRST_HAND:
+                _judge_role(claims, organisation)
+        elif claims.payload_type is PayloadType.PRODUCT:
+            _judge_maker(organisation, claims.gtins, what="describe")
+        elif claims.payload_type is PayloadType.RECALL:
+            if Role.REGULATOR not in organisation.roles:
+                _judge_maker(organisation, claims.gtins, what="recall")
+        elif Role.LEDGER not in organisation.roles:
             message = "only a ledger refuses events"
             raise AuthorizationError(message, code="ROLE_FORBIDS")
         return organisation
@@ -197,21 +240,6 @@ class Registry:
         if key_id != self._authority_key_id:
             message = "trust statements are signed by the network's authority only"
             raise AuthorizationError(message, code="NOT_AUTHORITY", field="signatures[0].key_id")
-
-    def _judge_actor(self, event: Event, organisation: Organisation) -> None:
-        header = event.header
-        own = header.actor in organisation.glns
-        if header.capture is Capture.FIRST_HAND and not own:
-            message = f"{organisation.gln} signed first-hand for GLN {header.actor}, which is not its own"
-            raise AuthorizationError(message, code="ACTOR_NOT_SIGNER", field="header.actor")
-        if header.capture is Capture.SECOND_HAND and (own or event.payload_type != PayloadType.EPCIS):
-            message = "second-hand capture passes on EPCIS events of another party"
-            raise AuthorizationError(message, code="SECOND_HAND_FORBIDDEN", field="header.capture")
-
-    def _judge_recall(self, recall: Recall, organisation: Organisation) -> None:
-        if Role.REGULATOR in organisation.roles:
-            return
-        _judge_maker(organisation, tuple(scope.gtin for scope in recall.scopes), what="recall")
 
     # --- applying ---
 
@@ -338,33 +366,45 @@ class Registry:
         self._keys[key_id] = replace(record, end_index=end_index, suspect_time=suspect_time or record.suspect_time)
 
 
-def _check_time(event: Event, stream_time: datetime) -> None:
-    statement = event.statement
-    if isinstance(statement, EpcisEvent):
-        moments = [("event.event_time", statement.event_time)]
-        if statement.error_declaration is not None:
-            moments.append(("event.error_declaration.declaration_time", statement.error_declaration.declaration_time))
-        for field, moment in moments:
-            if moment > stream_time + MAX_AHEAD:
-                message = f"dated {moment.isoformat()}, more than 5 minutes after {stream_time.isoformat()}"
-                raise VerificationError(message, code="EVENT_IN_FUTURE", field=field)
+def _moments(event: EpcisEvent) -> tuple[tuple[str, datetime], ...]:
+    dated = ("event.event_time", event.event_time)
+    declaration = event.error_declaration
+    if declaration is None:
+        return (dated,)
+    return dated, ("event.error_declaration.declaration_time", declaration.declaration_time)
 
 
-def _judge_role(event: EpcisEvent, organisation: Organisation) -> None:
-    commissions = commissioned(event)
-    allowed = ROLES_OF_STEP.get(event.biz_step or "", TRADING_ROLES)
-    if event.biz_step == "commissioning" and not commissions:
+def _check_time(claims: Claims, stream_time: datetime) -> None:
+    for field, moment in claims.moments:
+        if moment - stream_time > MAX_AHEAD:
+            message = f"dated {moment.isoformat()}, more than 5 minutes after {stream_time.isoformat()}"
+            raise VerificationError(message, code="EVENT_IN_FUTURE", field=field)
+
+
+def _judge_actor(claims: Claims, organisation: Organisation) -> None:
+    own = claims.actor == organisation.gln or claims.actor in organisation.locations
+    if claims.capture is Capture.FIRST_HAND and not own:
+        message = f"{organisation.gln} signed first-hand for GLN {claims.actor}, which is not its own"
+        raise AuthorizationError(message, code="ACTOR_NOT_SIGNER", field="header.actor")
+    if claims.capture is Capture.SECOND_HAND and (own or claims.payload_type is not PayloadType.EPCIS):
+        message = "second-hand capture passes on EPCIS events of another party"
+        raise AuthorizationError(message, code="SECOND_HAND_FORBIDDEN", field="header.capture")
+
+
+def _judge_role(claims: Claims, organisation: Organisation) -> None:
+    allowed = ROLES_OF_STEP.get(claims.step, TRADING_ROLES)
+    if claims.step == "commissioning" and not claims.gtins:
         # Whoever packs gives life to logistic units; only trade items need a maker.
         allowed = TRADING_ROLES
-    if commissions or event.type is EventType.TRANSFORMATION:
+    if claims.gtins or claims.is_transformation:
         allowed = MAKING_ROLES
-    if not organisation.roles & allowed:
+    if organisation.roles.isdisjoint(allowed):
         wanted = ", ".join(sorted(allowed))
         has = ", ".join(sorted(organisation.roles)) or "none"
-        message = f"{event.biz_step or event.type} is open to: {wanted}; {organisation.gln} has: {has}"
+        message = f"{claims.step} is open to: {wanted}; {organisation.gln} has: {has}"
         raise AuthorizationError(message, code="ROLE_FORBIDS", field="event.biz_step")
-    if commissions:
-        _judge_maker(organisation, commissions, what="commission")
+    if claims.gtins:
+        _judge_maker(organisation, claims.gtins, what="commission")
 
 
 def commissioned(event: EpcisEvent) -> tuple[Gtin, ...]:

@@ -29,7 +29,7 @@ from medtrail.event import (
 )
 from medtrail.gs1 import Gln
 from medtrail.runtime import outbox
-from medtrail.trust import Organisation, Registry
+from medtrail.trust import Organisation, Registry, claims_of
 from services.custody import advice, events_store, holdings_store
 from services.custody.events_store import Stored
 from services.custody.parties import organisation_gln, place_of
@@ -140,7 +140,7 @@ class Session:
         before = self._same(draft, field)
         if before is not None:
             return before
-        self.desk.registry().judge(draft, key_id=self.desk.key.key_id, stream_time=self.now)
+        self.desk.registry().judge(claims_of(draft), key_id=self.desk.key.key_id, stream_time=self.now)
         step = step_of(statement, field=field).with_fields(fields or {})
         own = actor is None
         if own and statement.error_declaration is None:
@@ -159,7 +159,7 @@ class Session:
             AuthorizationError: It is not ours to say.
         """
         draft = self._draft(statement, new_event_id(), None)
-        self.desk.registry().judge(draft, key_id=self.desk.key.key_id, stream_time=self.now)
+        self.desk.registry().judge(claims_of(draft), key_id=self.desk.key.key_id, stream_time=self.now)
         return _accepted(self._sign(draft, set()))
 
     def _draft(self, statement: Statement, event_id: str, actor: Gln | None) -> Event:

@@ -19,7 +19,7 @@ from medtrail.exchange import ReceiptItem
 from medtrail.gs1 import Gln
 from medtrail.runtime import outbox
 from medtrail.runtime.logging import get_logger
-from medtrail.trust import Organisation, Registry, commissioned
+from medtrail.trust import Organisation, Registry, claims_of, commissioned
 from services.custody import advice, corrections, events_store, holdings_store, inbound_store
 from services.custody.desk import Desk, signed_bytes
 from services.custody.dossier import units_of
@@ -162,7 +162,7 @@ def _is_this_despatch(item: _Heard, despatch_id: str) -> bool:
 
 def _judge_despatch(desk: Desk, registry: Registry, despatch: _Heard) -> None:
     statement = despatch.event.statement
-    registry.judge(despatch.event, key_id=despatch.key_id, stream_time=desk.clock())
+    registry.judge(claims_of(despatch.event), key_id=despatch.key_id, stream_time=desk.clock())
     assert isinstance(statement, EpcisEvent)  # noqa: S101  # _is_this_despatch has seen to it
     if not named_glns(statement.destination_list) & desk.glns:
         message = f"the despatch goes to somebody else than {desk.gln}"

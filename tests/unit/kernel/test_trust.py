@@ -28,7 +28,7 @@ from medtrail.event import (
     new_salt,
 )
 from medtrail.gs1 import Gln, Gtin
-from medtrail.trust import Registry, commissioned
+from medtrail.trust import Registry, claims_of, commissioned
 
 NOW = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
 AUTHORITY = SigningKey.from_seed(b"a" * 32)
@@ -86,7 +86,7 @@ REFUSAL = Refusal(bytes(32), "", "X", "", "", 1, NOW)
 
 def judge(registry: Registry, found: Event, key: SigningKey) -> MedtrailError | None:
     try:
-        registry.judge(found, key_id=key.key_id, stream_time=NOW)
+        registry.judge(claims_of(found), key_id=key.key_id, stream_time=NOW)
     except MedtrailError as error:
         return error
     return None
@@ -110,7 +110,7 @@ def judge(registry: Registry, found: Event, key: SigningKey) -> MedtrailError | 
     ],
 )
 def test_lets_an_organisation_say_what_is_its_own_to_say(registry: Registry, found: Event, key: SigningKey) -> None:
-    signer = registry.judge(found, key_id=key.key_id, stream_time=NOW)
+    signer = registry.judge(claims_of(found), key_id=key.key_id, stream_time=NOW)
 
     assert signer is not None
     assert key.key_id in signer.key_ids
@@ -146,7 +146,7 @@ def test_refuses_what_is_not_the_signers_to_say(registry: Registry, found: Event
 def test_lets_the_authority_speak_of_trust(registry: Registry) -> None:
     found = event(KeyRetirement(SHOP_KEY.key_id))
 
-    assert registry.judge(found, key_id=AUTHORITY.key_id, stream_time=NOW) is None
+    assert registry.judge(claims_of(found), key_id=AUTHORITY.key_id, stream_time=NOW) is None
 
 
 def test_lets_a_regulator_recall_under_any_prefix(registry: Registry) -> None:
