@@ -27,7 +27,8 @@ from ledger.log_reader import LogReader
 from ledger.mirror import Mirror
 from ledger.notifier import Notifier
 from ledger.operator import StreamOperator
-from ledger.projections.projector import Projector, open_projection
+from ledger.projections.projector import PROJECTION_NAME, Projector, open_projection
+from ledger.projector_process import Follower, ProjectorProcess, read_chained
 from ledger.public_files import PublicServer
 from ledger.queries import Queries
 from ledger.sequencer import Sequencer, SequencerStatus
@@ -57,7 +58,6 @@ from medtrail.trust import Registry
 
 log = get_logger(__name__)
 
-PROJECTION_NAME = "projection.db"
 PUBLIC_NAME = "public"
 SWITCH_INTERVAL_S = 0.001
 FETCH_TIMEOUT_S = 5.0
@@ -111,7 +111,13 @@ class Ledger:
             self.database, name=settings.instance, lead=self._lead, check=self._check, on_role=self._role_changed
         )
         self._queries = Queries(self._projection)
-        self._projector = Projector(self._projection, self.reader.chained_events)
+        self.projector: Follower
+        if settings.projector_process:
+            self.projector = ProjectorProcess(
+                settings.data_dir, database_url=settings.database_url, log_level=settings.log_level
+            )
+        else:
+            self.projector = Projector(self._projection, partial(read_chained, self.database))
         self._server: Server | None = None
         self.public_address = ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -220,7 +226,7 @@ class Ledger:
                     ("public", public.run()),
                     ("leadership", self._take_part()),
                     ("mirror", self.mirror.run()),
-                    ("projector", self._projector.run()),
+                    ("projector", self.projector.run()),
                     ("followers", self._feed_followers()),
                     ("ready", self._tell_ready()),
                 )
@@ -294,7 +300,7 @@ class Ledger:
 
     async def _feed_followers(self) -> None:
         async for checkpoint in self.feed.watch():
-            self._projector.published(checkpoint.tree.size)
+            self.projector.published(checkpoint.tree.size)
             self._notifier.wake()
 
     # --- what parts tell ---

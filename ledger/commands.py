@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from ledger.bootstrap import PROJECTION_NAME, serve_from_environment
+from ledger.bootstrap import serve_from_environment
 from ledger.fsck import check_files, check_folder
 from ledger.fsck_report import Report
 from ledger.intake import to_us
 from ledger.progress import progress
-from ledger.projections.projector import Projector, open_projection
+from ledger.projections.projector import PROJECTION_NAME, Projector, open_projection
 from ledger.projections.store import ChainedEvent
+from ledger.projector_process import project_from_environment, read_chained
 from ledger.storage import log_store
 from ledger.storage.migrate import require_current
 from ledger.storage.open import DATABASE_NAME, open_storage
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "serve", lambda _: serve_from_environment(), "run the ledger, configured by MEDTRAIL_… variables, until SIGTERM"
     )
+    add("project", lambda _: project_from_environment(), "fill the projection; serve starts this by itself")
     add(
         "witness",
         lambda _: witness_from_environment(),
@@ -161,9 +163,9 @@ def _rebuild(parsed: argparse.Namespace) -> int:
         with progress("taking in entries") as tell:
 
             async def read_entries(start: int, stop: int) -> list[ChainedEvent]:
-                found = await database.read(lambda connection: log_store.entries(connection, start=start, end=stop))
+                found = await read_chained(database, start, stop)
                 tell(stop, size)
-                return [ChainedEvent(entry.leaf_index, entry.require_event()) for entry in found]
+                return found
 
             count = asyncio.run(Projector(projection, read_entries).rebuild(size))
     finally:

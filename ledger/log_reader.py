@@ -11,7 +11,6 @@ from threading import Lock
 
 from ledger.event_index import event_id_hash
 from ledger.feed import CheckpointFeed
-from ledger.projections.store import ChainedEvent
 from ledger.storage import log_store
 from ledger.storage.log_store import StoredCheckpoint, StoredEntry
 from ledger.tile_files import TileFiles
@@ -61,11 +60,6 @@ class LogReader:
             UnavailableError: None is published yet.
         """
         return self.feed.newest
-
-    async def chained_events(self, start: int, stop: int) -> list[ChainedEvent]:
-        """Return the SignedEvents [start, stop), for the projector."""
-        found = await self._database.read(lambda connection: log_store.entries(connection, start=start, end=stop))
-        return [ChainedEvent(entry.leaf_index, entry.require_event()) for entry in found]
 
     async def entries_at(self, indices: Sequence[int]) -> dict[int, StoredEntry]:
         """Return the entries at these indices that stand, by index."""

@@ -6,7 +6,7 @@ size for which a question is answered, so that an enrolment that comes late is n
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 
@@ -191,7 +191,7 @@ def fact_of(leaf_index: int, event: Event, *, key_id: str) -> EventFact:
     )
     statement = event.statement
     if isinstance(statement, EpcisEvent):
-        return _with_epcis(replace(fact, content_hash=event_hash(statement)), statement)
+        return _with_epcis(fact, statement)
     if isinstance(statement, Recall):
         return replace(fact, time_us=to_us(statement.start_time))
     return fact
@@ -205,6 +205,7 @@ def _with_epcis(fact: EventFact, event: EpcisEvent) -> EventFact:
     emptied = event.action is Action.DELETE and not event.child_epcs and not event.child_quantity_list
     return replace(
         fact,
+        content_hash=event_hash(event),
         kind=_KIND_OF[event.type],
         time_us=to_us(event.event_time),
         declaration=declaration is not None,
@@ -294,9 +295,14 @@ def _party(named: Iterable[SourceDest], role: str) -> str:
     return next((party_of_uri(item.id) for item in named if item.type == role), "")
 
 
+# asdict copies every value deeply, and dumps makes an encoder each time: half of what an event cost the projector.
+_NAMES = tuple(field.name for field in fields(EventFact))
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def fact_to_json(fact: EventFact) -> str:
     """Return a fact as compact JSON, without what is empty."""
-    return json.dumps({name: value for name, value in asdict(fact).items() if value}, separators=(",", ":"))
+    return _encode({name: value for name in _NAMES if (value := getattr(fact, name))})
 
 
 def fact_from_json(text: str) -> EventFact:

@@ -17,7 +17,8 @@ from medtrail.errors import UnavailableError
 from medtrail.runtime.database import Database
 
 # A batch is read at once and written in transactions of bounded size: an event may name 5,000 units.
-BATCH_EVENTS = 250
+PROJECTION_NAME = "projection.db"
+BATCH_EVENTS = 1000
 BATCH_BYTES = 2 * 1024 * 1024
 
 ReadEntries = Callable[[int, int], Awaitable[Sequence[ChainedEvent]]]
@@ -51,16 +52,25 @@ class Projector:
     Args:
         database: projection.db, as :func:`open_projection` opened it.
         read_entries: Reads chained events from ledger.db.
+        on_taken_in: Told the size of the tree that is taken in, after each batch.
     """
 
-    def __init__(self, database: Database, read_entries: ReadEntries) -> None:
+    def __init__(
+        self, database: Database, read_entries: ReadEntries, *, on_taken_in: Callable[[int], None] = lambda _size: None
+    ) -> None:
         self._database = database
         self._read_entries = read_entries
+        self._on_taken_in = on_taken_in
         self._published = 0
         self._more = asyncio.Event()
         self._taken_in = 0
         self._advanced = asyncio.Condition()
         self._log = structlog.get_logger("ledger.projector")
+
+    @property
+    def taken_in(self) -> int:
+        """Size of the tree that is known to be taken in."""
+        return self._taken_in
 
     def published(self, tree_size: int) -> None:
         """Tell that the log is published up to a size."""
@@ -82,6 +92,7 @@ class Projector:
             UnavailableError: LOG_INCOMPLETE: the log holds fewer entries than it has published.
         """
         start = first = await self._database.read(store.next_index)
+        await self._advance(first)
         while first < tree_size:
             after = min(first + BATCH_EVENTS, tree_size)
             entries = await self._read_entries(first, after)
@@ -92,12 +103,16 @@ class Projector:
                 rows = await asyncio.to_thread(store.rows_of, part)
                 await self._database.write(partial(store.add_rows, rows=rows, first=first, after=first + len(part)))
                 first += len(part)
-        async with self._advanced:
-            self._taken_in = first
-            self._advanced.notify_all()
+                await self._advance(first)
         if first > start:
             self._log.debug("projection caught up", tree_size=first, new_count=first - start)
         return max(first - start, 0)
+
+    async def _advance(self, tree_size: int) -> None:
+        async with self._advanced:
+            self._taken_in = tree_size
+            self._advanced.notify_all()
+        self._on_taken_in(tree_size)
 
     async def wait_for(self, tree_size: int) -> None:
         """Wait until all entries below a size are taken in."""

@@ -43,7 +43,7 @@ _CHUNK = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ChainedEvent:
-    """An entry as the projection takes it in: its index and the SignedEvent's bytes."""
+    """An entry as the projection takes it in: its index and the SignedEvent's bytes; empty when they were erased."""
 
     leaf_index: int
     signed_event: bytes
@@ -93,6 +93,8 @@ def rows_of(entries: Iterable[ChainedEvent]) -> _Rows:
     """
     rows = _Rows()
     for entry in entries:
+        if not entry.signed_event:
+            continue
         signed = decode_signed_event(entry.signed_event)
         event = decode_payload(signed.payload_type, signed.payload)
         fact = fact_of(entry.leaf_index, event, key_id=signed.signatures[0].key_id)
@@ -356,5 +358,5 @@ def list_leaves(connection: Connection, wanted: EventFilter, *, start: int, size
 
 
 def count_events(connection: Connection) -> int:
-    """Return how many events are kept; equal to :func:`next_index` when nothing is missing."""
+    """Return how many events are kept; with those erased, equal to :func:`next_index`."""
     return int(connection.execute(select(func.count()).select_from(_EVENT)).scalar_one())

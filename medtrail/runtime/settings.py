@@ -73,6 +73,7 @@ class LedgerSettings(BaseSettings):
         authority_key_id: The pinned authority key, did:key.
         checkpoint_interval_s: Pause between checkpoints, 0.05 to 60 seconds.
         stream_replicas: Copies of each JetStream stream: 1 or 3.
+        projector_process: Whether the projection is filled by a process of its own, beside the chain.
         log_level: debug, info, warning or error.
     """
 
@@ -93,6 +94,23 @@ class LedgerSettings(BaseSettings):
     authority_key_id: str
     checkpoint_interval_s: Annotated[float, Field(ge=0.05, le=60)] = 0.25
     stream_replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    projector_process: bool = True
+    log_level: LogLevel = "info"
+
+
+class ProjectorSettings(BaseSettings):
+    """What the projector's process needs; the ledger sets it when it starts one.
+
+    Attributes:
+        data_dir: Of its instance: holds projection.db.
+        database_url: The log's database; empty: SQLite in the data folder.
+        log_level: debug, info, warning or error.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MEDTRAIL_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    data_dir: Path
+    database_url: Annotated[str, Field(repr=False)] = ""
     log_level: LogLevel = "info"
 
 

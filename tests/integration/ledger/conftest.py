@@ -95,11 +95,12 @@ class LogHome:
             "authority_key_id": self.authority_key_id,
             "database_url": self.database_url,
             "checkpoint_interval_s": 0.05,
+            "projector_process": False,
         }
         return LedgerSettings(**(values | changes))  # type: ignore[arg-type]
 
     def environment(self) -> dict[str, str]:
-        settings = self.settings().model_dump(exclude_none=True)
+        settings = self.settings(projector_process=True).model_dump(exclude_none=True)
         return os.environ | {f"MEDTRAIL_{name.upper()}": str(value) for name, value in settings.items()}
 
 

@@ -147,6 +147,7 @@ class World:
             log_vkey=self.vkey,
             authority_key_id=self.authority_key_id,
             checkpoint_interval_s=0.05,
+            projector_process=False,
         )
         self._ledger_stop = asyncio.Event()
         self.ledger = Ledger(settings)
