@@ -1,4 +1,4 @@
-"""What can be signed: a header, and one statement of one of five payload types.
+"""What can be signed: a header, and one statement of one of six payload types.
 
 An :class:`Event` is the value that a producer signs and that a reader believes or does not. Its bytes are made once, by
 :mod:`medtrail.codec`; nothing ever serializes them again.
@@ -27,6 +27,7 @@ class PayloadType(StrEnum):
     RECALL = "application/vnd.medtrail.recall.v1+protobuf"
     TRUST = "application/vnd.medtrail.trust.v1+protobuf"
     REFUSAL = "application/vnd.medtrail.refusal.v1+protobuf"
+    ERASURE = "application/vnd.medtrail.erasure.v1+protobuf"
 
 
 class Capture(StrEnum):
@@ -212,8 +213,25 @@ class Refusal:
     stream_time: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ErasureOrder:
+    """Who signed an event wants its bytes erased: SHA-256 of the SignedEvent (32 bytes), and why."""
+
+    signed_event_sha256: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureConsent:
+    """The authority agrees that an event is erased before its retention period is over: its hash, and why."""
+
+    signed_event_sha256: bytes
+    reason: str
+
+
 TrustStatement = Genesis | Enrolment | KeyAddition | KeyRetirement | KeyRevocation
-Statement = EpcisEvent | Product | Recall | TrustStatement | Refusal
+ErasureStatement = ErasureOrder | ErasureConsent
+Statement = EpcisEvent | Product | Recall | TrustStatement | Refusal | ErasureStatement
 
 _PAYLOAD_TYPE_OF: dict[type, PayloadType] = {
     EpcisEvent: PayloadType.EPCIS,
@@ -225,6 +243,8 @@ _PAYLOAD_TYPE_OF: dict[type, PayloadType] = {
     KeyRetirement: PayloadType.TRUST,
     KeyRevocation: PayloadType.TRUST,
     Refusal: PayloadType.REFUSAL,
+    ErasureOrder: PayloadType.ERASURE,
+    ErasureConsent: PayloadType.ERASURE,
 }
 
 

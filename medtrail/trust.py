@@ -12,6 +12,8 @@ Rules:
 * An added key speaks from its index on; a retired key speaks for nothing later; a revoked key is refused from its index
   on, and what it said from the suspect time on is flagged, not removed.
 * An organisation signs for its own GLNs. With ``Capture.SECOND_HAND`` it witnesses what another did.
+* An organisation orders the erasure of events; whether one is its own is told when the order is carried out. To an
+  erasure before the retention period ends, the authority consents.
 * Roles say which business steps are open first-hand; only the owner of a GS1 company prefix commissions, describes and
   recalls trade items under it.
 
@@ -27,6 +29,7 @@ from medtrail.errors import AuthorizationError, MalformedError, VerificationErro
 from medtrail.event import (
     Capture,
     Enrolment,
+    ErasureConsent,
     Event,
     Genesis,
     KeyAddition,
@@ -107,6 +110,7 @@ class Claims:
         step: The business step; the event's type where it names none; empty of other payloads.
         is_transformation: Whether it is a transformation event.
         gtins: The trade items to which it gives life, or which it describes or recalls.
+        by_authority: Whether it is the authority's to say: trust, and consent to an erasure.
     """
 
     payload_type: PayloadType
@@ -116,6 +120,7 @@ class Claims:
     step: str = ""
     is_transformation: bool = False
     gtins: tuple[Gtin, ...] = ()
+    by_authority: bool = False
 
 
 def claims_of(event: Event) -> Claims:
@@ -136,7 +141,8 @@ def claims_of(event: Event) -> Claims:
         gtins = (statement.gtin,)
     elif isinstance(statement, Recall):
         gtins = tuple(scope.gtin for scope in statement.scopes)
-    return Claims(event.payload_type, header.actor, header.capture, gtins=gtins)
+    by_authority = event.payload_type is PayloadType.TRUST or isinstance(statement, ErasureConsent)
+    return Claims(event.payload_type, header.actor, header.capture, gtins=gtins, by_authority=by_authority)
 
 
 class Registry:
@@ -218,7 +224,7 @@ class Registry:
             VerificationError: The event is dated more than five minutes after its message.
         """
         _check_time(claims, stream_time)
-        if claims.payload_type is PayloadType.TRUST:
+        if claims.by_authority:
             self._judge_authority(key_id)
             return None
         organisation = self.signer(key_id)
@@ -231,14 +237,14 @@ class Registry:
         elif claims.payload_type is PayloadType.RECALL:
             if Role.REGULATOR not in organisation.roles:
                 _judge_maker(organisation, claims.gtins, what="recall")
-        elif Role.LEDGER not in organisation.roles:
+        elif claims.payload_type is not PayloadType.ERASURE and Role.LEDGER not in organisation.roles:
             message = "only a ledger refuses events"
             raise AuthorizationError(message, code="ROLE_FORBIDS")
         return organisation
 
     def _judge_authority(self, key_id: str) -> None:
         if key_id != self._authority_key_id:
-            message = "trust statements are signed by the network's authority only"
+            message = "trust statements and consents are signed by the network's authority only"
             raise AuthorizationError(message, code="NOT_AUTHORITY", field="signatures[0].key_id")
 
     # --- applying ---

@@ -25,6 +25,9 @@ from medtrail.event import (
     SALT_BYTES,
     Capture,
     Enrolment,
+    ErasureConsent,
+    ErasureOrder,
+    ErasureStatement,
     Event,
     Genesis,
     Header,
@@ -89,6 +92,8 @@ def encode_payload(event: Event) -> bytes:
         message = payload_pb2.RecallPayload(header=header, recall=recall_to_message(statement))
     elif isinstance(statement, Refusal):
         message = payload_pb2.RefusalPayload(header=header, refusal=_refusal_to_message(statement))
+    elif isinstance(statement, ErasureOrder | ErasureConsent):
+        message = _erasure_to_message(statement, header)
     else:
         message = _trust_to_message(statement, header)
     return message.SerializeToString(deterministic=True)
@@ -139,12 +144,18 @@ def _decode_refusal(payload: bytes) -> Event:
     return Event(_header_from_message(message.header), _refusal_from_message(message.refusal))
 
 
+def _decode_erasure(payload: bytes) -> Event:
+    message = parse_message(payload_pb2.ErasurePayload, payload, limit=MAX_SIGNED_EVENT_BYTES, field="payload")
+    return Event(_header_from_message(message.header), _erasure_from_message(message))
+
+
 _DECODERS: dict[str, Callable[[bytes], Event]] = {
     PayloadType.EPCIS: _decode_epcis,
     PayloadType.PRODUCT: _decode_product,
     PayloadType.RECALL: _decode_recall,
     PayloadType.TRUST: _decode_trust,
     PayloadType.REFUSAL: _decode_refusal,
+    PayloadType.ERASURE: _decode_erasure,
 }
 
 
@@ -328,6 +339,25 @@ def _refusal_from_message(message: payload_pb2.Refusal) -> Refusal:
         stream_seq=message.stream_seq,
         stream_time=required_time(message, "stream_time", field="refusal.stream_time"),
     )
+
+
+def _erasure_to_message(statement: ErasureStatement, header: payload_pb2.Header) -> payload_pb2.ErasurePayload:
+    message = payload_pb2.ErasurePayload(header=header)
+    part = message.erasure_order if isinstance(statement, ErasureOrder) else message.erasure_consent
+    part.signed_event_sha256 = statement.signed_event_sha256
+    part.reason = statement.reason
+    return message
+
+
+def _erasure_from_message(message: payload_pb2.ErasurePayload) -> ErasureStatement:
+    kind = message.WhichOneof("statement")
+    if kind is None:
+        text = "an erasure payload makes one statement"
+        raise MalformedError(text, code="FIELD_MISSING", field="statement")
+    found = message.erasure_order if kind == "erasure_order" else message.erasure_consent
+    digest = required_hash(found.signed_event_sha256, field=f"{kind}.signed_event_sha256")
+    reason = required_text(found.reason, field=f"{kind}.reason", most=MAX_TEXT_LENGTH)
+    return ErasureOrder(digest, reason) if kind == "erasure_order" else ErasureConsent(digest, reason)
 
 
 def _trust_to_message(statement: TrustStatement, header: payload_pb2.Header) -> payload_pb2.TrustPayload:

@@ -33,6 +33,8 @@ from medtrail.event import (
     MAX_SIGNED_EVENT_BYTES,
     Capture,
     Enrolment,
+    ErasureConsent,
+    ErasureOrder,
     Event,
     Genesis,
     Header,
@@ -133,6 +135,8 @@ STATEMENTS: list[Statement] = [
     KeyRetirement(KEY.key_id),
     KeyRevocation(KEY.key_id, NOW),
     Refusal(bytes(32), "urn:x:1", "KEY_REVOKED", "signatures[0]", "no", 7, NOW),
+    ErasureOrder(b"h" * 32, "the patient asked for it"),
+    ErasureConsent(b"h" * 32, "a court ordered it"),
 ]
 
 
@@ -160,6 +164,7 @@ def _change(statement: Statement, change: Callable[..., None]) -> tuple[str, byt
         PayloadType.RECALL: payload_pb2.RecallPayload,
         PayloadType.TRUST: payload_pb2.TrustPayload,
         PayloadType.REFUSAL: payload_pb2.RefusalPayload,
+        PayloadType.ERASURE: payload_pb2.ErasurePayload,
     }[event.payload_type]()
     message.ParseFromString(codec.encode_payload(event))
     change(message)
@@ -181,6 +186,7 @@ def _set(path: str, value: object) -> Callable[..., None]:
 
 
 PRODUCT, RECALL = STATEMENTS[2], STATEMENTS[4]
+ORDER, CONSENT = STATEMENTS[-2:]
 BAD_FIELDS: list[tuple[Statement, str, object, str, str]] = [
     (SMALL_EVENT, "header.salt", b"short", "SALT_LENGTH", "header.salt"),
     (SMALL_EVENT, "header.source", "a b", "TEXT_MALFORMED", "header.source"),
@@ -211,6 +217,10 @@ BAD_FIELDS: list[tuple[Statement, str, object, str, str]] = [
     (ENROLMENT, "enrolment.organisation", "No Name", "TEXT_MALFORMED", "enrolment.organisation"),
     (ENROLMENT, "enrolment.sealing_key", b"", "HASH_LENGTH", "enrolment.sealing_key"),
     (ENROLMENT, "enrolment", None, "FIELD_MISSING", "statement"),
+    (ORDER, "erasure_order", None, "FIELD_MISSING", "statement"),
+    (ORDER, "erasure_order.reason", "", "TEXT_LENGTH", "erasure_order.reason"),
+    (CONSENT, "erasure_consent.signed_event_sha256", b"short", "HASH_LENGTH", "erasure_consent.signed_event_sha256"),
+    (CONSENT, "erasure_consent.reason", "x" * 2001, "TEXT_LENGTH", "erasure_consent.reason"),
 ]  # fmt: skip
 
 

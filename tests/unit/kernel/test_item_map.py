@@ -11,6 +11,8 @@ from medtrail.epcis.model import Action, EpcisEvent, EventType, Extension, Quant
 from medtrail.errors import MalformedError
 from medtrail.event import (
     Enrolment,
+    ErasureConsent,
+    ErasureOrder,
     Event,
     Genesis,
     Header,
@@ -66,6 +68,8 @@ CASES: list[tuple[Statement, tuple[str, ...]]] = [
     (KeyRetirement("did:key:d"), ("did:key:d",)),
     (KeyRevocation("did:key:e", NOW), ("did:key:e",)),
     (Refusal(bytes(32), "", "X", "", "", 1, NOW), ()),
+    (ErasureOrder(bytes(32), "x"), ()),
+    (ErasureConsent(bytes(32), "x"), ()),
 ]  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from medtrail.errors import AuthorizationError, MalformedError, MedtrailError, V
 from medtrail.event import (
     Capture,
     Enrolment,
+    ErasureConsent,
+    ErasureOrder,
     Event,
     Genesis,
     Header,
@@ -81,6 +83,7 @@ FOREIGN_PACK = f"https://id.gs1.org/01/{FOREIGN_GTIN}/21/1"
 PALLET = "urn:epc:id:sscc:030001.41234567890"
 PRODUCT = Product(GTIN, PackLevel.PACK, "Epcistra")
 RECALL = Recall("R-1", "retail", "why", "stop", NOW, (RecallScope(GTIN),))
+ORDER, CONSENT = ErasureOrder(bytes(32), "why"), ErasureConsent(bytes(32), "why")
 REFUSAL = Refusal(bytes(32), "", "X", "", "", 1, NOW)
 
 
@@ -105,6 +108,7 @@ def judge(registry: Registry, found: Event, key: SigningKey) -> MedtrailError | 
         (event(PRODUCT), MAKER_KEY),
         (event(RECALL), MAKER_KEY),
         (event(REFUSAL, actor=LEDGER), LEDGER_KEY),
+        (event(ORDER, actor=SHOP), SHOP_KEY),
         (event(commissioning(FOREIGN_PACK), actor=STRANGER, capture=Capture.SECOND_HAND), SHOP_KEY),
         (event(observed("shipping"), actor=MAKER, capture=Capture.SECOND_HAND), SHOP_KEY),
     ],
@@ -132,6 +136,10 @@ def test_lets_an_organisation_say_what_is_its_own_to_say(registry: Registry, fou
         (event(replace(RECALL, scopes=(RecallScope(FOREIGN_GTIN),))), MAKER_KEY, "PREFIX_NOT_OWNED"),
         (event(REFUSAL), MAKER_KEY, "ROLE_FORBIDS"),
         (event(KeyRetirement(SHOP_KEY.key_id)), MAKER_KEY, "NOT_AUTHORITY"),
+        (event(CONSENT), MAKER_KEY, "NOT_AUTHORITY"),
+        (event(ORDER), SHOP_KEY, "ACTOR_NOT_SIGNER"),
+        (event(ORDER), AUTHORITY, "KEY_UNKNOWN"),
+        (event(ORDER, capture=Capture.SECOND_HAND), SHOP_KEY, "SECOND_HAND_FORBIDDEN"),
         (event(observed("shipping"), capture=Capture.SECOND_HAND), MAKER_KEY, "SECOND_HAND_FORBIDDEN"),
         (event(PRODUCT, actor=MAKER, capture=Capture.SECOND_HAND), SHOP_KEY, "SECOND_HAND_FORBIDDEN"),
     ],
@@ -143,8 +151,9 @@ def test_refuses_what_is_not_the_signers_to_say(registry: Registry, found: Event
     assert error.code == code
 
 
-def test_lets_the_authority_speak_of_trust(registry: Registry) -> None:
-    found = event(KeyRetirement(SHOP_KEY.key_id))
+@pytest.mark.parametrize("statement", [KeyRetirement(SHOP_KEY.key_id), CONSENT])
+def test_lets_the_authority_speak_of_trust_and_consent(registry: Registry, statement: Statement) -> None:
+    found = event(statement)
 
     assert registry.judge(claims_of(found), key_id=AUTHORITY.key_id, stream_time=NOW) is None
 

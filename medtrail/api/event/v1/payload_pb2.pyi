@@ -810,3 +810,95 @@ class Refusal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+@_typing.final
+class ErasurePayload(_message.Message):
+    """Payload type application/vnd.medtrail.erasure.v1+protobuf: that the bytes of a chained event are to be erased. The
+    log keeps its entry, which is hashes alone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    ERASURE_ORDER_FIELD_NUMBER: _builtins.int
+    ERASURE_CONSENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___Header:
+        """Common head."""
+
+    @_builtins.property
+    def erasure_order(self) -> Global___ErasureOrder:
+        """By the organisation that signed the event."""
+
+    @_builtins.property
+    def erasure_consent(self) -> Global___ErasureConsent:
+        """By the network's authority: the event may go before its retention period is over."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        erasure_order: Global___ErasureOrder | None = ...,
+        erasure_consent: Global___ErasureConsent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["erasure_consent", b"erasure_consent", "erasure_order", b"erasure_order", "header", b"header", "statement", b"statement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure_consent", b"erasure_consent", "erasure_order", b"erasure_order", "header", b"header", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_statement: _TypeAlias = _typing.Literal["erasure_order", "erasure_consent"]  # noqa: Y015
+    _WhichOneofArgType_statement: _TypeAlias = _typing.Literal["statement", b"statement"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_statement) -> _WhichOneofReturnType_statement | None: ...
+
+Global___ErasurePayload: _TypeAlias = ErasurePayload  # noqa: Y015
+
+@_typing.final
+class ErasureOrder(_message.Message):
+    """The order to erase an event of one's own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNED_EVENT_SHA256_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    signed_event_sha256: _builtins.bytes
+    """SHA-256 of the SignedEvent; 32 bytes."""
+    reason: _builtins.str
+    """Why; 1 to 2,000 characters."""
+    def __init__(
+        self,
+        *,
+        signed_event_sha256: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "signed_event_sha256", b"signed_event_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureOrder: _TypeAlias = ErasureOrder  # noqa: Y015
+
+@_typing.final
+class ErasureConsent(_message.Message):
+    """The authority's consent to an erasure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNED_EVENT_SHA256_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    signed_event_sha256: _builtins.bytes
+    """SHA-256 of the SignedEvent; 32 bytes."""
+    reason: _builtins.str
+    """Why; 1 to 2,000 characters."""
+    def __init__(
+        self,
+        *,
+        signed_event_sha256: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "signed_event_sha256", b"signed_event_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureConsent: _TypeAlias = ErasureConsent  # noqa: Y015
