@@ -6,8 +6,14 @@ when the event is erased, so that the id is still known as one that was used, an
 
 import hashlib
 import hmac
+from functools import lru_cache
 
 _LABEL = b"event id"
+
+
+@lru_cache(maxsize=16)
+def _key(map_salt: bytes) -> bytes:
+    return hashlib.sha256(_LABEL + map_salt).digest()
 
 
 def event_id_hash(map_salt: bytes, event_id: str) -> bytes:
@@ -17,5 +23,4 @@ def event_id_hash(map_salt: bytes, event_id: str) -> bytes:
         map_salt: The item map's secret, 32 bytes.
         event_id: As written in the event's header; any text.
     """
-    key = hashlib.sha256(_LABEL + map_salt).digest()
-    return hmac.digest(key, event_id.encode("utf-8", "surrogatepass"), "sha256")
+    return hmac.digest(_key(map_salt), event_id.encode("utf-8", "surrogatepass"), "sha256")

@@ -1,11 +1,11 @@
 """EPCIS events between message and value."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
 from medtrail.api.event.v1 import epcis_pb2
-from medtrail.codec.scalars import from_decimal, optional_time, required_time, to_decimal, to_timestamp
+from medtrail.codec.scalars import from_decimal, from_timestamp, optional_time, required_time, to_decimal, to_timestamp
 from medtrail.epcis.model import (
     Action,
     BizTransaction,
@@ -121,40 +121,23 @@ def epcis_from_message(message: epcis_pb2.EpcisEvent, *, field: str = "event") -
     if kind is None or message.action not in _ACTION_FROM_MESSAGE:
         text = f"unknown event type {message.type} or action {message.action}"
         raise MalformedError(text, code="EVENT_TYPE_UNKNOWN", field=f"{field}.type")
-    # The stubs cannot tell which fields these loops fill.
-    lists: dict[str, Any] = {name: getattr(message, name) or None for name in _EVENT_TEXTS}
-    lists |= {ours: tuple(getattr(message, theirs)) for ours, theirs in _EVENT_LISTS}
-    lists |= {
-        ours: _quantities_from_message(getattr(message, theirs), f"{field}.{theirs}")
-        for ours, theirs in _EVENT_QUANTITIES
-    }
+    # An event fills a third of the fields: only those are read, in the order of the readers. The stubs cannot tell
+    # their types.
+    present: dict[str, Any] = {descriptor.name: value for descriptor, value in message.ListFields()}
+    values = _read_present(present, _EVENT_LIST_READERS, field)
+    event_time = required_time(message, "event_time", field=f"{field}.event_time")
+    values |= _read_present(present, _EVENT_READERS, field)
     return EpcisEvent(
         type=kind,
-        event_time=required_time(message, "event_time", field=f"{field}.event_time"),
+        event_time=event_time,
         event_time_zone_offset=message.event_time_zone_offset,
-        record_time=optional_time(message, "record_time", field=f"{field}.record_time"),
-        error_declaration=_declaration_from_message(message, field),
         action=_ACTION_FROM_MESSAGE[message.action],
-        persistent_disposition=(
-            PersistentDisposition(
-                tuple(message.persistent_disposition.set), tuple(message.persistent_disposition.unset)
-            )
-            if message.HasField("persistent_disposition")
-            else None
-        ),
-        read_point=_place_from_message(message, "read_point", field),
-        biz_location=_place_from_message(message, "biz_location", field),
-        biz_transaction_list=tuple(BizTransaction(item.id, item.type or None) for item in message.biz_transactions),
-        source_list=tuple(SourceDest(item.type, item.id) for item in message.sources),
-        destination_list=tuple(SourceDest(item.type, item.id) for item in message.destinations),
-        sensor_element_list=tuple(
-            _sensor_from_message(item, f"{field}.sensor_elements[{number}]")
-            for number, item in enumerate(message.sensor_elements)
-        ),
-        ilmd=_extensions_from_message(message.ilmd, f"{field}.ilmd"),
-        extensions=_extensions_from_message(message.extensions, f"{field}.extensions"),
-        **lists,
+        **values,
     )
+
+
+def _read_present(present: dict[str, Any], readers: "_Readers", field: str) -> dict[str, Any]:
+    return {ours: read(present[name], f"{field}.{name}") for name, ours, read in readers if name in present}
 
 
 def _copy_texts(value: object, message: object, names: Iterable[str]) -> None:
@@ -183,11 +166,8 @@ def _place_to_message(place: Place) -> epcis_pb2.Place:
     return epcis_pb2.Place(id=place.id, extensions=_extensions_to_message(place.extensions))
 
 
-def _place_from_message(message: epcis_pb2.EpcisEvent, name: str, field: str) -> Place | None:
-    if not message.HasField(name):  # type: ignore[arg-type]  # the stub wants a literal
-        return None
-    place: epcis_pb2.Place = getattr(message, name)
-    return Place(place.id, _extensions_from_message(place.extensions, f"{field}.{name}.extensions"))
+def _place_from_message(place: epcis_pb2.Place, field: str) -> Place:
+    return Place(place.id, _extensions_from_message(place.extensions, f"{field}.extensions"))
 
 
 def _declaration_to_message(declaration: ErrorDeclaration) -> epcis_pb2.ErrorDeclaration:
@@ -199,16 +179,12 @@ def _declaration_to_message(declaration: ErrorDeclaration) -> epcis_pb2.ErrorDec
     )
 
 
-def _declaration_from_message(message: epcis_pb2.EpcisEvent, field: str) -> ErrorDeclaration | None:
-    if not message.HasField("error_declaration"):
-        return None
-    found = message.error_declaration
-    path = f"{field}.error_declaration"
+def _declaration_from_message(message: epcis_pb2.ErrorDeclaration, field: str) -> ErrorDeclaration:
     return ErrorDeclaration(
-        declaration_time=required_time(found, "declaration_time", field=f"{path}.declaration_time"),
-        reason=found.reason or None,
-        corrective_event_ids=tuple(found.corrective_event_ids),
-        extensions=_extensions_from_message(found.extensions, f"{path}.extensions"),
+        declaration_time=required_time(message, "declaration_time", field=f"{field}.declaration_time"),
+        reason=message.reason or None,
+        corrective_event_ids=tuple(message.corrective_event_ids),
+        extensions=_extensions_from_message(message.extensions, f"{field}.extensions"),
     )
 
 
@@ -316,3 +292,50 @@ def _extension_from_message(message: epcis_pb2.Extension, field: str, depth: int
         value = _extensions_from_message(message.children.elements, field, depth + 1)
     attributes = tuple((item.namespace, item.name, item.text) for item in message.attributes)
     return Extension(message.namespace, message.name, value, attributes)
+
+
+def _text(text: str, _field: str) -> str | None:
+    return text or None
+
+
+def _texts(texts: Iterable[str], _field: str) -> tuple[str, ...]:
+    return tuple(texts)
+
+
+def _dispositions_from_message(message: epcis_pb2.PersistentDisposition, _field: str) -> PersistentDisposition:
+    return PersistentDisposition(tuple(message.set), tuple(message.unset))
+
+
+def _transactions_from_message(messages: Iterable[epcis_pb2.BizTransaction], _field: str) -> tuple[BizTransaction, ...]:
+    return tuple(BizTransaction(item.id, item.type or None) for item in messages)
+
+
+def _parties_from_message(messages: Iterable[epcis_pb2.SourceDest], _field: str) -> tuple[SourceDest, ...]:
+    return tuple(SourceDest(item.type, item.id) for item in messages)
+
+
+def _sensors_from_message(messages: Iterable[epcis_pb2.SensorElement], field: str) -> tuple[SensorElement, ...]:
+    return tuple(_sensor_from_message(item, f"{field}[{number}]") for number, item in enumerate(messages))
+
+
+_Readers = tuple[tuple[str, str, Callable[[Any, str], object]], ...]
+
+# Field of the message, field of the value, and what reads it; in the order in which errors are found.
+_EVENT_LIST_READERS: _Readers = (
+    *((name, name, _text) for name in _EVENT_TEXTS),
+    *((theirs, ours, _texts) for ours, theirs in _EVENT_LISTS),
+    *((theirs, ours, _quantities_from_message) for ours, theirs in _EVENT_QUANTITIES),
+)
+_EVENT_READERS: _Readers = (
+    ("record_time", "record_time", lambda stamp, field: from_timestamp(stamp, field=field)),
+    ("error_declaration", "error_declaration", _declaration_from_message),
+    ("persistent_disposition", "persistent_disposition", _dispositions_from_message),
+    ("read_point", "read_point", _place_from_message),
+    ("biz_location", "biz_location", _place_from_message),
+    ("biz_transactions", "biz_transaction_list", _transactions_from_message),
+    ("sources", "source_list", _parties_from_message),
+    ("destinations", "destination_list", _parties_from_message),
+    ("sensor_elements", "sensor_element_list", _sensors_from_message),
+    ("ilmd", "ilmd", _extensions_from_message),
+    ("extensions", "extensions", _extensions_from_message),
+)

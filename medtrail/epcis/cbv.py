@@ -109,25 +109,3 @@ def _master_datum(event: EpcisEvent, name: str) -> str | None:
 def ilmd_lot_expiry(lot: str, expiry: date) -> tuple[Extension, ...]:
     """Return the master data of a commissioning: lot and expiry."""
     return Extension(MDA, "lotNumber", lot), Extension(MDA, "itemExpirationDate", expiry.isoformat())
-
-
-def identifiers(event: EpcisEvent) -> tuple[tuple[str, str], ...]:
-    """Return every EPC and class that an event names, each with the field that names it (JSON-LD spelling)."""
-    named: list[tuple[str, str]] = []
-    if event.parent_id is not None:
-        named.append(("parentID", event.parent_id))
-    for field, epcs in (
-        ("epcList", event.epc_list),
-        ("childEPCs", event.child_epcs),
-        ("inputEPCList", event.input_epc_list),
-        ("outputEPCList", event.output_epc_list),
-    ):
-        named += [(field, epc) for epc in epcs]
-    for field, elements in (
-        ("quantityList", event.quantity_list),
-        ("childQuantityList", event.child_quantity_list),
-        ("inputQuantityList", event.input_quantity_list),
-        ("outputQuantityList", event.output_quantity_list),
-    ):
-        named += [(field, element.epc_class) for element in elements]
-    return tuple(named)

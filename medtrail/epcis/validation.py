@@ -7,8 +7,8 @@ Source: EPCIS 2.0, sections 7.3 and 7.4; CBV 2.0, section 7.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from medtrail.epcis import cbv
 from medtrail.epcis.build import fail
@@ -46,6 +46,11 @@ _FIELDS: tuple[tuple[str, str, frozenset[EventType]], ...] = (
     ("ilmd", "ilmd", frozenset({_O, _X})),
 )
 
+_FORBIDDEN = {kind: tuple((name, ours) for name, ours, types in _FIELDS if kind not in types) for kind in EventType}
+# Texts that are kept as sound: longer ones are not, so that a stranger cannot fill this process.
+_KEPT = 65_536
+_KEPT_LENGTH = 200
+
 
 def check_event(event: EpcisEvent, *, field: str = "event") -> None:
     """Check that an event is sound.
@@ -63,21 +68,22 @@ def check_event(event: EpcisEvent, *, field: str = "event") -> None:
     _check_fields(event, field)
     _check_subjects(event, field)
     _check_words(event, field)
+    _check_objects(event, field)
     _check_uris(event, field)
     _check_master_data(event, field)
     _check_extensions(event, field)
 
 
 def _check_fields(event: EpcisEvent, field: str) -> None:
-    for name, ours, types in _FIELDS:
-        if getattr(event, ours) and event.type not in types:
+    for name, ours in _FORBIDDEN[event.type]:
+        if getattr(event, ours):
             fail("FIELD_FORBIDDEN", f"{event.type} has no {name}", f"{field}.{name}")
     if event.action is None and event.type is not EventType.TRANSFORMATION:
         fail("FIELD_MISSING", f"{event.type} needs an action", f"{field}.action")
 
 
 def _check_subjects(event: EpcisEvent, field: str) -> None:
-    if event.type in {EventType.AGGREGATION, EventType.ASSOCIATION}:
+    if event.type is EventType.AGGREGATION or event.type is EventType.ASSOCIATION:
         _check_aggregation(event, field)
     elif event.type is EventType.TRANSFORMATION:
         _check_transformation(event, field)
@@ -138,35 +144,68 @@ def _word(text: str | None, words: cbv.WordList, code: str, field: str) -> None:
     fail(code, f"{text[:60]!r} is neither a CBV word nor a URI", field)
 
 
-def _check_uris(event: EpcisEvent, field: str) -> None:
-    seen: Counter[str] = Counter()
-    for name, text in cbv.identifiers(event):
-        path = f"{field}.{name}" if name == "parentID" else f"{field}.{name}[{seen[name]}]"
-        _identifier(text, f"{path}.epcClass" if name.lower().endswith("quantitylist") else path)
-        seen[name] += 1
-    if event.read_point is not None:
-        _identifier(event.read_point.id, f"{field}.readPoint.id")
-    if event.biz_location is not None:
-        _identifier(event.biz_location.id, f"{field}.bizLocation.id")
-    for name, items in (("source", event.source_list), ("destination", event.destination_list)):
-        for number, item in enumerate(items):
-            _identifier(item.id, f"{field}.{name}List[{number}].{name}")
-    for number, transaction in enumerate(event.biz_transaction_list):
-        _uri(transaction.id, f"{field}.bizTransactionList[{number}].bizTransaction")
-    _uri(event.event_id, f"{field}.eventID")
-    _uri(event.transformation_id, f"{field}.transformationID")
-    for name, elements in (
+def _check_objects(event: EpcisEvent, field: str) -> None:
+    if event.parent_id is not None:
+        _identifier(event.parent_id, f"{field}.parentID")
+    for name, epcs in (
+        ("epcList", event.epc_list),
+        ("childEPCs", event.child_epcs),
+        ("inputEPCList", event.input_epc_list),
+        ("outputEPCList", event.output_epc_list),
+    ):
+        for number, text in enumerate(epcs):
+            if not _is_sound(text):
+                _identifier(text, f"{field}.{name}[{number}]")
+    for name, elements in _quantities(event):
+        for number, element in enumerate(elements):
+            _identifier(element.epc_class, f"{field}.{name}[{number}].epcClass")
+
+
+def _quantities(event: EpcisEvent) -> tuple[tuple[str, tuple[QuantityElement, ...]], ...]:
+    return (
         ("quantityList", event.quantity_list),
         ("childQuantityList", event.child_quantity_list),
         ("inputQuantityList", event.input_quantity_list),
         ("outputQuantityList", event.output_quantity_list),
-    ):
+    )
+
+
+def _check_uris(event: EpcisEvent, field: str) -> None:
+    if event.read_point is not None and not _is_sound(event.read_point.id):
+        _identifier(event.read_point.id, f"{field}.readPoint.id")
+    if event.biz_location is not None and not _is_sound(event.biz_location.id):
+        _identifier(event.biz_location.id, f"{field}.bizLocation.id")
+    for name, items in (("source", event.source_list), ("destination", event.destination_list)):
+        for number, item in enumerate(items):
+            if not _is_sound(item.id):
+                _identifier(item.id, f"{field}.{name}List[{number}].{name}")
+    for number, transaction in enumerate(event.biz_transaction_list):
+        _uri(transaction.id, f"{field}.bizTransactionList[{number}].bizTransaction")
+    _uri(event.event_id, f"{field}.eventID")
+    _uri(event.transformation_id, f"{field}.transformationID")
+    for name, elements in _quantities(event):
         _check_quantities(elements, f"{field}.{name}")
 
 
 def _uri(text: str | None, field: str) -> None:
     if text is not None and not _URI.match(text):
         fail("URI_MALFORMED", f"expected a URI, got {text[:80]!r}", field)
+
+
+def _is_sound(text: str) -> bool:
+    return _is_sound_kept(text) if len(text) <= _KEPT_LENGTH else _is_sound_identifier(text)
+
+
+def _is_sound_identifier(text: str) -> bool:
+    try:
+        _identifier(text, "")
+    except MalformedError:
+        return False
+    return True
+
+
+# The places and parties of a network stand in every event, and a pack in those of several owners.
+_is_sound_kept = lru_cache(maxsize=_KEPT)(_is_sound_identifier)
 
 
 def _identifier(text: str, field: str) -> None:

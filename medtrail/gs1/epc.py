@@ -13,12 +13,14 @@ from medtrail.errors import MalformedError
 from medtrail.gs1.checks import check_digit, shown
 from medtrail.gs1.digital_link import is_link, read_link_key
 from medtrail.gs1.elements import check_associations, check_size, key_of, read_bracketed
-from medtrail.gs1.keys import EpcKey, Gln, Gtin, Lgtin, OtherKey, Sgln, Sgtin, Sscc
+from medtrail.gs1.keys import RESOLVER, EpcKey, Gln, Gtin, Lgtin, OtherKey, Sgln, Sgtin, Sscc
 
 # Longer texts are not kept: their number times their length is what a stranger could make this process hold.
 _CACHED: Final = 65_536
 _CACHED_LENGTH: Final = 200
 
+# A pack in the spelling that medtrail itself writes: most identifiers of most events.
+_PACK: Final = re.compile(rf"{re.escape(RESOLVER)}/01/([0-9]{{14}})/21/([A-Za-z0-9._-]{{1,20}})")
 _URN: Final = re.compile(r"(?i:urn:epc:)(id|class|idpat):([a-z]+):(.*)", re.DOTALL)
 _TAG: Final = re.compile(r"(?i:urn:epc:(?:tag|raw|pat):)")
 _PREFIX: Final = re.compile(r"[0-9]{4,12}")
@@ -47,6 +49,13 @@ def parse_epc(text: str) -> EpcKey:
 
 
 def _parse(text: str) -> EpcKey:
+    pack = _PACK.fullmatch(text)
+    if pack is not None:
+        try:
+            return Sgtin(_gtin_of(pack[1]), pack[2])
+        except MalformedError:
+            # The long way says what is wrong.
+            pass
     match = _URN.fullmatch(text)
     if match is not None:
         return _of_urn(match[1], match[2], match[3], text)
@@ -64,6 +73,7 @@ def _parse(text: str) -> EpcKey:
 
 # One event names an identifier several times, and its partners' events name it again.
 _parse_cached = lru_cache(maxsize=_CACHED)(_parse)
+_gtin_of = lru_cache(maxsize=4096)(Gtin)
 
 
 def _malformed(text: str, why: str) -> MalformedError:

@@ -6,6 +6,7 @@ its GS1 Digital Link in key form. Constructors check; a key that exists is well 
 Source: GS1 General Specifications, sections 2 and 3; GS1 Digital Link Standard: URI Syntax, section 4.
 """
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final, Self
@@ -17,12 +18,13 @@ from medtrail.gs1.content import check_value
 
 RESOLVER: Final = "https://id.gs1.org"
 
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9._-]*")
 _GTIN_LENGTHS: Final = (8, 12, 13, 14)
 
 
 def percent_encoded(text: str) -> str:
     """Return a text with all but letters, digits, ``-``, ``.`` and ``_`` percent-encoded, in upper-case hex."""
-    return quote(text, safe="")
+    return text if _UNRESERVED.fullmatch(text) else quote(text, safe="")
 
 
 class _Key(ABC):

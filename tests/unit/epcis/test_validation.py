@@ -22,7 +22,7 @@ from medtrail.epcis import (
     SourceDest,
     check_event,
 )
-from medtrail.epcis.cbv import expiry_of, identifiers, ilmd_lot_expiry, lot_of
+from medtrail.epcis.cbv import expiry_of, ilmd_lot_expiry, lot_of
 from medtrail.errors import MalformedError
 
 
@@ -170,17 +170,15 @@ def test_written_lot_and_expiry_are_read_back(every_type: dict[EventType, EpcisE
     assert (lot_of(event), expiry_of(event)) == ("L1", date(2027, 1, 31))
 
 
-def test_names_every_identifier_with_its_field(event: EpcisEvent) -> None:
-    fields = {field for field, _ in identifiers(event)}
-    expected = {
-        EventType.OBJECT: {"epcList", "quantityList"},
-        EventType.AGGREGATION: {"parentID", "childEPCs", "childQuantityList"},
-        EventType.TRANSACTION: {"parentID", "epcList", "quantityList"},
-        EventType.TRANSFORMATION: {"inputEPCList", "inputQuantityList", "outputEPCList", "outputQuantityList"},
-        EventType.ASSOCIATION: {"parentID", "childEPCs"},
-    }
-
-    assert fields == expected[event.type]
+@pytest.mark.parametrize("serial", ["1", "1" * 20, "%21" * 60])
+def test_remembers_no_wrong_identifier_as_a_sound_one(every_type: dict[EventType, EpcisEvent], serial: str) -> None:
+    sound = f"https://id.gs1.org/01/09521321000018/21/{serial[:60]}"
+    wrong = f"https://id.gs1.org/01/09521321000010/21/{serial}"
+    check_event(replace(every_type[EventType.OBJECT], epc_list=(sound,)))
+    for _ in range(2):
+        with pytest.raises(MalformedError) as caught:
+            check_event(replace(every_type[EventType.OBJECT], epc_list=(sound, wrong)))
+        assert caught.value.field == "event.epcList[1]"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medtrail.errors import MalformedError, TooLargeError
 from medtrail.gs1 import (
@@ -25,6 +27,7 @@ from medtrail.gs1 import (
     to_urn,
     to_urn_or_none,
 )
+from medtrail.gs1.checks import check_digit
 from medtrail.gs1.digital_link import link_of, read_link
 
 VECTORS = json.loads((Path(__file__).resolve().parents[2] / "vectors" / "gs1-epc.json").read_text(encoding="utf-8"))
@@ -144,6 +147,22 @@ def test_refuses_gs1_identifiers_that_are_wrong(text: str, code: str) -> None:
 )
 def test_reads_every_spelling(text: str, key: EpcKey) -> None:
     assert parse_epc(text) == key
+
+
+@given(
+    st.from_regex(r"[0-9]{13}", fullmatch=True), st.booleans(), st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True)
+)
+def test_reads_a_pack_by_the_short_way_as_by_the_long_one(digits: str, right: bool, serial: str) -> None:
+    last = check_digit(digits) if right else "0"
+    text = f"https://id.gs1.org/01/{digits}{last}/21/{serial}"
+    assert outcome(text) == outcome(f"{text}?")
+
+
+def outcome(text: str) -> object:
+    try:
+        return parse_epc(text)
+    except MalformedError as error:
+        return error.code, error.facts
 
 
 def test_refuses_text_over_eight_kibibytes() -> None:
