@@ -166,6 +166,31 @@ def verify(
     run_verify(context.obj.output, proof, event=event, key=key, policy=policy)
 
 
+@app.command()
+def audit(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(help="The log's prefix: where it serves `checkpoint` and `tile/`.")],
+    *,
+    key: Annotated[str, typer.Option("--key", help="The log's verifier key, or a file that holds it.")],
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="Policy file whose quorum of witnesses is demanded, too.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", help="Where to remember what was seen; a file by origin when absent.")
+    ] = None,
+    from_checkpoint: Annotated[
+        Path | None, typer.Option("--from-checkpoint", help="At first: trust this checkpoint, read what follows.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="One round instead of following the log until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between rounds.")] = 10.0,
+) -> None:
+    """Follow a log from outside: exit 1 on a fork, a shrunk log, or files that its signed root does not vouch for."""
+    from medtrail.cli.audit import AuditOptions, run_audit
+
+    options = AuditOptions(url, key, policy, state, from_checkpoint, once, interval)
+    run_audit(context.obj.output, options)
+
+
 @epcis_app.command("hash")
 def epcis_hash(
     context: typer.Context,

@@ -54,6 +54,13 @@ class Output:
         else:
             draw(self.console)
 
+    def line(self, document: Mapping[str, Any], text: str) -> None:
+        """Write one of many answers on a line of its own: the document for a machine, or a text for a person."""
+        if self.as_json:
+            _write(sys.stdout, json.dumps(document, ensure_ascii=False, default=str))
+        else:
+            self.console.print(text, markup=False, soft_wrap=True)
+
     def fail(self, error: MedtrailError, *, code: ExitCode | None = None) -> NoReturn:
         """Write an error and end the process with its exit code."""
         if self.as_json:
