@@ -54,7 +54,7 @@ def log(new_log: "NewLog", events: "Events") -> "OfflineLog":
 def test_migrated_schema_is_the_one_that_the_tables_name(database: Database) -> None:
     def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        return list(compare_metadata(context, LEDGER_METADATA))  # type: ignore[no-untyped-call]
+        return list(compare_metadata(context, LEDGER_METADATA))
 
     assert database.read_now(differences) == []
     require_current(database)
@@ -64,7 +64,7 @@ def test_database_of_a_later_version_is_refused(database: Database) -> None:
     database.write_now(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
     for refused in (lambda: migrate(database, map_salt=SALT), lambda: require_current(database)):
         with pytest.raises(ConflictError) as caught:
-            refused()
+            refused()  # type: ignore[no-untyped-call]
         assert caught.value.code == "STORAGE_TOO_NEW"
 
 
