@@ -17,6 +17,7 @@ EVIDENCE = (
     "medtrail/gs1",
     "medtrail/item_map",
     "medtrail/merkle",
+    "medtrail/monitor",
     "medtrail/note",
     "medtrail/policy",
     "medtrail/tiles",
