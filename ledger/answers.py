@@ -3,6 +3,7 @@
 from ledger.projections.belief import Alert, EvidenceKind, UnitBelief, UnitClass
 from ledger.projections.quantities import QuantityBelief
 from ledger.queries import LotGroup
+from ledger.status import LedgerStatus
 from medtrail.api.event.v1 import payload_pb2
 from medtrail.api.ledger.v1 import ledger_pb2
 from medtrail.codec import to_timestamp
@@ -85,4 +86,28 @@ def quantity_to_message(belief: QuantityBelief) -> ledger_pb2.LotQuantity:
         uom=belief.uom,
         newest_time=to_timestamp(belief.newest),
         evidence=_EVIDENCE_TO_MESSAGE[belief.evidence],
+    )
+
+
+def status_to_message(status: LedgerStatus) -> ledger_pb2.GetStatusResponse:
+    """Return how an instance stands."""
+    return ledger_pb2.GetStatusResponse(
+        role=status.role.value,
+        tree_size=status.tree_size,
+        published_size=status.published_size,
+        frozen_reason=status.frozen_reason,
+        followers=[
+            ledger_pb2.Follower(
+                name=each.name,
+                position=each.position,
+                lag=each.lag,
+                stuck_time=None if each.stuck_since is None else to_timestamp(each.stuck_since),
+                error_code=each.error_code,
+            )
+            for each in status.followers
+        ],
+        alarms=[
+            ledger_pb2.LedgerAlarm(code=alarm.code, message=alarm.message, since_time=to_timestamp(alarm.since))
+            for alarm in status.alarms
+        ],
     )

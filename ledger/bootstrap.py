@@ -35,6 +35,7 @@ from ledger.sequencer import Sequencer, SequencerStatus
 from ledger.servicer import LEDGER_SERVICE, TRUST_SERVICE, ledger_bindings
 from ledger.signer import Signer
 from ledger.standby import StandbyCheck
+from ledger.status import StatusReader
 from ledger.storage.log_store import StoredCheckpoint
 from ledger.storage.migrate import migrate
 from ledger.storage.open import open_storage
@@ -118,6 +119,13 @@ class Ledger:
             )
         else:
             self.projector = Projector(self._projection, partial(read_chained, self.database))
+        self.status = StatusReader(
+            self.database,
+            self.feed,
+            role=lambda: self.leadership.role,
+            projected=lambda: self.projector.taken_in,
+            witnesses=lambda: [] if self.witnessing is None else self.witnessing.status(),
+        )
         self._server: Server | None = None
         self.public_address = ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -229,6 +237,7 @@ class Ledger:
                     ("projector", self.projector.run()),
                     ("followers", self._feed_followers()),
                     ("ready", self._tell_ready()),
+                    ("status", self.status.run()),
                 )
             ]
             stack.push_async_callback(_end, parts)
@@ -238,7 +247,7 @@ class Ledger:
     async def _serve(self) -> Server:
         tokens = PageTokens(self.folder.signing_key().seed)
         server = await serve(
-            ledger_bindings(self.reader, self._queries, tokens),
+            ledger_bindings(self.reader, self._queries, tokens, status=self.status.look),
             folder=self.folder,
             registry=lambda: self.trust.current,
             listen=self.settings.listen,

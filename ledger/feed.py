@@ -35,12 +35,12 @@ class CheckpointFeed:
         self._changed = asyncio.Event()
 
     async def watch(self) -> AsyncIterator[StoredCheckpoint]:
-        """Yield the newest, then each larger one; who is slow misses those in between."""
-        sent = 0
+        """Yield the newest, then each larger one or one with more signatures; who is slow misses those in between."""
+        sent: StoredCheckpoint | None = None
         while True:
             changed = self._changed
-            if self._newest is not None and self._newest.tree.size > sent:
-                sent = self._newest.tree.size
-                yield self._newest
+            if self._newest is not None and self._newest != sent:
+                sent = self._newest
+                yield sent
             else:
                 await changed.wait()

@@ -3,15 +3,23 @@
 Every answer is of one published checkpoint, and every event in it has its proof in that checkpoint.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import date, datetime
 
 from google.protobuf.message import Message
 
-from ledger.answers import belief_to_message, group_to_message, level_to_message, link_of, quantity_to_message
+from ledger.answers import (
+    belief_to_message,
+    group_to_message,
+    level_to_message,
+    link_of,
+    quantity_to_message,
+    status_to_message,
+)
 from ledger.intake import from_us
 from ledger.log_reader import LogReader, ProvenEntry
 from ledger.queries import EventFilter, Queries, Scan
+from ledger.status import LedgerStatus
 from ledger.storage.log_store import StoredCheckpoint, StoredEntry
 from medtrail.api.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from medtrail.api.trust.v1 import trust_pb2, trust_pb2_grpc
@@ -76,18 +84,28 @@ class TrustServicer(trust_pb2_grpc.TrustServiceServicer):
 class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     """Answers questions about packs, lots and the log."""
 
-    def __init__(self, reader: LogReader, queries: Queries, tokens: PageTokens, *, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        reader: LogReader,
+        queries: Queries,
+        tokens: PageTokens,
+        *,
+        status: Callable[[], Awaitable[LedgerStatus]],
+        clock: Clock = utc_now,
+    ) -> None:
         """Hold the parts.
 
         Args:
             reader: The published log.
             queries: What is believed.
             tokens: Page tokens.
+            status: Tells how this instance stands.
             clock: Aware UTC: the moment for which to judge when the caller names none.
         """
         self._reader = reader
         self._queries = queries
         self._tokens = tokens
+        self._status = status
         self._clock = clock
 
     # --- the log ---
@@ -104,6 +122,10 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         """Send the newest checkpoint, then each newer one."""
         async for checkpoint in self._reader.feed.watch():
             yield ledger_pb2.WatchCheckpointsResponse(checkpoint=checkpoint.note)
+
+    async def GetStatus(self, request: ledger_pb2.GetStatusRequest, context: Context) -> ledger_pb2.GetStatusResponse:
+        """Tell how this instance stands."""
+        return status_to_message(await self._status())
 
     async def GetInclusionProof(
         self, request: ledger_pb2.GetInclusionProofRequest, context: Context
@@ -357,13 +379,15 @@ def _lot(gtin: str, lot: str) -> Lgtin:
         raise MalformedError(error.message, code=error.code, field="lot") from error
 
 
-def ledger_bindings(reader: LogReader, queries: Queries, tokens: PageTokens) -> list[Binding]:
+def ledger_bindings(
+    reader: LogReader, queries: Queries, tokens: PageTokens, *, status: Callable[[], Awaitable[LedgerStatus]]
+) -> list[Binding]:
     """Return both services with their servicers, for a process to serve."""
     return [
         Binding(
             LEDGER_SERVICE,
             ledger_pb2_grpc.add_LedgerServiceServicer_to_server,
-            LedgerServicer(reader, queries, tokens),
+            LedgerServicer(reader, queries, tokens, status=status),
         ),
         Binding(TRUST_SERVICE, trust_pb2_grpc.add_TrustServiceServicer_to_server, TrustServicer(reader, tokens)),
     ]

@@ -293,6 +293,7 @@ def _service_program(folders: NetworkFolders, ports: Ports, name: str) -> Progra
         "MEDTRAIL_LEDGER_GLN": str(folders.ledger.gln),
         "MEDTRAIL_LOG_URL": f"http://{HOST}:{ports.http}",
         "MEDTRAIL_LOG_VKEY": folders.log_vkey,
+        "MEDTRAIL_POLICY_FILE": str(folders.root / POLICY_FILE),
         "MEDTRAIL_AUTHORITY_KEY_ID": folders.authority_key_id,
     }
     role = folders.description.organisation(name).role

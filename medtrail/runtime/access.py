@@ -61,6 +61,7 @@ ACCESS: dict[str, Rule] = {
         "GetHolding",
         "ListHoldings",
         "CaptureEvents",
+        "GetStatus",
     ),
     **_rows(f"{_API}.manufacturer.v1.ManufacturerService", _OWN_MAKING, "RegisterProduct", "Commission"),
     **_rows(
@@ -82,6 +83,7 @@ ACCESS: dict[str, Rule] = {
         "GetInclusionProof",
         "GetConsistencyProof",
         "WatchCheckpoints",
+        "GetStatus",
     ),
     **_rows(f"{_API}.trust.v1.TrustService", _READ, "ListTrustEntries"),
     # Says no more than whether the process serves; supervisors have no key.

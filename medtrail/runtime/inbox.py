@@ -14,10 +14,11 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import nats.errors
 from nats.aio.msg import Msg
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from medtrail.codec import encode_ack
 from medtrail.errors import MedtrailError, UnavailableError
@@ -40,6 +41,11 @@ PULL_EXPIRES_S = 20.0
 HEARTBEAT_S = 1.0
 RETRY_DELAY_S = 1.0
 MOST_DELIVERIES = 5
+KEPT_FOR = timedelta(days=60)
+"""How long it is remembered what came in: twice as long as the exchange keeps a message."""
+
+PRUNE_EVERY_S = 3600.0
+PRUNED_AT_ONCE = 5000
 _KEPT_OF_POISON = 64 * 1024
 
 # Kinds that are answers themselves: acknowledging them would never end.
@@ -115,6 +121,23 @@ class InboxPuller:
 
     async def run(self) -> None:
         """Take in messages until cancelled."""
+        pruning = asyncio.create_task(self._prune(), name="inbox-prune")
+        try:
+            await self._take_in()
+        finally:
+            pruning.cancel()
+            await asyncio.gather(pruning, return_exceptions=True)
+
+    async def _prune(self) -> None:
+        while True:
+            try:
+                while await self._database.write(lambda connection: prune(connection, now=self._clock())):
+                    pass
+            except MedtrailError as error:
+                log.warning("inbox not pruned", code=error.code, reason=error.message)
+            await asyncio.sleep(PRUNE_EVERY_S)
+
+    async def _take_in(self) -> None:
         while True:
             try:
                 await self._bus.ready()
@@ -256,6 +279,24 @@ class InboxPuller:
         except MedtrailError as error:
             # The sender sends its message again, and is told then.
             log.info("ack not sent", to=str(message.sender), code=error.code)
+
+
+def prune(connection: Connection, *, now: datetime) -> int:
+    """Forget what came in so long ago that it cannot come again, some thousand at once; return how many.
+
+    Poison is kept as long: whoever is to look at it has done so.
+    """
+    before = microseconds(now - KEPT_FOR)
+    old = select(InboxMessages.c.sha256, InboxMessages.c.sender, InboxMessages.c.kind)
+    rows = connection.execute(old.where(InboxMessages.c.receive_time_us < before).limit(PRUNED_AT_ONCE)).all()
+    for sha256, sender, kind in rows:
+        connection.execute(
+            delete(InboxMessages).where(
+                InboxMessages.c.sha256 == sha256, InboxMessages.c.sender == sender, InboxMessages.c.kind == kind
+            )
+        )
+    connection.execute(delete(InboxPoison).where(InboxPoison.c.receive_time_us < before))
+    return len(rows)
 
 
 def _known(connection: Connection, message: InboxMessage) -> bool:

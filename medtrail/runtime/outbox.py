@@ -19,6 +19,7 @@ from medtrail.event import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_SIGNED_EVENT_B
 from medtrail.exchange import ReceiptItem
 from medtrail.gs1 import Gln
 from medtrail.runtime.tables import EventState, Outbox, Outgoing, RelayState, SignedEvents, microseconds
+from medtrail.runtime.tokens import utc_now
 from medtrail.subjects import MessageKind
 
 MAX_MESSAGE_BYTES = 768 * 1024
@@ -249,6 +250,17 @@ def _note_epoch(connection: Connection, epoch: int) -> bool:
     return True
 
 
+def send_again(connection: Connection, sha256: bytes) -> None:
+    """Put an event on its way anew that was thought to be in the log."""
+    connection.execute(
+        update(SignedEvents)
+        .where(SignedEvents.c.sha256 == sha256, SignedEvents.c.state == EventState.LOGGED.value)
+        .values(state=EventState.PENDING.value, leaf_index=None)
+    )
+    if connection.execute(select(Outbox.c.seq).where(Outbox.c.sha256 == sha256)).first() is None:
+        connection.execute(insert(Outbox).values(sha256=sha256))
+
+
 def mark_refused(connection: Connection, sha256: bytes, *, code: str) -> bool:
     """Note that the ledger refused an event; return whether it was one of ours that waited.
 
@@ -266,8 +278,17 @@ def mark_refused(connection: Connection, sha256: bytes, *, code: str) -> bool:
 # --- messages to partners ---
 
 
-def enqueue_outgoing(connection: Connection, *, to: Gln, kind: MessageKind, data: bytes) -> bytes:
+def enqueue_outgoing(
+    connection: Connection, *, to: Gln, kind: MessageKind, data: bytes, now: datetime | None = None
+) -> bytes:
     """Put a message to a partner on its way; return its SHA-256. The same message again is sent once.
+
+    Args:
+        connection: In a write transaction.
+        to: The partner's party GLN.
+        kind: What it is.
+        data: Its bytes.
+        now: Aware UTC, from when its age counts; the clock's when None.
 
     Raises:
         TooLargeError: More than 768 KiB.
@@ -279,7 +300,15 @@ def enqueue_outgoing(connection: Connection, *, to: Gln, kind: MessageKind, data
     same = (Outgoing.c.to_gln == str(to), Outgoing.c.sha256 == sha256, Outgoing.c.kind == kind.value)
     if connection.execute(select(Outgoing.c.id).where(*same)).first() is None:
         connection.execute(
-            insert(Outgoing).values(to_gln=str(to), kind=kind.value, sha256=sha256, data=data, attempts=0, due_s=0.0)
+            insert(Outgoing).values(
+                to_gln=str(to),
+                kind=kind.value,
+                sha256=sha256,
+                data=data,
+                attempts=0,
+                due_s=0.0,
+                enqueue_time_us=microseconds(now or utc_now()),
+            )
         )
     return sha256
 

@@ -30,7 +30,8 @@ from medtrail.errors import AuthorizationError, ConflictError, MalformedError, M
 from medtrail.event import Refusal, Role
 from medtrail.gs1 import Gln
 from medtrail.note import NoteVerifier
-from medtrail.runtime import outbox
+from medtrail.policy import Policy
+from medtrail.runtime import outbox, receipts
 from medtrail.runtime.bus import Bus
 from medtrail.runtime.database import Database
 from medtrail.runtime.inbox import AfterCommit, Handler, InboxMessage
@@ -265,28 +266,40 @@ class Relay:
     # --- answers ---
 
     def receipts(
-        self, verifier: NoteVerifier, on_logged: Callable[[Connection, Receipted], None] | None = None
+        self,
+        verifier: NoteVerifier,
+        on_logged: Callable[[Connection, Receipted], None] | None = None,
+        *,
+        policy: Policy | None = None,
     ) -> Handler:
         """Return the inbox handler of receipts: it verifies the checkpoint, then frees the rows that it covers.
 
-        The list of items is not signed one by one: who could forge it holds the ledger's place on the exchange. The
-        bytes of every event stay in ``signed_event`` all the same.
+        The list of items is not signed one by one: each is proven afterwards (:mod:`medtrail.runtime.receipt_proofs`),
+        and its event sent again if it is not true. Whether the witnesses' quorum is met is not asked of the ledger but
+        counted here, by our own policy; without the quorum the event's way ends all the same, and it waits for a later
+        checkpoint to be witnessed.
 
         Args:
             verifier: The log's key.
             on_logged: Called in the same transaction with what is now in the log.
+            policy: Whose quorum makes a checkpoint witnessed; None: witnesses do not matter.
         """
+        verifiers = (verifier, *(() if policy is None else (known.verifier for known in policy.witnesses)))
 
         def handle(connection: Connection, message: InboxMessage) -> AfterCommit | None:
             _only_from_ledger(message)
             receipt = decode_receipt(message.data)
-            opened = open_checkpoint(receipt.checkpoint, origin=verifier.name, verifiers=[verifier])
+            opened = open_checkpoint(receipt.checkpoint, origin=verifier.name, verifiers=verifiers)
             tree_size = opened.checkpoint.size
             for item in receipt.items:
                 if item.leaf_index >= tree_size:
                     text = f"index {item.leaf_index} lies outside a tree of {tree_size}"
                     raise MalformedError(text, code="RECEIPT_MALFORMED", field="items")
             receipted = outbox.mark_receipted(connection, receipt.items, epoch=receipt.epoch)
+            witnessed = policy is None or policy.met(one.verifier for one in opened.cosignatures)
+            receipts.open_receipts(
+                connection, receipted.logged, tree_size=tree_size, witnessed=witnessed, now=self._clock()
+            )
             if on_logged is not None:
                 on_logged(connection, receipted)
             return lambda: self._after_receipt(receipted)

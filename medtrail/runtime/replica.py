@@ -24,6 +24,7 @@ from medtrail.event import PayloadType
 from medtrail.gs1 import Gtin
 from medtrail.merkle import verify_consistency
 from medtrail.note import NoteVerifier
+from medtrail.policy import Policy
 from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.replica_entries import (
@@ -37,7 +38,7 @@ from medtrail.runtime.replica_entries import (
     next_index,
     proven,
 )
-from medtrail.runtime.tables import ReplicaCheckpoints, ReplicaEntries
+from medtrail.runtime.tables import ReplicaCheckpoints, ReplicaEntries, ReplicaWitnessed
 from medtrail.trust import Registry
 
 __all__ = ["ProductEntry", "RecallEntry", "RegistryReplica"]
@@ -59,13 +60,20 @@ class _State:
     head: SignedCheckpoint | None = None
     trust_next: int = 0
     events_next: int = 0
+    witnessed_size: int = 0
 
 
 class RegistryReplica:
     """Follows one log; one a database."""
 
     def __init__(
-        self, database: Database, channel: grpc.aio.Channel, *, verifier: NoteVerifier, authority_key_id: str
+        self,
+        database: Database,
+        channel: grpc.aio.Channel,
+        *,
+        verifier: NoteVerifier,
+        authority_key_id: str,
+        policy: Policy | None = None,
     ) -> None:
         """Hold where it reads from and what it trusts.
 
@@ -74,7 +82,9 @@ class RegistryReplica:
             channel: To the ledger, of :func:`medtrail.runtime.client.connect`.
             verifier: The log's key; its name is the log's origin.
             authority_key_id: The pinned authority key, did:key.
+            policy: Whose quorum of witnesses makes a checkpoint witnessed; None: none is asked for.
         """
+        self._policy = policy
         self._database = database
         self._trust = trust_pb2_grpc.TrustServiceStub(channel)
         self._ledger = ledger_pb2_grpc.LedgerServiceStub(channel)
@@ -117,6 +127,14 @@ class RegistryReplica:
     def checkpoint(self) -> SignedCheckpoint | None:
         """The newest verified checkpoint, or None."""
         return self._state.head
+
+    @property
+    def witnessed_size(self) -> int:
+        """Size of the largest checkpoint of this history that has the policy's quorum; without one, the newest's."""
+        head = self._state.head
+        if self._policy is None:
+            return 0 if head is None else head.checkpoint.size
+        return self._state.witnessed_size
 
     @property
     def ready(self) -> bool:
@@ -170,9 +188,9 @@ class RegistryReplica:
         self.fault = None
 
     def _is_news(self, note: bytes) -> bool:
-        checkpoint = self._open(note).checkpoint
+        opened = self._open(note)
         head = self._state.head
-        return head is None or checkpoint != head.checkpoint
+        return head is None or opened.checkpoint != head.checkpoint or self._witnessed(opened) > self.witnessed_size
 
     async def _note_fault(self, error: VerificationError) -> None:
         # An authentication failure is our own trouble (not yet enrolled); all else is evidence against the ledger.
@@ -211,6 +229,7 @@ class RegistryReplica:
                 self._newer(opened),
                 trust_next,
                 min(state.events_next, trust_next),
+                max(state.witnessed_size, self._witnessed(opened)),
             ),
             entries,
         )
@@ -251,6 +270,7 @@ class RegistryReplica:
                 self._newer(opened),
                 state.trust_next,
                 events_next,
+                max(state.witnessed_size, self._witnessed(opened)),
             ),
             entries,
         )
@@ -258,11 +278,22 @@ class RegistryReplica:
     # --- checkpoints ---
 
     def _open(self, note: bytes) -> SignedCheckpoint:
-        return open_checkpoint(note, origin=self._verifier.name, verifiers=[self._verifier])
+        witnesses = () if self._policy is None else (known.verifier for known in self._policy.witnesses)
+        return open_checkpoint(note, origin=self._verifier.name, verifiers=(self._verifier, *witnesses))
+
+    def _witnessed(self, opened: SignedCheckpoint) -> int:
+        """Return the size of a checkpoint if it has the quorum, else 0."""
+        if self._policy is None or not self._policy.met(one.verifier for one in opened.cosignatures):
+            return 0
+        return opened.checkpoint.size
 
     def _newer(self, opened: SignedCheckpoint) -> SignedCheckpoint:
         head = self._state.head
-        return opened if head is None or opened.checkpoint.size > head.checkpoint.size else head
+        if head is None or opened.checkpoint.size > head.checkpoint.size:
+            return opened
+        # The same tree with more witnesses under it is the better word for it.
+        same = opened.checkpoint == head.checkpoint and len(opened.signatures) > len(head.signatures)
+        return opened if same else head
 
     async def _linked(self, note: bytes) -> SignedCheckpoint:
         """Return a checkpoint after checking that it and the newest one known belong to one history.
@@ -311,6 +342,8 @@ class RegistryReplica:
                         for entry in entries
                     ],
                 )
+            connection.execute(delete(ReplicaWitnessed))
+            connection.execute(insert(ReplicaWitnessed).values(id=1, tree_size=state.witnessed_size))
             connection.execute(delete(ReplicaCheckpoints))
             if state.head is not None:
                 connection.execute(
@@ -353,6 +386,7 @@ class RegistryReplica:
         kept = connection.execute(select(ReplicaCheckpoints)).first()
         if kept is None:
             return state
+        witnessed = connection.execute(select(ReplicaWitnessed.c.tree_size)).scalar_one_or_none() or 0
         return _State(
             state.registry,
             MappingProxyType(products),
@@ -360,4 +394,5 @@ class RegistryReplica:
             self._open(kept.checkpoint),
             kept.trust_next,
             kept.events_next,
+            witnessed,
         )

@@ -32,7 +32,9 @@ class ServiceSettings(BaseSettings):
         ledger_name: Short name of the ledger's organisation, for which its certificate must be.
         log_url: Where tiles and checkpoint are served.
         log_vkey: Verifier key of the log's checkpoints.
+        policy_file: Whose witnesses must have seen a checkpoint (C2SP tlog-policy); none: witnesses do not matter.
         authority_key_id: The pinned authority key, did:key.
+        overdue_after_s: Age from which a missing receipt or acknowledgement is an alarm, 1 second to 30 days.
         time_zone: IANA name; a pack is usable to the end of its expiry day here.
         log_level: debug, info, warning or error.
     """
@@ -48,7 +50,9 @@ class ServiceSettings(BaseSettings):
     ledger_name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "ledger"
     log_url: str
     log_vkey: str
+    policy_file: Path | None = None
     authority_key_id: str
+    overdue_after_s: Annotated[float, Field(ge=1, le=30 * 86_400)] = 300.0
     time_zone: str = "UTC"
     log_level: LogLevel = "info"
 

@@ -3,6 +3,8 @@
 * ``signed_event``: every SignedEvent that this organisation made, kept for the retention period, with its fate.
 * ``outbox``: events on their way to the ledger; a row lives until the ledger's receipt or refusal.
 * ``outgoing``: messages on their way to partners; a row lives until the partner's ack.
+* ``open_receipt``: events that are in the log by a receipt, until that is proven and witnessed.
+* ``false_receipt``: receipts that were not true.
 * ``inbox_message``: what has come in, so that nothing counts twice.
 * ``inbox_poison``: what came in and could not be taken.
 * ``replica_*``: what this service knows of the log: checkpoint, trust entries, products, recalls.
@@ -14,7 +16,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Index, MetaData, text
+from sqlalchemy import BigInteger, Connection, Index, MetaData, inspect, text
+from sqlalchemy.schema import CreateColumn
 from sqlmodel import Field, SQLModel
 
 RUNTIME_METADATA = MetaData()
@@ -77,6 +80,34 @@ class OutboxRow(RuntimeTable, table=True):
     sha256: bytes = Field(foreign_key="signed_event.sha256", unique=True)
 
 
+class OpenReceiptRow(RuntimeTable, table=True):
+    """An event of ours that a receipt puts into the log; the row goes when that is proven and witnessed."""
+
+    __tablename__: ClassVar[str] = "open_receipt"
+    __table_args__: ClassVar[Any] = (Index("open_receipt_place", "leaf_index"),)
+
+    sha256: bytes = Field(primary_key=True, foreign_key="signed_event.sha256")
+    leaf_index: int = Field(sa_type=BigInteger)
+    tree_size: int = Field(sa_type=BigInteger)
+    proven: bool
+    witnessed: bool
+    receive_time_us: int = Field(sa_type=BigInteger)
+
+
+class FalseReceiptRow(RuntimeTable, table=True):
+    """That the log did not hold an event where a receipt put it, kept as evidence; ``mended``: proven since."""
+
+    __tablename__: ClassVar[str] = "false_receipt"
+
+    id: int | None = Field(default=None, primary_key=True)
+    sha256: bytes
+    leaf_index: int = Field(sa_type=BigInteger)
+    tree_size: int = Field(sa_type=BigInteger)
+    message: str
+    find_time_us: int = Field(sa_type=BigInteger)
+    mended: bool = False
+
+
 class OutgoingRow(RuntimeTable, table=True):
     """A message that its receiver has not yet acknowledged."""
 
@@ -94,12 +125,14 @@ class OutgoingRow(RuntimeTable, table=True):
     data: bytes
     attempts: int = 0
     due_s: float = 0.0
+    enqueue_time_us: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class InboxMessageRow(RuntimeTable, table=True):
     """A message that was taken in."""
 
     __tablename__: ClassVar[str] = "inbox_message"
+    __table_args__: ClassVar[Any] = (Index("inbox_message_age", "receive_time_us"),)
 
     sha256: bytes = Field(primary_key=True)
     sender: str = Field(primary_key=True)
@@ -144,6 +177,15 @@ class ReplicaCheckpointRow(RuntimeTable, table=True):
     events_next: int = Field(sa_type=BigInteger)
 
 
+class ReplicaWitnessedRow(RuntimeTable, table=True):
+    """Size of the largest verified checkpoint that has the policy's quorum; one row."""
+
+    __tablename__: ClassVar[str] = "replica_witnessed"
+
+    id: int = Field(primary_key=True)
+    tree_size: int = Field(sa_type=BigInteger)
+
+
 class ReplicaEntryRow(RuntimeTable, table=True):
     """A verified entry of the log: trust, product or recall, exactly as signed."""
 
@@ -157,9 +199,27 @@ class ReplicaEntryRow(RuntimeTable, table=True):
 
 SignedEvents = RUNTIME_METADATA.tables["signed_event"]
 Outbox = RUNTIME_METADATA.tables["outbox"]
+OpenReceipts = RUNTIME_METADATA.tables["open_receipt"]
+FalseReceipts = RUNTIME_METADATA.tables["false_receipt"]
 Outgoing = RUNTIME_METADATA.tables["outgoing"]
 InboxMessages = RUNTIME_METADATA.tables["inbox_message"]
 InboxPoison = RUNTIME_METADATA.tables["inbox_poison"]
 RelayState = RUNTIME_METADATA.tables["relay_state"]
 ReplicaCheckpoints = RUNTIME_METADATA.tables["replica_checkpoint"]
+ReplicaWitnessed = RUNTIME_METADATA.tables["replica_witnessed"]
 ReplicaEntries = RUNTIME_METADATA.tables["replica_entry"]
+
+
+def prepare(connection: Connection) -> None:
+    """Make the tables and indices that are absent, and add the columns that a database of an older version lacks."""
+    RUNTIME_METADATA.create_all(connection)
+    found = inspect(connection)
+    for table in RUNTIME_METADATA.sorted_tables:
+        known = {column["name"] for column in found.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                # Of names and types that stand above; such a column may be empty.
+                spelled = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {spelled}")
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)

@@ -5,6 +5,7 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from zoneinfo import ZoneInfo
 
@@ -15,18 +16,22 @@ from medtrail.errors import AuthorizationError, MalformedError, MedtrailError
 from medtrail.event import Refusal, Role
 from medtrail.gs1 import Gln
 from medtrail.note import NoteVerifier, parse_vkey
+from medtrail.policy import Policy, parse_policy
 from medtrail.runtime.bus import Bus
 from medtrail.runtime.client import connect
 from medtrail.runtime.database import Database
+from medtrail.runtime.files import read_file
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.inbox import AfterCommit, Handler, InboxMessage, InboxPuller
 from medtrail.runtime.logging import configure_logging, get_logger
+from medtrail.runtime.overdue import OverdueWatch
 from medtrail.runtime.paging import PageTokens
+from medtrail.runtime.receipt_proofs import PublishedFiles, ReceiptProver
 from medtrail.runtime.relay import Relay
 from medtrail.runtime.replica import RegistryReplica
 from medtrail.runtime.server import Binding, Server, serve, wait_for_signal
 from medtrail.runtime.settings import ServiceSettings, load_settings
-from medtrail.runtime.tables import RUNTIME_METADATA
+from medtrail.runtime.tables import prepare
 from medtrail.subjects import MessageKind
 from services.custody import inbound_store, inbox
 from services.custody.confirm import Confirmer
@@ -54,6 +59,7 @@ class Premises:
         relay: The way out.
         puller: The way in.
         confirmer: Asks for the ledger's word on despatches.
+        prover: Proves what receipts say.
         bus: The exchange.
     """
 
@@ -63,6 +69,7 @@ class Premises:
     relay: Relay
     puller: InboxPuller
     confirmer: Confirmer
+    prover: ReceiptProver
     bus: Bus
 
 
@@ -79,14 +86,19 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
     """
     folder = OrganisationFolder(settings.org_dir)
     verifier = parse_vkey(settings.log_vkey)
+    policy = _policy(settings)
     zone = _zone(settings.time_zone)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.data_dir / DATABASE_NAME)
     channel = connect(settings.ledger_address, folder=folder, audience=Gln(settings.ledger_gln), server=LEDGER_NAME)
+    files = PublishedFiles(settings.log_url)
     bus = Bus(settings.nats_url, seed=folder.nats_seed(), gln=folder.gln, name=folder.profile.name)
     try:
-        database.create_tables(RUNTIME_METADATA, CUSTODY_METADATA)
-        replica = RegistryReplica(database, channel, verifier=verifier, authority_key_id=settings.authority_key_id)
+        database.write_now(prepare)
+        database.create_tables(CUSTODY_METADATA)
+        replica = RegistryReplica(
+            database, channel, verifier=verifier, authority_key_id=settings.authority_key_id, policy=policy
+        )
         await replica.load()
         desk = make_desk(folder, replica)
         ledger = LedgerClient(channel, verifier)
@@ -97,15 +109,32 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
             tokens=PageTokens(folder.signing_key().seed),
             scanner=Scanner(database, desk, ledger, zone),
             after_write=relay.wake,
+            replica=replica,
+            watch=OverdueWatch(database, overdue_after=timedelta(seconds=settings.overdue_after_s)),
         )
         confirmer = Confirmer(database, ledger, lambda: replica.registry)
-        handlers = make_handlers(desk, relay, confirmer, verifier)
+        prover = ReceiptProver(
+            database,
+            replica,
+            gln=folder.gln,
+            fetch_file=files,
+            fetch_event=ledger.event_at,
+            on_false=relay.resend,
+        )
+        handlers = make_handlers(desk, relay, confirmer, verifier, policy=policy)
         puller = InboxPuller(bus, database, gln=folder.gln, handlers=handlers)
-        yield Premises(folder, office, replica, relay, puller, confirmer, bus)
+        yield Premises(folder, office, replica, relay, puller, confirmer, prover, bus)
     finally:
         await bus.close()
         await channel.close()
         database.close()
+        files.close()
+
+
+def _policy(settings: ServiceSettings) -> Policy | None:
+    if settings.policy_file is None:
+        return None
+    return parse_policy(read_file(settings.policy_file).decode("utf-8", "replace"))
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -134,9 +163,11 @@ def make_desk(folder: OrganisationFolder, replica: RegistryReplica) -> Desk:
     )
 
 
-def make_handlers(desk: Desk, relay: Relay, confirmer: Confirmer, verifier: NoteVerifier) -> dict[MessageKind, Handler]:
+def make_handlers(
+    desk: Desk, relay: Relay, confirmer: Confirmer, verifier: NoteVerifier, *, policy: Policy | None
+) -> dict[MessageKind, Handler]:
     """Return what happens with messages, by kind."""
-    receipts = relay.receipts(verifier)
+    receipts = relay.receipts(verifier, policy=policy)
 
     def advice(connection: Connection, message: InboxMessage) -> AfterCommit | None:
         if message.sender is None:
@@ -236,6 +267,8 @@ async def running(settings: ServiceSettings, bind: Bind) -> AsyncIterator[tuple[
                     ("relay", premises.relay.run()),
                     ("inbox", premises.puller.run()),
                     ("confirmer", premises.confirmer.run()),
+                    ("prover", premises.prover.run()),
+                    ("watch", premises.office.watch.run()),
                     ("advices", complete_advices(premises)),
                     ("checkpoints", wake_confirmer(premises)),
                     ("announce", announce(premises, server, services)),

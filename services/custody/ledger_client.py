@@ -63,6 +63,12 @@ class LedgerClient:
             return self._proven(answer)
         return None
 
+    async def event_at(self, leaf_index: int) -> bytes:
+        """Return the SignedEvent that the ledger gives for an index, unproven."""
+        request = ledger_pb2.GetInclusionProofRequest(leaf_index=leaf_index)
+        answer = await self._stub.GetInclusionProof(request, timeout=PROOF_DEADLINE_S)
+        return answer.signed_event
+
     def _proven(self, answer: ledger_pb2.GetInclusionProofResponse) -> tuple[int, Event, str]:
         checkpoint = open_checkpoint(
             answer.checkpoint, origin=self._verifier.name, verifiers=(self._verifier,)

@@ -7,6 +7,7 @@ from medtrail.api.event.v1 import verdict_pb2
 from medtrail.codec import from_timestamp, to_timestamp
 from medtrail.errors import MalformedError
 from medtrail.gs1 import Gln
+from medtrail.runtime.overdue import Alarm, Waiting
 from medtrail.verdict import Verdict, VerdictAction, VerdictCode
 from services.custody.desk import Accepted
 from services.custody.holding import Ending, Holding, HoldingState
@@ -143,4 +144,17 @@ def incomplete_to_message(sender: Gln, despatch_id: str) -> custody_pb2.InboundS
         sender=str(sender),
         provisional=True,
         state=custody_pb2.INBOUND_STATE_INCOMPLETE,
+    )
+
+
+def waiting_to_message(waiting: Waiting) -> custody_pb2.Waiting:
+    """Return how many of a thing wait, and since when."""
+    since = None if waiting.since is None else to_timestamp(waiting.since)
+    return custody_pb2.Waiting(count=waiting.count, since_time=since)
+
+
+def alarm_to_message(alarm: Alarm) -> custody_pb2.ServiceAlarm:
+    """Return an alarm."""
+    return custody_pb2.ServiceAlarm(
+        code=alarm.code, message=alarm.message, count=alarm.count, since_time=to_timestamp(alarm.since)
     )

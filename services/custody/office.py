@@ -16,7 +16,9 @@ from medtrail.codec import from_timestamp
 from medtrail.errors import AuthorizationError, MalformedError, UnavailableError, VerificationError
 from medtrail.gs1 import Gln
 from medtrail.runtime.database import Database
+from medtrail.runtime.overdue import OverdueWatch
 from medtrail.runtime.paging import PageTokens
+from medtrail.runtime.replica import RegistryReplica
 from medtrail.trust import MAX_AHEAD
 from services.custody import events_store
 from services.custody.desk import Desk, Session
@@ -41,6 +43,8 @@ class Office:
         tokens: For pages.
         scanner: Judges scans.
         after_write: Called on the event loop after a write: something may wait in the outbox.
+        replica: What is known of the log.
+        watch: Tells what waits, and the alarms.
     """
 
     desk: Desk
@@ -48,6 +52,8 @@ class Office:
     tokens: PageTokens
     scanner: Scanner
     after_write: Callable[[], None]
+    replica: RegistryReplica
+    watch: OverdueWatch
 
     async def write(
         self,

@@ -22,10 +22,12 @@ from services.custody.messages import (
     ENDING_FROM_MESSAGE,
     STATE_FROM_MESSAGE,
     accepted_to_message,
+    alarm_to_message,
     holding_to_message,
     inbound_to_message,
     incomplete_to_message,
     verdict_to_message,
+    waiting_to_message,
 )
 from services.custody.office import Office, check_reason, check_request_id, judge_time_of, parse_gln
 from services.custody.scan import in_order
@@ -251,6 +253,20 @@ class CustodyServicer(custody_pb2_grpc.CustodyServiceServicer):
             # One odd request among many scans is answered like an odd scan; the stream goes on.
             verdict = unreadable(error, judge_time=self._office.desk.clock())
         return custody_pb2.ScanIncomingResponse(scan_number=request.scan_number, verdict=verdict_to_message(verdict))
+
+    async def GetStatus(self, request: custody_pb2.GetStatusRequest, context: Context) -> custody_pb2.GetStatusResponse:
+        """Tell what waits, and what a person should look at."""
+        waiting, alarms = await self._office.watch.look()
+        head = self._office.replica.checkpoint
+        return custody_pb2.GetStatusResponse(
+            events=waiting_to_message(waiting.events),
+            messages=waiting_to_message(waiting.messages),
+            unproven_receipts=waiting_to_message(waiting.unproven),
+            unwitnessed_receipts=waiting_to_message(waiting.unwitnessed),
+            tree_size=0 if head is None else head.checkpoint.size,
+            witnessed_size=self._office.replica.witnessed_size,
+            alarms=[alarm_to_message(alarm) for alarm in alarms],
+        )
 
     async def CaptureEvents(
         self, request_iterator: AsyncIterator[custody_pb2.CaptureEventsRequest], context: Context

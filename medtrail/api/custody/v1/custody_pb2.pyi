@@ -1207,3 +1207,140 @@ class CaptureError(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CaptureError: _TypeAlias = CaptureError  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    """Request of GetStatus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    """Answer of GetStatus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    UNPROVEN_RECEIPTS_FIELD_NUMBER: _builtins.int
+    UNWITNESSED_RECEIPTS_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    WITNESSED_SIZE_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    tree_size: _builtins.int
+    """Size of the newest checkpoint that was verified here; 0 when none was."""
+    witnessed_size: _builtins.int
+    """Size of the newest such checkpoint with the quorum; equal to tree_size where no policy is set."""
+    @_builtins.property
+    def events(self) -> Global___Waiting:
+        """Signed events without the ledger's receipt or refusal. They are kept and sent again."""
+
+    @_builtins.property
+    def messages(self) -> Global___Waiting:
+        """Messages to partners without their acknowledgement. They are kept and sent again."""
+
+    @_builtins.property
+    def unproven_receipts(self) -> Global___Waiting:
+        """Receipted events whose place in the log is not proven here yet."""
+
+    @_builtins.property
+    def unwitnessed_receipts(self) -> Global___Waiting:
+        """Receipted events that no checkpoint with the quorum of our witness policy covers yet."""
+
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceAlarm]:
+        """What a person should look at; empty when all is well."""
+
+    def __init__(
+        self,
+        *,
+        events: Global___Waiting | None = ...,
+        messages: Global___Waiting | None = ...,
+        unproven_receipts: Global___Waiting | None = ...,
+        unwitnessed_receipts: Global___Waiting | None = ...,
+        tree_size: _builtins.int = ...,
+        witnessed_size: _builtins.int = ...,
+        alarms: _abc.Iterable[Global___ServiceAlarm] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "messages", b"messages", "unproven_receipts", b"unproven_receipts", "unwitnessed_receipts", b"unwitnessed_receipts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "events", b"events", "messages", b"messages", "tree_size", b"tree_size", "unproven_receipts", b"unproven_receipts", "unwitnessed_receipts", b"unwitnessed_receipts", "witnessed_size", b"witnessed_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class Waiting(_message.Message):
+    """How many of a thing wait."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when the oldest waits; absent when none does."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "since_time", b"since_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Waiting: _TypeAlias = Waiting  # noqa: Y015
+
+@_typing.final
+class ServiceAlarm(_message.Message):
+    """Something that a person should look at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """Stable: RECEIPT_OVERDUE, RECEIPT_FALSE, ACK_OVERDUE, PROOF_OVERDUE or WITNESS_OVERDUE."""
+    message: _builtins.str
+    """What it is and what to do, for a person."""
+    count: _builtins.int
+    """How many events or messages it concerns."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when the oldest of them."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+        count: _builtins.int = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "count", b"count", "message", b"message", "since_time", b"since_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceAlarm: _TypeAlias = ServiceAlarm  # noqa: Y015

@@ -103,6 +103,11 @@ class CustodyServiceStub:
                 request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.CaptureEventsRequest.SerializeToString,
                 response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.CaptureEventsResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/medtrail.api.custody.v1.CustodyService/GetStatus',
+                request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
 
 
 class CustodyServiceServicer:
@@ -204,6 +209,13 @@ class CustodyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatus(self, request, context):
+        """Returns what waits for the ledger or for partners, since when, and what a person should look at.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CustodyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -271,6 +283,11 @@ def add_CustodyServiceServicer_to_server(servicer, server):
                     servicer.CaptureEvents,
                     request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.CaptureEventsRequest.FromString,
                     response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.CaptureEventsResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusRequest.FromString,
+                    response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -628,6 +645,33 @@ class CustodyService:
             '/medtrail.api.custody.v1.CustodyService/CaptureEvents',
             medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.CaptureEventsRequest.SerializeToString,
             medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.CaptureEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/medtrail.api.custody.v1.CustodyService/GetStatus',
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusRequest.SerializeToString,
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,8 @@ class CustodyServiceStub:
     """Captures EPCIS events as they are, under the same rules as the verbs. One answer a request, in order; each request
     is one transaction: all of its events or none.
     """
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_custody_pb2.GetStatusRequest, _custody_pb2.GetStatusResponse]
+    """Returns what waits for the ledger or for partners, since when, and what a person should look at."""
 
 @_typing.type_check_only
 class CustodyServiceAsyncStub(CustodyServiceStub):
@@ -103,6 +105,8 @@ class CustodyServiceAsyncStub(CustodyServiceStub):
     """Captures EPCIS events as they are, under the same rules as the verbs. One answer a request, in order; each request
     is one transaction: all of its events or none.
     """
+    GetStatus: _aio.UnaryUnaryMultiCallable[_custody_pb2.GetStatusRequest, _custody_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """Returns what waits for the ledger or for partners, since when, and what a person should look at."""
 
 class CustodyServiceServicer(metaclass=_abc_1.ABCMeta):
     """The verbs that all roles share. Served by the manufacturer, distributor and pharmacy processes, each for its own
@@ -216,5 +220,13 @@ class CustodyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Captures EPCIS events as they are, under the same rules as the verbs. One answer a request, in order; each request
         is one transaction: all of its events or none.
         """
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _custody_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_custody_pb2.GetStatusResponse, _abc.Awaitable[_custody_pb2.GetStatusResponse]]:
+        """Returns what waits for the ledger or for partners, since when, and what a person should look at."""
 
 def add_CustodyServiceServicer_to_server(servicer: CustodyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

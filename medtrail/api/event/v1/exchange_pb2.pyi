@@ -110,7 +110,9 @@ class Receipt(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.bytes
-    """Signed checkpoint (C2SP tlog-checkpoint)."""
+    """Signed checkpoint (C2SP tlog-checkpoint) with the witnesses' cosignatures that were in hand. Whether they make a
+    quorum is for the receiver to count, by its own policy; a later checkpoint with the quorum covers this one's events.
+    """
     epoch: _builtins.int
     """Epoch of the ledger's reading of the stream."""
     @_builtins.property

@@ -929,3 +929,138 @@ class WatchCheckpointsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchCheckpointsResponse: _TypeAlias = WatchCheckpointsResponse  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    """Request of GetStatus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    """Answer of GetStatus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    PUBLISHED_SIZE_FIELD_NUMBER: _builtins.int
+    FROZEN_REASON_FIELD_NUMBER: _builtins.int
+    FOLLOWERS_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """What this instance does: leader, standby or unfit."""
+    tree_size: _builtins.int
+    """Number of entries that are chained."""
+    published_size: _builtins.int
+    """Size of the newest checkpoint that this instance publishes; 0 before the first."""
+    frozen_reason: _builtins.str
+    """Why nothing is signed; empty when the log is sound."""
+    @_builtins.property
+    def followers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Follower]:
+        """What follows the log."""
+
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerAlarm]:
+        """What a person should look at; empty when all is well."""
+
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        tree_size: _builtins.int = ...,
+        published_size: _builtins.int = ...,
+        frozen_reason: _builtins.str = ...,
+        followers: _abc.Iterable[Global___Follower] | None = ...,
+        alarms: _abc.Iterable[Global___LedgerAlarm] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "followers", b"followers", "frozen_reason", b"frozen_reason", "published_size", b"published_size", "role", b"role", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class Follower(_message.Message):
+    """Something that follows the log at its own pace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    STUCK_TIME_FIELD_NUMBER: _builtins.int
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """notifier (receipts and refusals), projector, publisher, or "witness " and the witness's name in the policy."""
+    position: _builtins.int
+    """How far it is: entries; the notifier: messages of the stream."""
+    lag: _builtins.int
+    """How much is still before it, in the same unit."""
+    error_code: _builtins.str
+    """Code of its last failure; empty when there is none, or none is known."""
+    @_builtins.property
+    def stuck_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it has been behind without getting on; absent while it gets on."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        position: _builtins.int = ...,
+        lag: _builtins.int = ...,
+        stuck_time: _timestamp_pb2.Timestamp | None = ...,
+        error_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stuck_time", b"stuck_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_code", b"error_code", "lag", b"lag", "name", b"name", "position", b"position", "stuck_time", b"stuck_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Follower: _TypeAlias = Follower  # noqa: Y015
+
+@_typing.final
+class LedgerAlarm(_message.Message):
+    """Something that a person should look at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """Stable: FOLLOWER_STUCK or LOG_FROZEN."""
+    message: _builtins.str
+    """What it is and what to do, for a person."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when; absent where that is not known."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "since_time", b"since_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerAlarm: _TypeAlias = LedgerAlarm  # noqa: Y015

@@ -75,6 +75,11 @@ class LedgerServiceStub:
                 request_serializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.WatchCheckpointsRequest.SerializeToString,
                 response_deserializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.WatchCheckpointsResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/medtrail.api.ledger.v1.LedgerService/GetStatus',
+                request_serializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
 
 
 class LedgerServiceServicer:
@@ -138,6 +143,13 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatus(self, request, context):
+        """Returns how far this instance and what follows the log are, and what a person should look at.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LedgerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -180,6 +192,11 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.WatchCheckpoints,
                     request_deserializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.WatchCheckpointsRequest.FromString,
                     response_serializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.WatchCheckpointsResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetStatusRequest.FromString,
+                    response_serializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -399,6 +416,33 @@ class LedgerService:
             '/medtrail.api.ledger.v1.LedgerService/WatchCheckpoints',
             medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.WatchCheckpointsRequest.SerializeToString,
             medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.WatchCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/medtrail.api.ledger.v1.LedgerService/GetStatus',
+            medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetStatusRequest.SerializeToString,
+            medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

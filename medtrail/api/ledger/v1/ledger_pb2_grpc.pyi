@@ -51,6 +51,8 @@ class LedgerServiceStub:
     """Proves that an older tree is a prefix of a newer one."""
     WatchCheckpoints: _grpc.UnaryStreamMultiCallable[_ledger_pb2.WatchCheckpointsRequest, _ledger_pb2.WatchCheckpointsResponse]
     """Sends the newest checkpoint, then each new one as it is published, until the caller ends the call."""
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetStatusRequest, _ledger_pb2.GetStatusResponse]
+    """Returns how far this instance and what follows the log are, and what a person should look at."""
 
 @_typing.type_check_only
 class LedgerServiceAsyncStub(LedgerServiceStub):
@@ -75,6 +77,8 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """Proves that an older tree is a prefix of a newer one."""
     WatchCheckpoints: _aio.UnaryStreamMultiCallable[_ledger_pb2.WatchCheckpointsRequest, _ledger_pb2.WatchCheckpointsResponse]  # type: ignore[assignment]
     """Sends the newest checkpoint, then each new one as it is published, until the caller ends the call."""
+    GetStatus: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetStatusRequest, _ledger_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """Returns how far this instance and what follows the log are, and what a person should look at."""
 
 class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers questions about packs, lots and the log; every answer carries or names its proof."""
@@ -144,5 +148,13 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ledger_pb2.WatchCheckpointsResponse], _abc.AsyncIterator[_ledger_pb2.WatchCheckpointsResponse]]:
         """Sends the newest checkpoint, then each new one as it is published, until the caller ends the call."""
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _ledger_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.GetStatusResponse, _abc.Awaitable[_ledger_pb2.GetStatusResponse]]:
+        """Returns how far this instance and what follows the log are, and what a person should look at."""
 
 def add_LedgerServiceServicer_to_server(servicer: LedgerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
