@@ -41,7 +41,7 @@ class TreeStream:
         origin: str,
         verifier: NoteVerifier,
         policy: Policy | None,
-        public: Path,
+        public: Path | None,
         signed: Iterator[SignedRow] | None,
     ) -> None:
         """Read the published checkpoint and the names of all files.
@@ -51,14 +51,16 @@ class TreeStream:
             origin: Of the log.
             verifier: The log's key.
             policy: Its witnesses' keys verify cosignatures; None: their lines are only read.
-            public: The public folder.
+            public: The public folder; None: there are no files.
             signed: The stored checkpoints in order of their sizes; None: there is no database, the files stand alone.
         """
         self._report = report
         self._origin = origin
         self._verifiers = [verifier, *(() if policy is None else (known.verifier for known in policy.witnesses))]
         self._policy = policy
-        self._public = public
+        # What is not there has no files, and wants none.
+        self._public = public or Path("/nonexistent")
+        self._without_files = public is None
         self._signed = signed
         self._next = None if signed is None else next(signed, None)
         self._before = 0
@@ -106,7 +108,10 @@ class TreeStream:
             report.add("LOG_ROLLED_BACK", f"a checkpoint of {size} entries is signed, {self.size} stand", index=size)
             self._next = None if self._signed is None else next(self._signed, None)
         self._check_published()
-        for path in sorted(self._partials.values()):
+        for place, path in sorted(self._partials.items(), key=lambda item: item[1]):
+            if self._signed is None and _size_of(*place) > self.published_size:
+                # Tiles stand before the checkpoint that names them: of these the files alone tell nothing yet.
+                continue
             report.add("TILE_CORRUPT", f"{path} does not follow from the entries", index=self.size)
 
     def _push(self, leaf: bytes) -> None:
@@ -176,7 +181,7 @@ class TreeStream:
                 continue
             level, index, width = _place(named)
             # Full ones that the published tree needs are looked for by their names as the entries pass.
-            if width < TILE_WIDTH or (TILE_WIDTH * (index + 1)) << 8 * max(level, 0) > self.published_size:
+            if width < TILE_WIDTH or _size_of(level, index, width) > self.published_size:
                 self._partials[level, index, width] = name
 
     # --- checkpoints ---
@@ -261,7 +266,7 @@ class TreeStream:
         published, report = self._published, self._report
         if self._published_note is None:
             # A crash may come between the very first signature and its file; later there always is one.
-            if self._signed is None or report.checkpoint_count > 1:
+            if not self._without_files and (self._signed is None or report.checkpoint_count > 1):
                 report.add("CHECKPOINT_MISSING", "checkpoints were signed and none is published")
             return
         if published is None:
@@ -289,6 +294,11 @@ class TreeStream:
 def _place(named: Tile | EntryBundle) -> tuple[int, int, int]:
     """Return level, index and width; bundles have a level of their own."""
     return (named.level if isinstance(named, Tile) else BUNDLE, named.index, named.width)
+
+
+def _size_of(level: int, index: int, width: int) -> int:
+    """Return how many entries a tree has at least that has this tile or bundle."""
+    return (TILE_WIDTH * index + width) << 8 * max(level, 0)
 
 
 def _mth(nodes: list[bytes]) -> bytes:

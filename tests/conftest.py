@@ -4,6 +4,7 @@ Fixtures:
     network: key folders of an authority, a ledger and one organisation a role, made once a run; do not change them.
     registry: the trust registry with all of these enrolled; do not change it.
     eventually: waits for a condition with a deadline, in place of sleeping.
+    check_log: checks a log's invariants (ARCHITECTURE, section 9) after whatever was done to it.
     postgres_url: an empty database of a real PostgreSQL, gone after the test. The server comes from its wheel, or is
         the one that MEDTRAIL_TEST_POSTGRES names (a URL of a role that may create databases).
     nats_server: a real nats-server on a free port, with a user for each organisation of ``network``; can be killed and
@@ -44,6 +45,7 @@ from medtrail.runtime.folder import (
 )
 from medtrail.runtime.nats_config import NatsUser, find_nats_server, ledger_user, organisation_user, render
 from medtrail.trust import Registry
+from tests.support import log_check
 
 # A busy machine is slow, not wrong: no assertion here is on elapsed time. The rest is Hypothesis' own choice, which
 # under CI is to repeat the same examples.
@@ -72,6 +74,11 @@ def eventually() -> Eventually:
                 await asyncio.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture
+def check_log() -> log_check.CheckLog:
+    return log_check.check_log
 
 
 @dataclass(frozen=True)

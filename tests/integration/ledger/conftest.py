@@ -6,7 +6,6 @@ Fixtures:
     events: makes signed events of the network's organisations.
     new_log: makes logs without an exchange, for tests that hand messages over by themselves.
     producer: sends events of the maker, and remembers what the exchange took.
-    check_log: checks a log's invariants (ARCHITECTURE, section 9) after whatever was done to it.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,7 +32,6 @@ from ledger.creation import ensure_log
 from ledger.feed import CheckpointFeed
 from ledger.fsck import check_folder
 from ledger.fsck_report import Report
-from ledger.fsck_source import open_source
 from ledger.intake import StreamMessage, examine_message
 from ledger.mirror import Mirror
 from ledger.sequencer import integrate
@@ -54,12 +52,12 @@ from medtrail.runtime.bus import Bus, Stored, connect_bus
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.settings import LedgerSettings
 from medtrail.subjects import events_subject
+from tests.support import log_check
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually, NatsServer, Network
 
 ORIGIN = "ledger.example/test"
-URL_NAME = "database.url"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -113,7 +111,7 @@ def make_home(
     genesis = Genesis(ORIGIN, key_id, hashlib.sha256(authority.map_salt()).digest())
     (root / "org" / "genesis.bin").write_bytes(authority.sign(genesis))
     # Where check_log finds it.
-    (root / URL_NAME).write_text(database_url)
+    (root / log_check.URL_NAME).write_text(database_url)
     return LogHome(root, OrganisationFolder(root / "org"), key_id, nats_url, database_url)
 
 
@@ -431,7 +429,7 @@ class OfflineLog:
 
 
 NewLog = Callable[[], OfflineLog]
-CheckLog = Callable[..., Report]
+CheckLog = log_check.CheckLog
 
 
 @pytest.fixture
@@ -446,20 +444,3 @@ def new_log(tmp_path: Path, network: "Network", database_url: str) -> Iterator[N
     yield make
     for log in made:
         log.close()
-
-
-@pytest.fixture
-def check_log() -> CheckLog:
-    """I1-I5, I8: fsck; I7, I9: what a caller was told is chained stands exactly once."""
-
-    def check(root: Path, *, acknowledged: Iterable[bytes] = ()) -> Report:
-        url = (root / URL_NAME).read_text() if (root / URL_NAME).exists() else ""
-        report = check_folder(root, database_url=url)
-        assert report.findings == []
-        with open_source(root / "ledger.db", url) as source:
-            standing = [bytes(row["signed_event_sha256"]) for row in source.rows("SELECT * FROM entry")]
-        assert len(standing) == len(set(standing))
-        assert {hashlib.sha256(event).digest() for event in acknowledged} <= set(standing)
-        return report
-
-    return check
