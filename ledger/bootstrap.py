@@ -9,10 +9,8 @@ A replica (``MEDTRAIL_REPLICA_OF``) has a database of its own and adopts what an
 """
 
 import asyncio
-import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -21,6 +19,7 @@ import httpx
 
 from ledger.adopter import Adopter
 from ledger.creation import ensure_log
+from ledger.examiners import Examiners
 from ledger.feed import CheckpointFeed
 from ledger.leadership import InstanceRole, Leadership
 from ledger.log_reader import LogReader
@@ -89,10 +88,7 @@ class Ledger:
         except MedtrailError:
             self.database.close()
             raise
-        # The writer needs a core too. On two cores one verifier chains 4,300 events/s, two 3,650: they wait for the
-        # interpreter lock after each signature.
-        cores = max((os.cpu_count() or 1) - 1, 1)
-        self._verifiers = ThreadPoolExecutor(cores, thread_name_prefix="verifier")
+        self._examiners = Examiners(map_salt=self._map_salt)
         self._bus = Bus(
             settings.nats_url, seed=self.folder.nats_seed(), gln=self.folder.gln, name=self.folder.profile.name
         )
@@ -139,8 +135,7 @@ class Ledger:
             self.database,
             EventStream(self._bus),
             trust=self.trust,
-            map_salt=self._map_salt,
-            verifiers=self._verifiers,
+            examiners=self._examiners,
             on_status=self._sequencer_status,
             on_commit=self._committed,
         )
@@ -332,7 +327,7 @@ class Ledger:
             task.add_done_callback(self._tasks.discard)
 
     def _close_databases(self) -> None:
-        self._verifiers.shutdown()
+        self._examiners.close()
         self._projection.close()
         self.database.close()
 

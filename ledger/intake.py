@@ -8,6 +8,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from ledger.event_index import event_id_hash
 from medtrail.codec import decode_batch, decode_payload, decode_signed_event
@@ -58,8 +59,7 @@ class StreamMessage:
         return hashlib.sha256(head + b"".join(texts) + self.data).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """What was read of an event whose form and signature hold: no more than judging and storing it need.
 
     The event itself is decoded again where it is wanted, which is rare: :func:`event_of`.
@@ -86,9 +86,10 @@ class Accepted:
     claims: Claims
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One event of a message: its bytes, and what they say or why they cannot be read.
+
+    A tuple, as is what it holds: these come from other processes, tens of thousands a second.
 
     Attributes:
         sha256: Of the bytes.
@@ -113,18 +114,27 @@ class OpenMessage:
 def examine_message(message: StreamMessage, *, map_salt: bytes) -> OpenMessage:
     """Return a message with every event in it examined.
 
-    A message that is no batch (poison, or over a limit) is one candidate that failed: its data as a whole.
-
     Args:
         message: As read.
         map_salt: The item map's secret, 32 bytes.
     """
+    return OpenMessage(message, message.sha256, examine_batch(message.data, map_salt=map_salt))
+
+
+def examine_batch(data: bytes, *, map_salt: bytes) -> tuple[Candidate, ...]:
+    """Return every event of a message's data examined, in their order: never empty.
+
+    Data that are no batch (poison, or over a limit) are one candidate that failed: the data as a whole.
+
+    Args:
+        data: As the stream has them.
+        map_salt: The item map's secret, 32 bytes.
+    """
     try:
-        events = decode_batch(message.data)
+        events = decode_batch(data)
     except MedtrailError as error:
-        whole = Candidate(message.data, hashlib.sha256(message.data).digest(), "", error)
-        return OpenMessage(message, message.sha256, (whole,))
-    return OpenMessage(message, message.sha256, tuple(examine(event, map_salt=map_salt) for event in events))
+        return (Candidate(data, hashlib.sha256(data).digest(), "", error),)
+    return tuple(examine(event, map_salt=map_salt) for event in events)
 
 
 def examine(signed_event: bytes, *, map_salt: bytes) -> Candidate:

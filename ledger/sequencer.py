@@ -7,13 +7,13 @@ verified.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from functools import partial
 
 from sqlalchemy import Connection
 
-from ledger.intake import Accepted, OpenMessage, StreamMessage, examine_message
+from ledger.examiners import Examiners
+from ledger.intake import Accepted, OpenMessage
 from ledger.judgement import Judge, Key, Refused, StandingEvent
 from ledger.storage import log_store
 from ledger.storage.log_store import FenceLostError, State
@@ -47,8 +47,7 @@ class Sequencer:
         stream: EventStream,
         *,
         trust: TrustState,
-        map_salt: bytes,
-        verifiers: ThreadPoolExecutor,
+        examiners: Examiners,
         on_status: Callable[[SequencerStatus], None] = lambda _status: None,
         on_commit: Callable[[bool], None] = lambda _trust_changed: None,
     ) -> None:
@@ -58,16 +57,14 @@ class Sequencer:
             database: ledger.db, with the log created.
             stream: Whence messages come.
             trust: Gets the registry after each commit that changed it.
-            map_salt: The item map's secret, 32 bytes.
-            verifiers: Threads that examine events.
+            examiners: Say what each event is by itself.
             on_status: Is told each change of status.
             on_commit: Is told each commit, and whether it changed trust.
         """
         self._database = database
         self._stream = stream
         self._trust = trust
-        self._map_salt = map_salt
-        self._verifiers = verifiers
+        self._examiners = examiners
         self._on_status = on_status
         self._on_commit = on_commit
         self._registry: Registry = trust.current
@@ -141,7 +138,7 @@ class Sequencer:
 
     async def _prepare(self, *, next_seq: int, last_sha256: bytes, created: str) -> list[OpenMessage]:
         messages = await self._stream.read(next_seq=next_seq, last_sha256=last_sha256, created=created)
-        return await examine_all(messages, map_salt=self._map_salt, verifiers=self._verifiers)
+        return await self._examiners.examine(messages)
 
     async def _commit(self, opened: Sequence[OpenMessage], created: str) -> State:
         state, trust_changed = await self._database.write(
@@ -164,15 +161,6 @@ def begins_anew(state: State) -> bool:
     The first must see all messages; a later one is the operator's word that what the stream holds now is to be read.
     """
     return state.epoch > 1 and not state.last_message_sha256
-
-
-async def examine_all(
-    messages: Sequence[StreamMessage], *, map_salt: bytes, verifiers: ThreadPoolExecutor
-) -> list[OpenMessage]:
-    """Return the messages examined, in order; on several threads: libsodium works outside the interpreter lock."""
-    loop = asyncio.get_running_loop()
-    examine = partial(examine_message, map_salt=map_salt)
-    return list(await asyncio.gather(*(loop.run_in_executor(verifiers, examine, message) for message in messages)))
 
 
 def integrate(

@@ -22,6 +22,7 @@ Source: ARCHITECTURE, sections 3, 6 and 7.
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from medtrail.envelope import public_key_of
 from medtrail.epcis.model import Action, EpcisEvent, EventType
@@ -98,9 +99,10 @@ class Organisation:
         return str(gtin)[1:].startswith(self.company_prefixes) if self.company_prefixes else False
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(NamedTuple):
     """All that :meth:`Registry.judge` looks at of an event: small, so that it can be judged apart from its decoding.
+
+    A tuple, because it travels between processes for every event.
 
     Attributes:
         payload_type: Of the event.
