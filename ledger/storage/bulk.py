@@ -6,7 +6,7 @@ Source: PostgreSQL documentation, COPY (binary format); psycopg 3, COPY support.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Connection, Integer, LargeBinary, Table, insert
+from sqlalchemy import BigInteger, Boolean, Connection, Integer, LargeBinary, Table
 from sqlalchemy.sql.type_api import TypeEngine
 
 _TYPES: tuple[tuple[type[TypeEngine[Any]], str], ...] = (
@@ -27,12 +27,15 @@ def bulk_insert(connection: Connection, table: Table, rows: Sequence[Mapping[str
     """
     if not rows:
         return
-    if connection.dialect.name != "postgresql":
-        connection.execute(insert(table), rows)
-        return
     names = list(rows[0])
     quote = connection.dialect.identifier_preparer.quote
     columns = ", ".join(quote(name) for name in names)
+    if connection.dialect.name != "postgresql":
+        # The driver takes these values as they are; SQLAlchemy would handle each one by itself.
+        marks = ", ".join("?" * len(names))
+        statement = f"INSERT INTO {quote(table.name)} ({columns}) VALUES ({marks})"  # noqa: S608 - names of our own
+        connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
+        return
     statement = f"COPY {quote(table.name)} ({columns}) FROM STDIN (FORMAT BINARY)"
     driver: Any = connection.connection.dbapi_connection
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
