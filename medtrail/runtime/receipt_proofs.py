@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from typing import Protocol
 
 import httpx
 from sqlalchemy import Connection
 
-from medtrail.checkpoint import Checkpoint
+from medtrail.checkpoint import Checkpoint, SignedCheckpoint
 from medtrail.codec import decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
 from medtrail.errors import MalformedError, MedtrailError, UnavailableError, VerificationError
@@ -25,9 +26,9 @@ from medtrail.runtime import receipts
 from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.receipts import OpenReceipt
-from medtrail.runtime.replica import RegistryReplica
 from medtrail.runtime.tokens import Clock, utc_now
 from medtrail.tiles import TILE_WIDTH, EntryBundle, Tile, TileHashReader, decode_entry_bundle
+from medtrail.trust import Registry
 
 log = get_logger(__name__)
 
@@ -45,6 +46,22 @@ FetchFile = Callable[[str], bytes]
 
 FetchEvent = Callable[[int], Awaitable[bytes]]
 """Returns the SignedEvent at an index, whatever its proof says: it is compared with the entry."""
+
+
+class History(Protocol):
+    """The one history of the log that is believed: :class:`medtrail.runtime.replica.RegistryReplica`."""
+
+    @property
+    def checkpoint(self) -> SignedCheckpoint | None:
+        """The newest verified checkpoint, or None."""
+
+    @property
+    def witnessed_size(self) -> int:
+        """Size of the largest that has the quorum."""
+
+    @property
+    def registry(self) -> Registry:
+        """Who may say what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +111,7 @@ class ReceiptProver:
     def __init__(
         self,
         database: Database,
-        replica: RegistryReplica,
+        replica: History,
         *,
         gln: Gln,
         fetch_file: FetchFile,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from medtrail.runtime import outbox
 from medtrail.runtime.tables import FalseReceipts, OpenReceipts, SignedEvents, microseconds
@@ -102,12 +102,6 @@ def mark_false(connection: Connection, receipt: OpenReceipt, *, message: str, no
         )
     )
     outbox.send_again(connection, receipt.sha256)
-
-
-def unproven_count(connection: Connection) -> int:
-    """Return how many receipts are not proven yet."""
-    query = select(func.count()).select_from(OpenReceipts).where(OpenReceipts.c.proven.is_(False))
-    return connection.execute(query).scalar_one()
 
 
 def is_witnessed(connection: Connection, sha256: bytes) -> bool:
