@@ -19,7 +19,7 @@ import httpx
 
 from ledger.adopter import Adopter
 from ledger.creation import ensure_log
-from ledger.examiners import Examiners
+from ledger.examiners import Examiners, spare_collector
 from ledger.feed import CheckpointFeed
 from ledger.leadership import InstanceRole, Leadership
 from ledger.log_reader import LogReader
@@ -395,6 +395,7 @@ def serve_from_environment() -> int:
         return 2
     # Who waits for the interpreter lock waits this long: at the default of 5 ms a fifth of the rate is lost to it.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    spare_collector()
     asyncio.run(_serve_until_signal(ledger))
     return 0
 

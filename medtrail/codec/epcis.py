@@ -1,6 +1,6 @@
 """EPCIS events between message and value."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -271,11 +271,13 @@ def _extension_to_message(extension: Extension) -> epcis_pb2.Extension:
 
 
 def _extensions_from_message(
-    messages: Iterable[epcis_pb2.Extension], field: str, depth: int = 1
+    messages: Sequence[epcis_pb2.Extension], field: str, depth: int = 1
 ) -> tuple[Extension, ...]:
     if depth > MAX_EXTENSION_DEPTH:
         text = f"extensions are nested deeper than {MAX_EXTENSION_DEPTH}"
         raise MalformedError(text, code="EXTENSION_DEPTH", field=field)
+    if not messages:
+        return ()
     return tuple(_extension_from_message(item, f"{field}[{number}]", depth) for number, item in enumerate(messages))
 
 
