@@ -151,6 +151,27 @@ def trace_lot(
 
 
 @app.command()
+def status(context: typer.Context) -> None:
+    """Tell what waits for the ledger or for partners, and how far the ledger is: exit 1 when something is an alarm."""
+    from medtrail.cli.status import run_status
+
+    run_status(context.obj)
+
+
+@app.command()
+def proof(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="EVENT", help="Index, event id, or SHA-256 of its bytes in hex.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the proof (.tlog-proof) here.")] = None,
+    event_out: Annotated[Path | None, typer.Option("--event-out", help="Write the signed event's bytes here.")] = None,
+) -> None:
+    """Fetch the offline proof of an event and check it, for `medtrail verify` anywhere."""
+    from medtrail.cli.proof import run_proof
+
+    run_proof(context.obj, name, out=out, event_out=event_out)
+
+
+@app.command()
 def verify(
     context: typer.Context,
     proof: Annotated[Path, typer.Argument(help="Proof file (.tlog-proof).")],

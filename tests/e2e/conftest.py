@@ -136,8 +136,8 @@ async def believed(session: Session, event_id: str) -> None:
             found = await session.ledger.GetInclusionProof(ledger_pb2.GetInclusionProofRequest(event_id=event_id))
         except NotFoundError:
             return False
-        listed = await session.ledger.ListEvents(ledger_pb2.ListEventsRequest(start_index=found.leaf_index))
-        return bool(listed.events)
+        status = await session.ledger.GetStatus(ledger_pb2.GetStatusRequest())
+        return any(each.name == "projector" and each.position > found.leaf_index for each in status.followers)
 
     await until(condition)
 

@@ -28,7 +28,7 @@ from medtrail.merkle import hash_leaf, inclusion_proof, root_of, verify_consiste
 from medtrail.note import NoteVerifier, parse_vkey
 from medtrail.tiles import Tile, TileHashReader, decode_entry_bundle, new_entry_bundles, read_edge
 from medtrail.tlog_proof import parse_proof, verify_proof
-from tests.e2e.conftest import PATIENCE_S, Net, believed, run_command, run_process
+from tests.e2e.conftest import PATIENCE_S, Net, believed, run_command, run_process, until
 
 MAKER, DISTRIBUTOR, PHARMACY = "gs1-pharma", "gs1-drug-distributor", "elm-street-pharmacy"
 MAKER_GLN, DISTRIBUTOR_GLN = "0300011111116", "0399999999991"
@@ -318,6 +318,40 @@ def test_refuses_proof_under_another_logs_key(net: Net, proofs: list[Path]) -> N
         "verify", str(proofs[0]), "--event", str(proofs[0].with_suffix(".event")), "--key", other, "--json"
     )
     assert run.code == 2, "the key's name does not answer its content"
+
+
+def test_proof_of_any_event_is_fetched_on_demand_by_index_id_or_hash(
+    net: Net, proofs: list[Path], tmp_path: Path
+) -> None:
+    index = proofs[0].stem
+    told = net.medtrail("proof", index, "--json").document
+    assert (told["leaf_index"], told["quorum_met"], len(told["witnesses"])) == (int(index), True, 1)
+    for name in (told["event_id"], told["signed_event_sha256"]):
+        out, event = tmp_path / "one.tlog-proof", tmp_path / "one.event"
+        run = net.medtrail("proof", name, "--out", str(out), "--event-out", str(event))
+        assert run.code == 0, run.errors
+        assert run.out.startswith("proven")
+        assert event.read_bytes() == proofs[0].with_suffix(".event").read_bytes()
+        demanded = ("--key", net.running.verifier_keys[0], "--policy", net.running.policy)
+        assert run_command("verify", str(out), "--event", str(event), *demanded).code == 0
+    assert net.medtrail("proof", index).out.startswith("c2sp.org/tlog-proof@v1\n")
+    assert (
+        net.medtrail("proof", "urn:uuid:00000000-0000-4000-8000-000000000000", "--json").error["code"]
+        == "EVENT_UNKNOWN"
+    )
+
+
+def test_status_tells_that_nothing_waits_and_nobody_is_behind(net: Net, example: dict[str, Any]) -> None:
+    async def settled() -> bool:
+        told = (await asyncio.to_thread(net.medtrail, "status", "--json", who=MAKER)).document
+        waiting = [part["count"] for part in told["service"].values() if isinstance(part, dict)]
+        behind = [each["lag"] for each in told["ledger"]["followers"]]
+        witnessed = told["service"]["witnessed_size"] == told["ledger"]["published_size"]
+        return waiting == [0] * 4 and behind == [0] * 4 and witnessed and told["alarms"] == []
+
+    asyncio.run(until(settled))
+    run = net.medtrail("status", who=MAKER)
+    assert (run.code, run.out.split("\n")[0]) == (0, "all is well")
 
 
 # --- what cannot be answered ---
