@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from ledger.backup import make_backup, read_manifest, restore_backup
 from ledger.bootstrap import serve_from_environment
 from ledger.fsck import check_files, check_folder
 from ledger.fsck_report import Report
@@ -25,10 +26,13 @@ from ledger.storage.migrate import require_current
 from ledger.storage.open import DATABASE_NAME, open_storage
 from ledger.witness.bootstrap import make_key
 from ledger.witness.bootstrap import serve_from_environment as witness_from_environment
+from ledger.witnessing import shown_by_witnesses
 from medtrail.errors import MalformedError, MedtrailError, NotFoundError
+from medtrail.note import NoteSigner
 from medtrail.policy import parse_policy
 from medtrail.runtime.database import Database
 from medtrail.runtime.files import read_file
+from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.tokens import utc_now
 
 MOST_REASON = 500
@@ -82,6 +86,21 @@ def _parser() -> argparse.ArgumentParser:
     epoch.add_argument("--dir", type=Path, required=True, help="the ledger's data folder")
     epoch.add_argument("--database", default="", help="URL of the log's database; default: ledger.db in the folder")
     epoch.add_argument("--reason", required=True, help="what happened, for the record: 1 to 500 characters")
+    backup = add("backup", _backup, "copy the log's database, also while the ledger runs; no keys are in it")
+    backup.add_argument("--dir", type=Path, required=True, help="the ledger's data folder")
+    backup.add_argument("--database", default="", help="URL of the log's database; default: ledger.db in the folder")
+    backup.add_argument("--to", type=Path, required=True, help="a new folder")
+    restore = add("restore", _restore, "put a backup in the place of a database that is lost")
+    restore.add_argument("--from", dest="backup", type=Path, required=True, help="the backup's folder")
+    restore.add_argument("--dir", type=Path, required=True, help="the data folder, with org/ in it, without ledger.db")
+    restore.add_argument("--database", default="", help="URL of an empty database; default: ledger.db in the folder")
+    restore.add_argument(
+        "--checkpoint", type=Path, action="append", default=[], help="file of a checkpoint that was published"
+    )
+    restore.add_argument("--policy", type=Path, help="policy file whose witnesses are asked what they saw")
+    restore.add_argument(
+        "--nothing-newer", action="store_true", help="nobody holds a newer checkpoint: you are sure of it"
+    )
     rebuild = add("rebuild", _rebuild, "forget the projection and fill it anew; the ledger is stopped")
     rebuild.add_argument("--dir", type=Path, required=True, help="the ledger's data folder")
     rebuild.add_argument("--database", default="", help="URL of the log's database; default: ledger.db in the folder")
@@ -143,6 +162,53 @@ def _new_epoch(parsed: argparse.Namespace) -> int:
         f"epoch {epoch} begins: the stream is read from its first message, what is chained counts as duplicate, "
         "and producers send again what has no receipt"
     )
+    return 0
+
+
+def _backup(parsed: argparse.Namespace) -> int:
+    database = _open(parsed.dir, parsed.database)
+    try:
+        with progress("copying rows") as tell:
+            manifest = make_backup(database, parsed.dir, parsed.to, now=utc_now(), tell=tell)
+    finally:
+        database.close()
+    print(  # noqa: T201 - the command's output
+        f"backup of {manifest.tree_size} entries, checkpoint {manifest.signed_size}, in {parsed.to}\n"
+        "the keys in org/ are not in it: keep them elsewhere"
+    )
+    return 0
+
+
+def _restore(parsed: argparse.Namespace) -> int:
+    manifest = read_manifest(parsed.backup)
+    organisation = OrganisationFolder(parsed.dir / "org")
+    verifier = NoteSigner(manifest.origin, organisation.log_seed()).verifier
+    notes = [read_file(path) for path in parsed.checkpoint]
+    if parsed.policy is not None:
+        policy = parse_policy(read_file(parsed.policy).decode("utf-8", "replace"))
+        notes += asyncio.run(shown_by_witnesses(policy, verifier))
+    if not notes and not parsed.nothing_newer:
+        message = (
+            "what the log's key has signed since the backup is not known: name the checkpoint that was published last"
+            " (--checkpoint FILE) or the policy whose witnesses saw it (--policy FILE), or say --nothing-newer"
+        )
+        raise MalformedError(message, code="RESTORE_UNCHECKED", field="checkpoint")
+    with progress("copying rows") as tell:
+        reach = restore_backup(
+            parsed.backup,
+            parsed.dir,
+            verifier=verifier,
+            known_notes=notes,
+            map_salt=organisation.map_salt(),
+            database_url=parsed.database,
+            tell=tell,
+        )
+    print(f"restored {manifest.tree_size} entries; the stream is read on from message {manifest.next_seq}")  # noqa: T201 - the command's output
+    if reach is not None:
+        print(  # noqa: T201 - the command's output
+            f"{reach.size} entries were signed: nothing is signed before the log has that tree again. If the stream "
+            "does not have those messages any more, begin a successor log (docs/operations.md)"
+        )
     return 0
 
 

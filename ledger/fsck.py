@@ -34,6 +34,7 @@ def check_folder(
     authority_key_id: str = "",
     database_url: str = "",
     policy: Policy | None = None,
+    with_files: bool = True,
     tell: Tell = lambda _done, _total: None,
 ) -> Report:
     """Check the log of a ledger's data folder: its database, public/ and, for the keys, org/.
@@ -44,6 +45,7 @@ def check_folder(
         authority_key_id: The pinned authority key (did:key); empty: the one that the genesis names.
         database_url: ``postgresql://…``; empty: ledger.db in the folder.
         policy: Its witnesses' keys verify the cosignatures.
+        with_files: False checks the database alone, as in a backup.
         tell: Is told the progress.
 
     Raises:
@@ -65,7 +67,7 @@ def check_folder(
                 origin=state["origin"],
                 verifier=verifier,
                 policy=policy,
-                public=folder / PUBLIC_NAME,
+                public=folder / PUBLIC_NAME if with_files else None,
                 signed=_signed(source, report),
             )
             EventChecks(source, report, tree, map_salt=map_salt, authority_key_id=authority_key_id, tell=tell).run(

@@ -21,7 +21,7 @@ from ledger.storage.log_store import MustReach, StoredCheckpoint
 from ledger.witness.service import AddCheckpoint
 from ledger.witness_client import SizeTold, WitnessClient
 from medtrail.checkpoint import Checkpoint
-from medtrail.errors import MedtrailError, VerificationError
+from medtrail.errors import MedtrailError, UnavailableError, VerificationError
 from medtrail.note import NoteVerifier
 from medtrail.policy import KnownWitness, Policy
 from medtrail.runtime.database import Database
@@ -223,6 +223,31 @@ class Witnessing:
         log.error("a witness knows another history", witness=client.witness.name, tree_size=checkpoint.size)
         await self._database.write(partial(log_store.freeze, reason=reason, must_reach=reach))
         return True
+
+
+async def shown_by_witnesses(policy: Policy, verifier: NoteVerifier) -> list[bytes]:
+    """Return the newest checkpoints of a log that a policy's witnesses show: one of each that answers and knows it.
+
+    Raises:
+        UnavailableError: WITNESS_UNREACHABLE: so few answer that others may make a quorum without them.
+    """
+    notes: list[bytes] = []
+    silent: list[KnownWitness] = []
+    for witness in policy.witnesses:
+        client = WitnessClient(witness, timeout_s=REQUEST_TIMEOUT_S)
+        try:
+            shown = await client.known(verifier)
+            if shown is not None:
+                notes.append(shown.note)
+        except UnavailableError:
+            silent.append(witness)
+        finally:
+            await client.close()
+    if silent and policy.met(witness.verifier for witness in silent):
+        names = ", ".join(witness.name for witness in silent)
+        message = f"{names} did not answer, and may have seen what the others have not"
+        raise UnavailableError(message, code="WITNESS_UNREACHABLE")
+    return notes
 
 
 def _asked(witness: KnownWitness) -> _Asked:

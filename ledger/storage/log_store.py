@@ -264,11 +264,13 @@ def begin_epoch(connection: Connection, *, reason: str, now_us: int) -> int:
 def freeze(connection: Connection, *, reason: str, must_reach: MustReach | None = None) -> None:
     """Sign nothing from now on: until a tree is reached, or, if none is named, until an operator decides.
 
-    A larger tree that must be reached stays.
+    A tree as large or larger that must be reached already stays, with its reason.
     """
     state = require_state(connection, lock=True)
     values: dict[str, Any] = {"frozen": reason}
-    if must_reach is not None and (state.must_reach is None or must_reach.size > state.must_reach.size):
+    if must_reach is not None:
+        if state.must_reach is not None and state.must_reach.size >= must_reach.size:
+            return
         values |= {"must_reach_size": must_reach.size, "must_reach_root": must_reach.root_hash}
     connection.execute(update(STATE).values(**values))
 

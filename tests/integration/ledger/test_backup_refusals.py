@@ -1,0 +1,139 @@
+"""What a backup and a restore refuse."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ledger.commands import main
+from ledger.fsck import check_folder
+from medtrail.checkpoint import Checkpoint, sign_checkpoint
+from medtrail.codec import encode_batch
+from medtrail.note import Cosigner, NoteSigner, format_vkey
+
+if TYPE_CHECKING:
+    from tests.integration.ledger.conftest import Events, NewLog, OfflineLog
+
+COSIGNER = Cosigner("witness.example/w1", bytes(range(32)))
+
+
+@pytest.fixture
+def database_url() -> str:
+    """Files are damaged here; the drills run on both backends."""
+    return ""
+
+
+@pytest.fixture
+def log(new_log: "NewLog", events: "Events") -> "OfflineLog":
+    made = new_log()
+    made.enrol(events)
+    made.integrate(made.message(encode_batch([events.sign(events.commission(serial)) for serial in range(3)])))
+    made.publish()
+    return made
+
+
+@pytest.fixture
+def backup(log: "OfflineLog", tmp_path: Path) -> Path:
+    to = tmp_path / "backup"
+    assert main(["backup", "--dir", str(log.home.root), "--to", str(to)]) == 0
+    return to
+
+
+def restore(log: "OfflineLog", backup: Path, target: Path, *arguments: str) -> int:
+    if not target.exists():
+        target.mkdir()
+        shutil.copytree(log.home.root / "org", target / "org")
+    return main(["restore", "--from", str(backup), "--dir", str(target), *arguments])
+
+
+def test_backup_holds_no_key_and_is_its_owners_only(log: "OfflineLog", backup: Path) -> None:
+    assert sorted(path.name for path in backup.iterdir()) == ["ledger.db", "manifest.json"]
+    assert (backup / "ledger.db").stat().st_mode & 0o077 == 0
+    content = (backup / "ledger.db").read_bytes()
+    assert log.home.folder.log_seed() not in content
+    manifest = json.loads((backup / "manifest.json").read_text())
+    assert (manifest["tree_size"], manifest["signed_size"], manifest["next_seq"]) == (11, 11, 3)
+    assert check_folder(backup, vkey=log.home.vkey, with_files=False).findings == []
+
+
+def test_restore_wants_to_know_what_was_signed_since(
+    log: "OfflineLog", backup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert restore(log, backup, tmp_path / "new") == 2
+    assert "RESTORE_UNCHECKED" in capsys.readouterr().err
+    assert not (tmp_path / "new" / "ledger.db").exists()
+    assert restore(log, backup, tmp_path / "new", "--nothing-newer") == 0
+    report = check_folder(tmp_path / "new", with_files=False)
+    assert (report.findings, report.tree_size) == ([], 11)
+
+
+def test_nothing_is_overwritten(log: "OfflineLog", backup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert restore(log, backup, log.home.root, "--nothing-newer") == 2
+    assert main(["backup", "--dir", str(log.home.root), "--to", str(backup)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("TARGET_EXISTS") == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (lambda folder: (folder / "manifest.json").unlink(), "FILE_MISSING"),
+        (lambda folder: (folder / "manifest.json").write_text("{}"), "BACKUP_MALFORMED"),
+        (lambda folder: (folder / "ledger.db").unlink(), "FILE_MISSING"),
+        (lambda folder: flip(folder / "ledger.db"), "BACKUP_CORRUPT"),
+    ],
+    ids=["no manifest", "empty manifest", "no database", "changed byte"],
+)
+def test_damaged_backup_is_not_restored(  # noqa: PLR0917 - fixtures
+    log: "OfflineLog",
+    backup: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], object],
+    code: str,
+) -> None:
+    damage(backup)
+    assert restore(log, backup, tmp_path / "new", "--nothing-newer") == 2
+    assert code in capsys.readouterr().err
+    assert not (tmp_path / "new" / "ledger.db").exists()
+
+
+def flip(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes((content[-1] ^ 1,)))
+
+
+def test_backup_of_a_log_that_does_not_hold_is_not_restored(
+    log: "OfflineLog", tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.change("UPDATE signed_event SET data = zeroblob(9) WHERE leaf_index = 9")
+    backup = tmp_path / "backup"
+    assert main(["backup", "--dir", str(log.home.root), "--to", str(backup)]) == 0
+    assert restore(log, backup, tmp_path / "new", "--nothing-newer") == 2
+    assert "BACKUP_CORRUPT" in capsys.readouterr().err
+
+
+def test_checkpoint_that_contradicts_the_backup_is_told(
+    log: "OfflineLog", backup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signer = NoteSigner("ledger.example/test", log.home.folder.log_seed())
+    for size, seed, code in ((11, signer, "LOG_FORKED"), (12, NoteSigner(signer.name, bytes(32)), "SIGNATURE_MISSING")):
+        note = tmp_path / f"note-{size}"
+        note.write_bytes(sign_checkpoint(Checkpoint(signer.name, size, bytes(32)), seed))
+        assert restore(log, backup, tmp_path / f"new-{size}", "--checkpoint", str(note)) == 2
+        assert code in capsys.readouterr().err
+    older = tmp_path / "older"
+    older.write_bytes(sign_checkpoint(Checkpoint(signer.name, 3, bytes(32)), signer))
+    assert restore(log, backup, tmp_path / "fine", "--checkpoint", str(older)) == 0
+
+
+def test_restore_waits_for_witnesses_that_may_know_more(
+    log: "OfflineLog", backup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = tmp_path / "rules"
+    rules.write_text(f"witness w1 {format_vkey(COSIGNER.verifier)} http://127.0.0.1:1\nquorum w1\n")
+    assert restore(log, backup, tmp_path / "new", "--policy", str(rules)) == 2
+    assert "WITNESS_UNREACHABLE" in capsys.readouterr().err
