@@ -102,6 +102,10 @@ fmt: $(VENV)/.stamp-dev ## Format the code and mend what can be mended mechanica
 protos: $(VENV)/.stamp-dev ## Regenerate medtrail/api from protos/.
 	@$(BIN)/python tools/protos.py
 
+.PHONY: images
+images: $(VENV)/.stamp-dev ## Build the container images of deploy/images (IMAGES=name: one) with podman and mmdebstrap.
+	@$(BIN)/python tools/images.py $(IMAGES)
+
 COMPILE = pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command "make lock" --quiet
 
