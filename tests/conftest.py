@@ -6,9 +6,11 @@ Fixtures:
     eventually: waits for a condition with a deadline, in place of sleeping.
     check_log: checks a log's invariants (ARCHITECTURE, section 9) after whatever was done to it.
     postgres_url: an empty database of a real PostgreSQL, gone after the test. The server comes from its wheel, or is
-        the one that MEDTRAIL_TEST_POSTGRES names (a URL of a role that may create databases).
+        the one that MEDTRAIL_TEST_POSTGRES names (a URL of a role that may create databases). The wheel's runs without
+        fsync: what is killed here is processes, never the machine.
     nats_server: a real nats-server on a free port, with a user for each organisation of ``network``; can be killed and
-        restarted on the same port and store.
+        restarted on the same port and store. It is a process, or a container of the image that MEDTRAIL_TEST_NATS_IMAGE
+        names.
 
 There is no event-loop plugin: an asynchronous test calls ``asyncio.run``.
 """
@@ -18,6 +20,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -165,6 +168,10 @@ def postgres_server() -> Iterator[str]:
         warnings.simplefilter("ignore")
         server = postgres.PostgresServer(folder, cleanup_mode="delete")
     try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            for name in ("fsync", "full_page_writes"):
+                connection.execute(f"ALTER SYSTEM SET {name} = off")
+            connection.execute("SELECT pg_reload_conf()")
         yield server.get_uri()
     finally:
         with warnings.catch_warnings():
@@ -236,14 +243,75 @@ class NatsServer:
         self.kill()
         self.start()
 
+    def remove(self) -> None:
+        """End it for good."""
+        self.kill()
+
+
+class NatsContainer(NatsServer):
+    """The same server in a container of its own, published on a port that stays its own."""
+
+    def __init__(self, folder: Path, users: list[NatsUser], *, image: str) -> None:
+        super().__init__(folder, users)
+        from testcontainers.core.container import DockerContainer
+
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        inside = f"0.0.0.0:{self.port}"
+        (folder / "nats.conf").write_text(render(users, store_dir=Path("/nats/store"), listen=inside), encoding="utf-8")
+        # Its own root: the folder is for nobody else to read.
+        self._container = (
+            DockerContainer(image, user="0")
+            .with_bind_ports(self.port, self.port)
+            .with_volume_mapping(str(folder), "/nats", "rw")
+            .with_command("--config /nats/nats.conf")
+        )
+        self._made = False
+
+    def start(self) -> None:
+        if self._made:
+            self._container.get_wrapped_container().start()
+        else:
+            self._container.start()
+            self._made = True
+        deadline = time.monotonic() + PATIENCE_S
+        while not self._greets():
+            if time.monotonic() > deadline:
+                pytest.fail(f"nats-server did not start: {self._container.get_logs()}")
+            time.sleep(0.005)
+
+    def _greets(self) -> bool:
+        """Tell whether the server, not only the engine's proxy, answers."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                return connection.recv(4) == b"INFO"
+        except OSError:
+            return False
+
+    def signal(self, number: signal.Signals) -> None:
+        self._container.get_wrapped_container().kill(number.name)
+
+    def kill(self) -> None:
+        container = self._container.get_wrapped_container()
+        container.reload()
+        if container.status == "running":
+            container.kill("SIGKILL")
+            container.wait()
+
+    def remove(self) -> None:
+        self._container.stop(force=True)
+        self._container.get_docker_client().client.close()
+
 
 @pytest.fixture
 def nats_server(tmp_path: Path, network: Network) -> Iterator[NatsServer]:
     folder = tmp_path / "nats"
     folder.mkdir()
-    server = NatsServer(folder, network.users())
-    server.start()
+    image = os.environ.get("MEDTRAIL_TEST_NATS_IMAGE")
+    server = NatsContainer(folder, network.users(), image=image) if image else NatsServer(folder, network.users())
     try:
+        server.start()
         yield server
     finally:
-        server.kill()
+        server.remove()
