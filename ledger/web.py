@@ -39,6 +39,9 @@ class WebServer:
             self._socket = socket.create_server((host, int(port)))
         except OSError as error:
             raise UnavailableError(f"cannot listen on {listen}", code="LISTEN_FAILED", field=field) from error
+        # Accepted connections inherit it. asyncio sets it only on sockets that name their protocol, which this one does
+        # not; without it an answer's body waits for the acknowledgement of its head, 40 ms on Linux.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address = f"{host}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE_S

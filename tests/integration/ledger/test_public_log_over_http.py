@@ -1,6 +1,7 @@
 """The public log as any client of tlog-tiles meets it: types, caching, conditions, partial tiles, and no way out."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -144,6 +145,15 @@ def test_nothing_else_is_served_and_no_absence_is_cached(log: Published, tmp_pat
             assert (await client.request(method, "/tile/0/000")).status_code == 405
 
     ask(log, scenario)
+
+
+def test_body_of_an_answer_waits_for_no_acknowledgement_of_its_head(log: Published) -> None:
+    server = PublicServer(log.files.folder, listen="127.0.0.1:0")
+    with server._socket as listening, socket.create_connection(listening.getsockname()) as connection:
+        accepted, _ = listening.accept()
+        with accepted:
+            assert connection.getpeername() == accepted.getsockname()
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_log_that_has_no_checkpoint_yet_says_so_until_it_has(log: Published) -> None:
