@@ -258,6 +258,9 @@ class Ledger:
         try:
             await self.leadership.run()
         except MedtrailError as error:
+            if self.leadership.role is not InstanceRole.UNFIT:
+                # A part of the leader failed as none should: whoever watches this process starts it again.
+                raise
             # It goes on answering from what it has published; it must not lead.
             log.error("instance must not lead", code=error.code, reason=error.message, **error.facts)  # noqa: TRY400 - a decision, not a fault of ours
 

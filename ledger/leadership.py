@@ -88,7 +88,8 @@ class Leadership:
         """Stand by and lead until cancelled.
 
         Raises:
-            MedtrailError: What is stored does not add up: nothing here may lead.
+            MedtrailError: What is stored does not add up: nothing here may lead (role UNFIT). Or what the leader's
+                part failed with.
         """
         while True:
             try:
