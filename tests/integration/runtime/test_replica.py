@@ -31,7 +31,8 @@ from medtrail.event import (
 from medtrail.gs1 import Gtin
 from medtrail.item_map import log_entry
 from medtrail.merkle import consistency_proof, hash_leaf, inclusion_proof, root_of
-from medtrail.note import NoteSigner
+from medtrail.note import Cosigner, NoteSigner, format_vkey
+from medtrail.policy import Policy, parse_policy
 from medtrail.runtime.client import connect
 from medtrail.runtime.database import Database
 from medtrail.runtime.replica import RegistryReplica
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LOG = NoteSigner("log.example", bytes(range(32)))
+WITNESS = Cosigner("witness.example/w1", bytes(range(32, 64)))
+POLICY = parse_policy(f"log {format_vkey(LOG.verifier)}\nwitness w {format_vkey(WITNESS.verifier)}\nquorum w\n")
 GTIN = Gtin("00300010123455")
 PAGE = 3
 
@@ -57,6 +60,7 @@ class Log:
         self.size = 0
         self.published = asyncio.Condition()
         self.signer = LOG
+        self.cosigned = False
         self.lie: Callable[[Any], None] = lambda _answer: None
 
     def add(self, *events: bytes) -> None:
@@ -77,7 +81,9 @@ class Log:
 
     def checkpoint(self) -> bytes:
         root = root_of(self.leaf(index) for index in range(self.size))
-        return sign_checkpoint(Checkpoint("log.example", self.size, root), self.signer)
+        checkpoint = Checkpoint("log.example", self.size, root)
+        line = f"{WITNESS.cosign(checkpoint.text, timestamp=1_700_000_000).line}\n" if self.cosigned else ""
+        return sign_checkpoint(checkpoint, self.signer) + line.encode()
 
     def proof(self, index: int) -> tuple[bytes, ...]:
         return inclusion_proof(self.read, leaf_index=index, tree_size=self.size)
@@ -164,10 +170,10 @@ class World:
         self.database.create_tables(RUNTIME_METADATA)
         self.replica = self.new_replica()
 
-    def new_replica(self, channel: grpc.aio.Channel | None = None) -> RegistryReplica:
+    def new_replica(self, channel: grpc.aio.Channel | None = None, *, policy: Policy | None = None) -> RegistryReplica:
         authority = self.network.authority.signing_key().key_id
         return RegistryReplica(
-            self.database, channel or self.channel, verifier=LOG.verifier, authority_key_id=authority
+            self.database, channel or self.channel, verifier=LOG.verifier, authority_key_id=authority, policy=policy
         )
 
 
@@ -246,6 +252,40 @@ def test_follows_checkpoints_as_they_are_published(
             )
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+    run(network, registry, path, story)
+
+
+def test_later_checkpoint_with_the_quorum_covers_all_before_it(
+    network: "Network", registry: Registry, path: Path, eventually: "Eventually"
+) -> None:
+    async def story(world: World) -> None:
+        replica = world.new_replica(policy=POLICY)
+        assert (replica.witnessed_size, world.replica.witnessed_size) == (0, 0)
+        await replica.catch_up()
+        assert replica.witnessed_size == 0
+        world.log.add(statement_of(network["maker"], product()))
+        await world.log.publish()
+        await replica.catch_up()
+        size = world.log.size
+        assert replica.witnessed_size == 0
+        # The witness's word comes late, for the same tree: that is news.
+        world.log.cosigned = True
+        following = asyncio.create_task(replica.run())
+        await eventually(lambda: replica.witnessed_size == size)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        assert replica.checkpoint is not None
+        assert len(replica.checkpoint.cosignatures) == 1
+        world.log.cosigned = False
+        world.log.add(statement_of(network["maker"], product("Better tablets")))
+        await world.log.publish()
+        await replica.catch_up()
+        again = world.new_replica(policy=POLICY)
+        await again.load()
+        assert (again.witnessed_size, replica.witnessed_size) == (size, size)
+        await world.replica.load()
+        assert world.replica.witnessed_size == size + 1, "without a policy none is asked for"
 
     run(network, registry, path, story)
 
