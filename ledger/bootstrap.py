@@ -12,6 +12,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ import httpx
 
 from ledger.adopter import Adopter
 from ledger.creation import ensure_log
+from ledger.erasing import Eraser
 from ledger.examiners import Examiners, spare_collector
 from ledger.feed import CheckpointFeed
 from ledger.leadership import InstanceRole, Leadership
@@ -26,6 +28,7 @@ from ledger.log_reader import LogReader
 from ledger.mirror import Mirror
 from ledger.notifier import Notifier
 from ledger.operator import StreamOperator
+from ledger.projections.erasures import ProjectedErasures
 from ledger.projections.projector import PROJECTION_NAME, Projector, open_projection
 from ledger.projector_process import Follower, ProjectorProcess, read_chained
 from ledger.public_files import PublicServer
@@ -102,12 +105,13 @@ class Ledger:
             feed=self.feed,
             on_halt=lambda _error: self._health(PUBLISHER_HEALTH, serving=False),
         )
+        self._queries = Queries(self._projection, map_salt=self._map_salt)
+        self._projected_erasures = ProjectedErasures(self.database, self._projection)
         self._build_leader(verifier)
         self._standby = StandbyCheck(self.database)
         self.leadership = Leadership(
             self.database, name=settings.instance, lead=self._lead, check=self._check, on_role=self._role_changed
         )
-        self._queries = Queries(self._projection)
         self.projector: Follower
         if settings.projector_process:
             self.projector = ProjectorProcess(
@@ -172,6 +176,14 @@ class Ledger:
             key=self.folder.signing_key(),
             gln=self.folder.gln,
         )
+        self.eraser = Eraser(
+            self.database,
+            feed=self.feed,
+            queries=self._queries,
+            projected=self._projected_erasures,
+            wait_projected=self._wait_projected,
+            retention=timedelta(days=settings.retention_days),
+        )
 
     @property
     def server(self) -> Server:
@@ -183,6 +195,9 @@ class Ledger:
         if self._server is None:
             raise UnavailableError("the server does not run", code="NOT_SERVING")
         return self._server
+
+    async def _wait_projected(self, tree_size: int) -> None:
+        await self.projector.wait_for(tree_size)
 
     async def projected(self) -> bool:
         """Tell whether the projection has taken in all that is published."""
@@ -230,6 +245,7 @@ class Ledger:
                     ("leadership", self._take_part()),
                     ("mirror", self.mirror.run()),
                     ("projector", self.projector.run()),
+                    ("erasures", self._projected_erasures.run()),
                     ("followers", self._feed_followers()),
                     ("ready", self._tell_ready()),
                     ("status", self.status.run()),
@@ -276,7 +292,7 @@ class Ledger:
             # Before the first signature: a witness may know what this database has lost.
             await self.witnessing.check_ahead()
             self.mirror.cosign = self.witnessing.cosign
-        parts: list[Awaitable[None]] = [self.sequencer.run(fence), self.signer.run(fence)]
+        parts: list[Awaitable[None]] = [self.sequencer.run(fence), self.signer.run(fence), self.eraser.run(fence)]
         if not self.settings.replica_of:
             parts += [self._notifier.run(), self.operator.run()]
         if self.witnessing is not None:

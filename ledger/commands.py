@@ -18,6 +18,7 @@ from ledger.fsck import check_files, check_folder
 from ledger.fsck_report import Report
 from ledger.intake import to_us
 from ledger.progress import progress
+from ledger.projections.erasures import ProjectedErasures
 from ledger.projections.projector import PROJECTION_NAME, Projector, open_projection
 from ledger.projections.store import ChainedEvent
 from ledger.projector_process import project_from_environment, read_chained
@@ -233,7 +234,12 @@ def _rebuild(parsed: argparse.Namespace) -> int:
                 tell(stop, size)
                 return found
 
-            count = asyncio.run(Projector(projection, read_entries).rebuild(size))
+            async def rebuild() -> int:
+                count = await Projector(projection, read_entries).rebuild(size)
+                await ProjectedErasures(database, projection).catch_up()
+                return count
+
+            count = asyncio.run(rebuild())
     finally:
         projection.close()
         database.close()

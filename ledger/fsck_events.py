@@ -19,7 +19,7 @@ from medtrail.envelope import verify_signatures
 from medtrail.epcis import check_event
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MedtrailError
-from medtrail.event import Event, Genesis, PayloadType
+from medtrail.event import ErasureConsent, ErasureOrder, Event, Genesis, PayloadType, Statement
 from medtrail.item_map import identifiers, map_key
 from medtrail.trust import Registry, claims_of
 
@@ -265,6 +265,39 @@ class EventChecks:
         report.erasure_count += 1
         if erasure["leaf_index"] != index or row["event_id"]:
             report.add("ERASURE_CORRUPT", "names another entry, or its event id still stands", index=index)
+        elif not self._ordered(erasure, row):
+            report.add("ERASURE_UNFOUNDED", "no order or consent in the log says what the erasure does", index=index)
+
+    def _ordered(self, erasure: Row, row: Row) -> bool:
+        """Tell whether order and consent are entries that name the erased bytes, the order by who signed them."""
+        if erasure["signer_gln"] != row["signer_gln"] or erasure["order_index"] <= row["leaf_index"]:
+            return False
+        order = self._erasure_statement(erasure["order_index"], row["signer_gln"])
+        wanted = ErasureOrder(row["signed_event_sha256"], erasure["reason"])
+        if not isinstance(order, ErasureOrder) or order != wanted:
+            return False
+        consent_index = erasure["consent_index"]
+        if consent_index is None:
+            return True
+        consent = self._erasure_statement(consent_index, None)
+        return (
+            consent_index < erasure["order_index"]
+            and isinstance(consent, ErasureConsent)
+            and consent.signed_event_sha256 == row["signed_event_sha256"]
+        )
+
+    def _erasure_statement(self, index: int, signer_gln: str | None) -> Statement | None:
+        rows = self._source.rows(
+            "SELECT data, signer_gln FROM signed_event JOIN entry USING (leaf_index) WHERE leaf_index = ?", index
+        )
+        for row in list(rows):
+            if signer_gln in {None, row["signer_gln"]}:
+                try:
+                    signed = decode_signed_event(row["data"])
+                    return decode_payload(signed.payload_type, signed.payload).statement
+                except MedtrailError:
+                    return None
+        return None
 
     def _read_entry(self, data: bytes, index: int, stream_time: datetime | None) -> _Read | None:
         try:
@@ -313,6 +346,8 @@ class EventChecks:
     def _refusal(self, row: Row, message: Row, stream_time: datetime) -> None:
         seq = row["stream_seq"]
         data: bytes = row["signed_event"]
+        if not data and self._was_erased(row):
+            return
         if hashlib.sha256(data).digest() != row["signed_event_sha256"]:
             self._report.add("REFUSAL_CORRUPT", "the stored bytes have another hash", index=seq)
             return
@@ -321,6 +356,13 @@ class EventChecks:
         if code != row["code"] and not whole_message:
             text = f"refused with {row['code']}, derived {code or 'nothing against it'}"
             self._report.add("REFUSAL_UNFOUNDED", text, index=seq)
+
+    def _was_erased(self, row: Row) -> bool:
+        """Tell whether a refusal has no bytes because they, or what stood under its event id, were erased."""
+        if row["code"] == "EVENT_ERASED":
+            return any(True for _ in self._source.rows("SELECT leaf_index FROM erasure"))
+        query = "SELECT leaf_index FROM erasure JOIN entry USING (leaf_index) WHERE signed_event_sha256 = ?"
+        return any(True for _ in self._source.rows(query, row["signed_event_sha256"]))
 
     def _why_refused(self, data: bytes, stream_time: datetime) -> str:
         try:
@@ -348,4 +390,17 @@ class EventChecks:
             signed = decode_signed_event(row["data"])
             if not says_the_same(decode_payload(signed.payload_type, signed.payload), read.event):
                 return True
-        return False
+        return self._conflicted_with_erased(read)
+
+    def _conflicted_with_erased(self, read: _Read) -> bool:
+        # What it said cannot be compared any more; that something stood under the event id can.
+        if self._map_salt is None:
+            return False
+        erased = self._source.rows(
+            "SELECT leaf_index FROM entry JOIN erasure USING (leaf_index)"
+            " WHERE event_id_hash = ? AND entry.signer_gln = ? AND declaration = ?",
+            keyed_event_id(self._map_salt, read.event.header.event_id),
+            read.signer_gln,
+            read.event.is_declaration,
+        )
+        return any(True for _ in erased)

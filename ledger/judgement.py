@@ -14,6 +14,8 @@ from medtrail.errors import DuplicateError, MedtrailError
 from medtrail.event import Event, PayloadType
 from medtrail.trust import Registry
 
+EVENT_ERASED = "EVENT_ERASED"
+
 Key = tuple[bytes, str, bool]
 """What stands in the log once: keyed hash of the event id, GLN of the signing organisation, declaration or not."""
 
@@ -124,6 +126,9 @@ class Judge:
                 self._registry.apply(self.tree_size, accepted.key_id, event_of(candidate.signed_event))
                 self.trust_changed = True
         except MedtrailError as error:
+            if error.code == EVENT_ERASED:
+                # What was erased must not come back as something refused.
+                candidate = candidate._replace(signed_event=b"", event_id="")
             return Refused(candidate, error, signer_gln)
         self._new[key] = StandingEvent(self.tree_size, candidate.sha256, candidate.signed_event)
         chained = Chained(candidate, accepted, self.tree_size, key)
@@ -133,7 +138,7 @@ class Judge:
     def _again(self, candidate: Candidate, known: StandingEvent) -> Resent:
         if known.signed_event is None:
             message = f"an event stood under this event id and signer, at entry {known.leaf_index}, and was erased"
-            raise DuplicateError(message, code="EVENT_ID_CONFLICT", field="header.event_id")
+            raise DuplicateError(message, code=EVENT_ERASED, field="header.event_id")
         if not same_content(event_of(known.signed_event), event_of(candidate.signed_event)):
             message = f"other content stands under this event id and signer, at entry {known.leaf_index}"
             raise DuplicateError(message, code="EVENT_ID_CONFLICT", field="header.event_id")

@@ -11,7 +11,8 @@ from threading import Lock
 
 from ledger.event_index import event_id_hash
 from ledger.feed import CheckpointFeed
-from ledger.storage import log_store
+from ledger.storage import erasure_store, log_store
+from ledger.storage.erasure_store import ErasedEntry, Outcome
 from ledger.storage.log_store import StoredCheckpoint, StoredEntry
 from ledger.tile_files import TileFiles
 from medtrail.errors import MalformedError, NotFoundError
@@ -22,10 +23,11 @@ from medtrail.tiles import TileHashReader
 
 @dataclass(frozen=True, slots=True)
 class ProvenEntry:
-    """An entry with its inclusion proof in a checkpoint."""
+    """An entry with its inclusion proof in a checkpoint; ``erased`` says by whom and why, if it was."""
 
     stored: StoredEntry
     proof: tuple[bytes, ...]
+    erased: ErasedEntry | None = None
 
     @property
     def key_list_sha256(self) -> bytes:
@@ -113,7 +115,20 @@ class LogReader:
         """
         indices = [entry.leaf_index for entry in entries]
         proofs = await asyncio.to_thread(self._inclusion_proofs, indices, checkpoint)
-        return [ProvenEntry(entry, proof) for entry, proof in zip(entries, proofs, strict=True)]
+        gone = [entry.leaf_index for entry in entries if entry.erased]
+        erased: dict[int, ErasedEntry] = {}
+        if gone:
+            erased = await self._database.read(lambda connection: erasure_store.erased_at(connection, gone))
+        return [
+            ProvenEntry(entry, proof, erased.get(entry.leaf_index))
+            for entry, proof in zip(entries, proofs, strict=True)
+        ]
+
+    async def erasure_outcomes(self, *, start: int, limit: int) -> list[Outcome]:
+        """Return what became of the first orders at or after an index that were decided, in log order."""
+        return await self._database.read(
+            lambda connection: erasure_store.outcomes(connection, start=start, limit=limit)
+        )
 
     def _inclusion_proofs(self, indices: Sequence[int], checkpoint: StoredCheckpoint) -> list[tuple[bytes, ...]]:
         with self._lock:

@@ -201,7 +201,12 @@ async def read_chained(database: Database, start: int, stop: int) -> list[Chaine
         VerificationError: EVENT_MISSING: one is gone, and nobody ordered that.
     """
     found = await database.read(lambda connection: log_store.entries(connection, start=start, end=stop))
-    return [ChainedEvent(each.leaf_index, b"" if each.erased else each.require_event()) for each in found]
+    return [
+        ChainedEvent(each.leaf_index, b"", each.map_keys)
+        if each.erased
+        else ChainedEvent(each.leaf_index, each.require_event())
+        for each in found
+    ]
 
 
 async def _listen(projector: Projector) -> None:

@@ -28,6 +28,7 @@ from ledger.projections.store import EventFilter
 from medtrail.errors import NotFoundError
 from medtrail.event import PackLevel
 from medtrail.gs1 import Gtin, Lgtin, near_miss
+from medtrail.item_map import map_key
 from medtrail.runtime.database import Database
 from medtrail.verdict import Verdict
 
@@ -50,13 +51,15 @@ class PackAnswer:
 class UnitTrace:
     """A unit's complete history in order of effective time, and what is believed after it.
 
-    ``belief`` is None when no event that counts tells of the unit.
+    ``belief`` is None when no event that counts tells of the unit. ``erased`` are the entries, in log order, whose
+    events named the unit or a container of its history, and were erased: what they said is not known any more.
     """
 
     tree_size: int
     belief: UnitBelief | None
     level: PackLevel
     steps: tuple[Step, ...]
+    erased: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +110,15 @@ class Queries:
 
     Args:
         database: projection.db, kept up by the projector.
+        map_salt: The item map's secret: by it, units of erased events are found.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, map_salt: bytes = b"") -> None:
         self._database = database
+        self._map_salt = map_salt
         self._archive = Archive()
         self._lock = Lock()
-        self._lots: OrderedDict[tuple[str, str, datetime | None, int], LotTrace] = OrderedDict()
+        self._lots: OrderedDict[tuple[str, str, datetime | None, int, int], LotTrace] = OrderedDict()
 
     async def size(self) -> int:
         """Return the tree size up to which answers are complete now."""
@@ -172,6 +177,17 @@ class Queries:
 
         return await self._read(tree_size, find)
 
+    async def recall_over(self, leaf_index: int, *, tree_size: int) -> str:
+        """Return the id of a recall in force over goods of an entry, as known at a size; empty when there is none.
+
+        Its goods are all that it names, all that these ever held or were held in, and what was in there with them.
+        Drills do not count; a recall counts from its entry on, whenever it starts.
+
+        Raises:
+            NotFoundError: TREE_SIZE_UNKNOWN.
+        """
+        return await self._read(tree_size, lambda connection, size: self._recall_over(connection, leaf_index, size))
+
     # --- in one snapshot ---
 
     async def _read(self, tree_size: int, answer: Callable[[Connection, int], T]) -> T:
@@ -206,15 +222,43 @@ class Queries:
 
     def _trace(self, connection: Connection, unit: str, true_time: datetime | None, size: int) -> UnitTrace:
         world = store.load_world(connection, [unit], size=size)
+        keys = [map_key(self._map_salt, path) for path in {unit, *world.units}]
+        erased = tuple(store.erased_leaves(connection, keys, size=size))
         if unit not in world.units:
+            if erased:
+                return UnitTrace(size, None, _level(connection, unit, size), (), erased)
             message = f"no event names {unit}"
             raise NotFoundError(message, code="UNIT_UNKNOWN", field="epc")
         directory = self._archive.directory(connection, size=size)
         replay = Replay(world, directory, true_time=true_time, traced=unit).run()
-        return UnitTrace(size, replay.belief(unit), _level(connection, unit, size), replay.steps(unit))
+        return UnitTrace(size, replay.belief(unit), _level(connection, unit, size), replay.steps(unit), erased)
+
+    def _recall_over(self, connection: Connection, leaf_index: int, size: int) -> str:
+        directory = self._archive.directory(connection, size=size)
+        standing = in_force(self._archive.recalls(connection, size=size), directory)
+        recalls = [entry for entry in standing if not entry.recall.drill]
+        named = store.named_units(connection, leaf_index)
+        if not recalls or not named:
+            return ""
+        held_in = store.load_world(connection, named, size=size).units
+        units = set(named) | set(held_in)
+        for unit in tuple(units):
+            units.update(store.load_contents(connection, unit, size=size))
+        world = store.load_world(connection, units, size=size)
+        replay = Replay(world, directory, true_time=None).run()
+        lot = next((fact.lot for fact in store.load_facts(connection, [leaf_index]).values()), "")
+        concerned = [Container(unit, lot) for unit in named]
+        for unit in units:
+            belief = replay.belief(unit) if unit in world.units else None
+            concerned.append(Container(unit, "" if belief is None else belief.lot))
+        items = {f"/01/{scope.gtin}": entry for entry in recalls for scope in entry.recall.scopes}
+        found = [entry for entry in recalls if covers(entry.recall, concerned)]
+        # Master data name a trade item as such, which no scope matches by itself.
+        found += [items[unit] for unit in named if unit in items]
+        return found[0].recall_id if found else ""
 
     def _lot(self, connection: Connection, lot: Lgtin, true_time: datetime | None, size: int) -> LotTrace:
-        key = (lot.gtin.digits, lot.lot, true_time, size)
+        key = (lot.gtin.digits, lot.lot, true_time, size, store.next_order(connection))
         with self._lock:
             kept = self._lots.get(key)
         if kept is None:

@@ -20,6 +20,7 @@ from ledger.intake import from_us
 from ledger.log_reader import LogReader, ProvenEntry
 from ledger.queries import EventFilter, Queries, Scan
 from ledger.status import LedgerStatus
+from ledger.storage.erasure_store import Outcome
 from ledger.storage.log_store import StoredCheckpoint, StoredEntry
 from medtrail.api.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from medtrail.api.trust.v1 import trust_pb2, trust_pb2_grpc
@@ -137,11 +138,13 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         proof = TlogProof(stored.leaf_index, proven.key_list_sha256, proven.proof, checkpoint.note)
         return ledger_pb2.GetInclusionProofResponse(
             leaf_index=stored.leaf_index,
-            signed_event=stored.require_event(),
+            signed_event=_bytes_of(proven),
             key_list_sha256=proven.key_list_sha256,
             inclusion_proof=proven.proof,
             checkpoint=checkpoint.note,
             tlog_proof=format_proof(proof),
+            erased=_erased(proven),
+            signed_event_sha256=_digest_of(proven),
         )
 
     async def _wanted_index(self, request: ledger_pb2.GetInclusionProofRequest) -> int:
@@ -183,6 +186,25 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         return ledger_pb2.ListEventsResponse(
             events=[_proven_event(item) for item in proven],
             next_page_token=pages.issue(found[len(page)].leaf_index) if len(found) > len(page) else "",
+            checkpoint=checkpoint.note,
+        )
+
+    async def ListErasures(
+        self, request: ledger_pb2.ListErasuresRequest, context: Context
+    ) -> ledger_pb2.ListErasuresResponse:
+        """Return what became of orders to erase, each with the proven order."""
+        pages = _Pages(self._tokens, context, f"{_LEDGER}/ListErasures", request)
+        limit = page_size(request.page_size)
+        start = pages.start(request.page_token, request.start_index)
+        outcomes = await self._reader.erasure_outcomes(start=start, limit=limit + 1)
+        # Read after the outcomes: an order is decided once it is published.
+        checkpoint = self._reader.checkpoint
+        orders = await self._reader.entries_at([outcome.order_index for outcome in outcomes[:limit]])
+        page = fitting([orders[outcome.order_index] for outcome in outcomes[:limit]])
+        proven = await self._reader.prove(page, checkpoint)
+        return ledger_pb2.ListErasuresResponse(
+            outcomes=[_outcome(outcome, item) for outcome, item in zip(outcomes, proven, strict=False)],
+            next_page_token=pages.issue(outcomes[len(page)].order_index) if len(outcomes) > len(page) else "",
             checkpoint=checkpoint.note,
         )
 
@@ -238,19 +260,24 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             _unit_path(request.epc), true_time=_optional_time(request, "true_time"), tree_size=known_size
         )
         checkpoint = self._reader.checkpoint
-        steps = trace.steps[first : first + limit]
-        by_index = await self._reader.entries_at([step.fact.leaf_index for step in steps])
-        page = fitting([by_index[step.fact.leaf_index] for step in steps])
+        # What was erased has no time of its own any more: it comes after all that is known.
+        steps: list[tuple[int, str, bool]] = [
+            (step.fact.leaf_index, link_of(step.via), step.standing.disbelieved) for step in trace.steps
+        ]
+        steps += [(leaf_index, "", False) for leaf_index in trace.erased]
+        wanted = steps[first : first + limit]
+        by_index = await self._reader.entries_at([leaf_index for leaf_index, _via, _disbelieved in wanted])
+        page = fitting([by_index[leaf_index] for leaf_index, _via, _disbelieved in wanted])
         proven = await self._reader.prove(page, checkpoint)
         last = first + len(page)
         return ledger_pb2.TracePackResponse(
             state=None if trace.belief is None else belief_to_message(trace.belief, trace.level),
             events=[
-                _proven_event(item, via=link_of(step.via), disbelieved=step.standing.disbelieved)
-                for item, step in zip(proven, steps, strict=False)
+                _proven_event(item, via=via, disbelieved=disbelieved)
+                for item, (_leaf_index, via, disbelieved) in zip(proven, wanted, strict=False)
             ],
             # The next page is of the same size: else an event chained meanwhile would shift all that follow.
-            next_page_token=pages.issue(trace.tree_size, last) if last < len(trace.steps) else "",
+            next_page_token=pages.issue(trace.tree_size, last) if last < len(steps) else "",
             checkpoint=checkpoint.note,
         )
 
@@ -319,12 +346,44 @@ def _proven_event(item: ProvenEntry, *, via: str = "", disbelieved: bool = False
     stored = item.stored
     return ledger_pb2.ProvenEvent(
         leaf_index=stored.leaf_index,
-        signed_event=stored.require_event(),
+        signed_event=_bytes_of(item),
         key_list_sha256=item.key_list_sha256,
         inclusion_proof=item.proof,
         via=via,
         log_time=to_timestamp(from_us(stored.stream_time_us)),
         disbelieved=disbelieved,
+        erased=_erased(item),
+        signed_event_sha256=_digest_of(item),
+    )
+
+
+def _bytes_of(item: ProvenEntry) -> bytes:
+    return b"" if item.erased else item.stored.require_event()
+
+
+def _digest_of(item: ProvenEntry) -> bytes:
+    return item.stored.entry[1:33] if item.erased else b""
+
+
+def _erased(item: ProvenEntry) -> ledger_pb2.Erased | None:
+    erased = item.erased
+    if erased is None:
+        return None
+    return ledger_pb2.Erased(
+        gln=erased.signer_gln,
+        reason=erased.reason,
+        order_index=erased.order_index,
+        erase_time=to_timestamp(from_us(erased.erase_time_us)),
+        consent_index=erased.consent_index,
+    )
+
+
+def _outcome(outcome: Outcome, order: ProvenEntry) -> ledger_pb2.ErasureOutcome:
+    return ledger_pb2.ErasureOutcome(
+        order=_proven_event(order),
+        leaf_index=None if outcome.erased is None else outcome.erased.leaf_index,
+        code=outcome.code,
+        message=outcome.message,
     )
 
 

@@ -17,6 +17,7 @@ from ledger.projections.tables import (
     PROJECTION_METADATA,
     SCHEMA_VERSION,
     DeclarationRow,
+    ErasedKeyRow,
     EventRow,
     LotUnitRow,
     PayloadRow,
@@ -33,20 +34,28 @@ _EVENT = PROJECTION_METADATA.tables[EventRow.__tablename__]
 _UNIT = PROJECTION_METADATA.tables[UnitRow.__tablename__]
 _LOT = PROJECTION_METADATA.tables[LotUnitRow.__tablename__]
 _DECLARATION = PROJECTION_METADATA.tables[DeclarationRow.__tablename__]
+_ERASED_KEY = PROJECTION_METADATA.tables[ErasedKeyRow.__tablename__]
 _PAYLOAD = PROJECTION_METADATA.tables[PayloadRow.__tablename__]
 
 _TRADE_ITEM = "/01/"
 _READ_AS_A_WHOLE = frozenset({PayloadType.TRUST, PayloadType.PRODUCT, PayloadType.RECALL})
 # SQLite binds at most 32,766 variables a statement.
 _CHUNK = 10_000
+_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ChainedEvent:
-    """An entry as the projection takes it in: its index and the SignedEvent's bytes; empty when they were erased."""
+    """An entry as the projection takes it in.
+
+    Attributes:
+        signed_event: The bytes; empty when they were erased.
+        map_keys: Of an erased one: its item-map keys, 32 bytes each, joined.
+    """
 
     leaf_index: int
     signed_event: bytes
+    map_keys: bytes = b""
 
 
 @dataclass(slots=True)
@@ -56,6 +65,7 @@ class _Rows:
     lots: list[dict[str, Any]] = field(default_factory=list)
     declarations: list[dict[str, Any]] = field(default_factory=list)
     payloads: list[dict[str, Any]] = field(default_factory=list)
+    erased_keys: list[dict[str, Any]] = field(default_factory=list)
 
 
 # --- taking in ---
@@ -69,7 +79,7 @@ def prepare(connection: Connection) -> None:
         return
     PROJECTION_METADATA.drop_all(connection)
     PROJECTION_METADATA.create_all(connection)
-    connection.execute(insert(_STATE).values(number=1, schema_version=SCHEMA_VERSION, next_index=0))
+    connection.execute(insert(_STATE).values(number=1, schema_version=SCHEMA_VERSION, next_index=0, next_order=0))
 
 
 def clear(connection: Connection) -> None:
@@ -77,7 +87,7 @@ def clear(connection: Connection) -> None:
     for table in PROJECTION_METADATA.sorted_tables:
         if table is not _STATE:
             connection.execute(delete(table))
-    connection.execute(update(_STATE).values(next_index=0))
+    connection.execute(update(_STATE).values(next_index=0, next_order=0))
 
 
 def next_index(connection: Connection) -> int:
@@ -94,6 +104,7 @@ def rows_of(entries: Iterable[ChainedEvent]) -> _Rows:
     rows = _Rows()
     for entry in entries:
         if not entry.signed_event:
+            rows.erased_keys += _erased_rows(entry.leaf_index, entry.map_keys)
             continue
         signed = decode_signed_event(entry.signed_event)
         event = decode_payload(signed.payload_type, signed.payload)
@@ -155,10 +166,52 @@ def add_rows(connection: Connection, rows: _Rows, *, first: int, after: int) -> 
         (_LOT, rows.lots),
         (_DECLARATION, rows.declarations),
         (_PAYLOAD, rows.payloads),
+        (_ERASED_KEY, rows.erased_keys),
     ):
         if values:
             connection.execute(insert(table), values)
     return True
+
+
+# --- erasing ---
+
+
+def next_order(connection: Connection) -> int:
+    """Return the index from which on orders to erase have not been looked at."""
+    return int(connection.execute(select(_STATE.c.next_order)).scalar_one())
+
+
+def erase(connection: Connection, erased: Iterable[tuple[int, bytes]], *, next_order: int) -> None:
+    """Forget what entries state; keep only under which keys they were. Doing it again changes nothing.
+
+    Args:
+        connection: In a write transaction.
+        erased: Index and item-map keys of each.
+        next_order: The orders below are done then.
+    """
+    connection.execute(update(_STATE).values(next_order=next_order))
+    for leaf, map_keys in erased:
+        for table in (_EVENT, _UNIT, _LOT, _DECLARATION, _PAYLOAD, _ERASED_KEY):
+            connection.execute(delete(table).where(table.c.leaf_index == leaf))
+        rows = _erased_rows(leaf, map_keys)
+        if rows:
+            connection.execute(insert(_ERASED_KEY), rows)
+
+
+def _erased_rows(leaf: int, map_keys: bytes) -> list[dict[str, Any]]:
+    keys = (map_keys[start : start + _KEY_BYTES] for start in range(0, len(map_keys), _KEY_BYTES))
+    return [{"map_key": key, "leaf_index": leaf} for key in keys]
+
+
+def erased_leaves(connection: Connection, map_keys: Collection[bytes], *, size: int) -> list[int]:
+    """Return the entries below a size whose erased events named what has one of these keys, in log order."""
+    leaves: set[int] = set()
+    for chunk in _chunks(map_keys):
+        found = select(_ERASED_KEY.c.leaf_index).where(
+            _ERASED_KEY.c.map_key.in_(chunk), _ERASED_KEY.c.leaf_index < size
+        )
+        leaves.update(connection.execute(found).scalars())
+    return sorted(leaves)
 
 
 # --- finding ---
@@ -177,6 +230,12 @@ def load_facts(connection: Connection, leaves: Collection[int]) -> dict[int, Eve
         rows = connection.execute(select(_EVENT.c.leaf_index, _EVENT.c.fact).where(_EVENT.c.leaf_index.in_(chunk)))
         facts.update((leaf, fact_from_json(text)) for leaf, text in rows)
     return facts
+
+
+def named_units(connection: Connection, leaf_index: int) -> list[str]:
+    """Return the paths that an entry names, in any part, sorted."""
+    query = select(_UNIT.c.unit).where(_UNIT.c.leaf_index == leaf_index).distinct().order_by(_UNIT.c.unit)
+    return list(connection.execute(query).scalars())
 
 
 def _read_refs(connection: Connection, statement: Select[Any]) -> dict[str, Refs]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from sqlalchemy import BigInteger, Index, MetaData
 from sqlmodel import Field, SQLModel
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PROJECTION_METADATA = MetaData()
 
 
@@ -19,13 +19,14 @@ class ProjectionTable(SQLModel):
 
 
 class ProjectionState(ProjectionTable, table=True):
-    """The one row: version of these tables, and the next entry to take in."""
+    """The one row: version of these tables, the next entry to take in, and the next order to erase."""
 
     __tablename__: ClassVar[str] = "projection_state"
 
     number: int = Field(primary_key=True)
     schema_version: int
     next_index: int = Field(sa_type=BigInteger)
+    next_order: int = Field(sa_type=BigInteger)
 
 
 class EventRow(ProjectionTable, table=True):
@@ -90,3 +91,13 @@ class PayloadRow(ProjectionTable, table=True):
     payload_type: str
     key_id: str
     payload: bytes
+
+
+class ErasedKeyRow(ProjectionTable, table=True):
+    """That an entry whose event was erased named what has this item-map key: all that may be known of it."""
+
+    __tablename__: ClassVar[str] = "erased_key"
+    __table_args__: ClassVar[dict[str, bool]] = {"sqlite_with_rowid": False}
+
+    map_key: bytes = Field(primary_key=True)
+    leaf_index: int = Field(sa_type=BigInteger, primary_key=True)

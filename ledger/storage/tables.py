@@ -246,6 +246,16 @@ class Erasure(LedgerTable, table=True):
     erase_time_us: int = Field(sa_type=Int64)
 
 
+class ErasureRefusal(LedgerTable, table=True):
+    """That an order to erase was not carried out, and why; ``order_index`` is its own entry."""
+
+    __tablename__: ClassVar[str] = "erasure_refusal"
+
+    order_index: int = Field(sa_type=Int64, primary_key=True)
+    code: str
+    message: str
+
+
 class Cosignature(LedgerTable, table=True):
     """A witness's word that it saw a checkpoint.
 

@@ -107,6 +107,32 @@ def import_file(
 
 
 @app.command()
+def erase(
+    context: typer.Context,
+    event: Annotated[str, typer.Argument(metavar="EVENT_ID|INDEX", help="The event, by its id or its index.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why. It stays in the log for all to read: name nobody.")],
+) -> None:
+    """Order an event of the organisation's own to be erased; the log stays whole, and tells by whom and why."""
+    from medtrail.cli.erasure import run_erase
+
+    run_erase(context.obj, event, reason=reason)
+
+
+@app.command()
+def consent(
+    context: typer.Context,
+    event: Annotated[str, typer.Argument(metavar="EVENT_ID|INDEX", help="The event, by its id or its index.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why. It stays in the log for all to read: name nobody.")],
+) -> None:
+    """Consent, as the authority of --dir, to an event's erasure before its retention period is over."""
+    from medtrail.cli.erasure import run_consent
+
+    run_consent(context.obj, event, reason=reason)
+
+
+@app.command()
 def scan(
     context: typer.Context,
     text: Annotated[str, typer.Argument(metavar="STRING", help="What the scanner sent; brackets and links work too.")],

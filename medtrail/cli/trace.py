@@ -47,12 +47,53 @@ class ProvenStep:
 
 
 @dataclass(frozen=True, slots=True)
+class ErasedStep:
+    """An event of a history that was erased: its entry was proven here, and by whom and why it was erased is told."""
+
+    leaf_index: int
+    gln: str
+    reason: str
+    order_index: int
+    erase_time: datetime | None
+    log_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class PackTrace:
     """A proven history, the belief that the ledger derives from it, and the checkpoint in which its proofs end."""
 
     state: ledger_pb2.UnitState
     steps: tuple[ProvenStep, ...]
     checkpoint: Checkpoint
+    erased: tuple[ErasedStep, ...] = ()
+
+
+def prove_erased(item: ledger_pb2.ProvenEvent, checkpoint: Checkpoint) -> ErasedStep:
+    """Check that the entry of an erased event is in the log.
+
+    Raises:
+        VerificationError: It is not.
+    """
+    _verify(item, item.signed_event_sha256, checkpoint)
+    erased = item.erased
+    return ErasedStep(
+        item.leaf_index,
+        erased.gln,
+        erased.reason,
+        erased.order_index,
+        moment_of(erased, "erase_time"),
+        moment_of(item, "log_time"),
+    )
+
+
+def _verify(item: ledger_pb2.ProvenEvent, digest: bytes, checkpoint: Checkpoint) -> None:
+    verify_inclusion(
+        item.inclusion_proof,
+        leaf_hash=hash_leaf(log_entry(digest, item.key_list_sha256)),
+        leaf_index=item.leaf_index,
+        tree_size=checkpoint.size,
+        root_hash=checkpoint.root_hash,
+    )
 
 
 def prove(item: ledger_pb2.ProvenEvent, checkpoint: Checkpoint) -> ProvenStep:
@@ -61,14 +102,7 @@ def prove(item: ledger_pb2.ProvenEvent, checkpoint: Checkpoint) -> ProvenStep:
     Raises:
         VerificationError: It is not.
     """
-    entry = log_entry(hashlib.sha256(item.signed_event).digest(), item.key_list_sha256)
-    verify_inclusion(
-        item.inclusion_proof,
-        leaf_hash=hash_leaf(entry),
-        leaf_index=item.leaf_index,
-        tree_size=checkpoint.size,
-        root_hash=checkpoint.root_hash,
-    )
+    _verify(item, hashlib.sha256(item.signed_event).digest(), checkpoint)
     signed = codec.decode_signed_event(item.signed_event)
     key_id = verify_signatures(signed)
     event = codec.decode_payload(signed.payload_type, signed.payload)
@@ -86,12 +120,14 @@ async def trace_unit(session: Session, identifier: str, *, at: datetime | None =
     if at is not None:
         request.true_time.CopyFrom(codec.to_timestamp(at))
     steps: list[ProvenStep] = []
+    erased: list[ErasedStep] = []
     while True:
         answer = await session.ledger.TracePack(request)
         checkpoint = session.open_checkpoint(answer.checkpoint).checkpoint
-        steps += [prove(item, checkpoint) for item in answer.events]
+        steps += [prove(item, checkpoint) for item in answer.events if not item.HasField("erased")]
+        erased += [prove_erased(item, checkpoint) for item in answer.events if item.HasField("erased")]
         if not answer.next_page_token:
-            return PackTrace(answer.state, tuple(steps), checkpoint)
+            return PackTrace(answer.state, tuple(steps), checkpoint, tuple(erased))
         request.page_token = answer.next_page_token
 
 
@@ -108,7 +144,8 @@ def run_trace_pack(found: Globals, identifier: str, *, at: str | None, known: in
     document = {
         "state": state_document(trace.state),
         "events": [_step_document(step) for step in trace.steps],
-        "proven": len(trace.steps),
+        "erased": [_erased_document(step) for step in trace.erased],
+        "proven": len(trace.steps) + len(trace.erased),
         "tree_size": trace.checkpoint.size,
         "root_hash": trace.checkpoint.root_hash.hex(),
         "files": files,
@@ -156,6 +193,18 @@ def _step_document(step: ProvenStep) -> dict[str, Any]:
     }
 
 
+def _erased_document(step: ErasedStep) -> dict[str, Any]:
+    return {
+        "leaf_index": step.leaf_index,
+        "log_time": None if step.log_time is None else format_time(step.log_time),
+        "erased_by": step.gln,
+        "reason": step.reason,
+        "order_index": step.order_index,
+        "erase_time": None if step.erase_time is None else format_time(step.erase_time),
+        "proven": True,
+    }
+
+
 def _draw_pack(console: Console, trace: PackTrace, files: list[str]) -> None:
     state = trace.state
     console.print(f"[bold]{escape(short_epc(state.epc))}[/]  {level_name(state.level)}")
@@ -176,6 +225,9 @@ def _draw_pack(console: Console, trace: PackTrace, files: list[str]) -> None:
         mark = "[yellow]disbelieved[/]" if step.disbelieved else "[green]proven[/]"
         table.add_row(when, what, str(step.event.header.actor), escape(short_epc(step.via)), str(step.leaf_index), mark)
     console.print(table)
+    for gone in trace.erased:
+        text = f"entry {gone.leaf_index}: erased by {gone.gln}, {gone.reason} (order: entry {gone.order_index}), proven"
+        console.print(text, markup=False)
     count = f"{len(trace.steps)} event{'' if len(trace.steps) == 1 else 's'}"
     console.print(
         f"{count}, each signed and in the log of {trace.checkpoint.size} entries, "

@@ -20,6 +20,7 @@ from medtrail.errors import ConflictError, MedtrailError, UnavailableError
 T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 10_000
+SCRUB_TIMEOUT_MS = 500
 
 _CODE_OF_SQLITE = {
     sqlite3.SQLITE_FULL: "STORAGE_FULL",
@@ -94,6 +95,39 @@ class Database:
         """
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, self._reader_engine, function)
 
+    async def scrub(self, *tables: str) -> None:
+        """See to it that rows of some tables, deleted before, are gone from the files as well.
+
+        SQLite overwrites what it deletes (secure_delete); older copies stand in the write-ahead log until that is
+        emptied into the database, which is done here. PostgreSQL frees their space by VACUUM.
+
+        Raises:
+            UnavailableError: STORAGE_BUSY: readers of older states are at work; asking again may succeed.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._scrub_now, tables)
+
+    def _scrub_now(self, tables: tuple[str, ...]) -> None:
+        try:
+            # Neither statement can run inside a transaction, which the engine begins by itself.
+            connection = self._writer_engine.raw_connection()
+            try:
+                self._scrub(connection.driver_connection, tables)
+            finally:
+                connection.close()
+        except self._errors as error:
+            origin = error.orig if isinstance(error, exc.DBAPIError) else error
+            raise self._translated(origin or error) from error
+
+    def _scrub(self, driver: Any, _tables: tuple[str, ...]) -> None:  # noqa: ANN401 - the driver's own class
+        # Other writes wait meanwhile: rather ask again later than wait for somebody's long read.
+        driver.execute(f"PRAGMA busy_timeout={SCRUB_TIMEOUT_MS}")
+        try:
+            (busy, _pages, _moved) = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        if busy:
+            raise UnavailableError("the write-ahead log is being read and cannot be emptied now", code="STORAGE_BUSY")
+
     def write_now(self, function: Callable[[Connection], T]) -> T:
         """Run a write as :meth:`write` does, blocking: for the start of a process and for tools."""
         return self._writer.submit(self._run, self._writer_engine, function).result()
@@ -157,7 +191,14 @@ def _engine(path: Path, *, begin: str, size: int) -> Engine:
         # The driver must not begin transactions by itself: it would begin deferred ones.
         dbapi_connection.isolation_level = None
         cursor = dbapi_connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            # What is erased must be gone from the file, not only unreachable in it.
+            "secure_delete=ON",
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         if read_only:
             cursor.execute("PRAGMA query_only=ON")

@@ -31,6 +31,7 @@ from medtrail.errors import MalformedError
 from medtrail.event import (
     SALT_BYTES,
     Enrolment,
+    ErasureConsent,
     Event,
     Header,
     Licence,
@@ -147,8 +148,8 @@ class AuthorityFolder(_KeyFolder):
         """Return the authority for TLS."""
         return ca.Credentials(self.ca_certificate(), read_secret(self.path / "ca.key"))
 
-    def sign(self, statement: TrustStatement) -> bytes:
-        """Return a trust statement as SignedEvent bytes, with the next source_seq.
+    def sign(self, statement: TrustStatement | ErasureConsent) -> bytes:
+        """Return a trust statement or a consent as SignedEvent bytes, with the next source_seq.
 
         The number is durable before the signature exists, so that none is used twice; a crash between leaves a gap.
         """

@@ -7,7 +7,7 @@ Source: ARCHITECTURE, section 4.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from medtrail.errors import DuplicateError, NotFoundError, TooLargeError
 from medtrail.event import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_SIGNED_EVENT_BYTES
 from medtrail.exchange import ReceiptItem
 from medtrail.gs1 import Gln
-from medtrail.runtime.tables import EventState, Outbox, Outgoing, RelayState, SignedEvents, microseconds
+from medtrail.runtime.tables import EventState, OpenReceipts, Outbox, Outgoing, RelayState, SignedEvents, microseconds
 from medtrail.runtime.tokens import utc_now
 from medtrail.subjects import MessageKind
 
@@ -275,6 +275,16 @@ def mark_refused(connection: Connection, sha256: bytes, *, code: str) -> bool:
     return bool(changed)
 
 
+def forget_event(connection: Connection, sha256: bytes, *, leaf_index: int | None) -> None:
+    """Erase an event of ours, and what was signed anew with the same content: all that stands at one index."""
+    same = SignedEvents.c.sha256 == sha256
+    if leaf_index is not None:
+        same |= SignedEvents.c.leaf_index == leaf_index
+    hashes = connection.execute(select(SignedEvents.c.sha256).where(same)).scalars().all()
+    for table in (Outbox, OpenReceipts, SignedEvents):
+        connection.execute(delete(table).where(table.c.sha256.in_(hashes)))
+
+
 # --- messages to partners ---
 
 
@@ -311,6 +321,18 @@ def enqueue_outgoing(
             )
         )
     return sha256
+
+
+def change_advices(connection: Connection, change: Callable[[bytes], bytes | None]) -> None:
+    """Put what a function returns, if anything, in the place of each advice on its way; it is sent anew."""
+    waiting = select(Outgoing.c.id, Outgoing.c.data).where(Outgoing.c.kind == MessageKind.ADVICE.value)
+    for ident, data in connection.execute(waiting).all():
+        changed = change(data)
+        if changed is not None:
+            digest = hashlib.sha256(changed).digest()
+            connection.execute(
+                update(Outgoing).where(Outgoing.c.id == ident).values(data=changed, sha256=digest, due_s=0.0)
+            )
 
 
 def due_outgoing(connection: Connection, *, now_s: float, limit: int) -> tuple[OutgoingItem, ...]:

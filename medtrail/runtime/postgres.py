@@ -65,6 +65,13 @@ class PostgresDatabase(Database):
 
     _errors = (exc.DBAPIError, psycopg.Error)
 
+    def _scrub(self, driver: Any, tables: tuple[str, ...]) -> None:  # noqa: ANN401 - the driver's own class
+        driver.autocommit = True
+        try:
+            driver.execute(f"VACUUM {', '.join(tables)}")
+        finally:
+            driver.autocommit = False
+
     def _translated(self, error: BaseException) -> MedtrailError:
         return _translated(error)
 

@@ -157,6 +157,12 @@ class RegistryReplica:
         self._state = await self._database.read(self._read)
         await self._tell()
 
+    async def forget(self, leaf_index: int) -> None:
+        """Forget an entry of which the event was erased: it states nothing any more."""
+        gone = delete(ReplicaEntries).where(ReplicaEntries.c.leaf_index == leaf_index)
+        if await self._database.write(lambda connection: connection.execute(gone).rowcount):
+            await self.load()
+
     async def run(self) -> None:
         """Follow the ledger until cancelled."""
         await self.load()
@@ -206,9 +212,8 @@ class RegistryReplica:
                 trust_pb2.ListTrustEntriesRequest(start_index=start, page_size=PAGE_SIZE, page_token=token)
             )
             opened = await self._linked(answer.checkpoint)
-            entries = [
-                proven(entry.leaf_index, PayloadType.TRUST, entry, opened.checkpoint) for entry in answer.entries
-            ]
+            found = (proven(entry.leaf_index, PayloadType.TRUST, entry, opened.checkpoint) for entry in answer.entries)
+            entries = [entry for entry in found if entry is not None]
             token = answer.next_page_token
             size = opened.checkpoint.size
             await self._take_trust(entries, opened, trust_next=next_index(entries, start) if token else size)
@@ -245,13 +250,11 @@ class RegistryReplica:
                 )
             )
             opened = await self._linked(answer.checkpoint)
-            entries = [
-                proven(event.leaf_index, None, event, opened.checkpoint)
-                for event in answer.events
-                # Later ones may be of organisations that are not known here yet: next time.
-                if event.leaf_index < covered
-            ]
-            token = answer.next_page_token if len(entries) == len(answer.events) else ""
+            # Later ones may be of organisations that are not known here yet: next time.
+            covering = [event for event in answer.events if event.leaf_index < covered]
+            found = (proven(event.leaf_index, None, event, opened.checkpoint) for event in covering)
+            entries = [entry for entry in found if entry is not None]
+            token = answer.next_page_token if len(covering) == len(answer.events) else ""
             done = min(covered, opened.checkpoint.size)
             await self._take_events(entries, opened, events_next=next_index(entries, start) if token else done)
             if not token:

@@ -56,9 +56,16 @@ def proven(
     payload_type: PayloadType | None,
     message: trust_pb2.TrustEntry | ledger_pb2.ProvenEvent,
     checkpoint: Checkpoint,
-) -> LogEntry:
-    """Return an entry after checking its inclusion proof and that it is of the type that was asked for."""
-    entry = log_entry(hashlib.sha256(message.signed_event).digest(), message.key_list_sha256)
+) -> LogEntry | None:
+    """Return an entry after checking its inclusion proof and that it is of the type that was asked for.
+
+    None is returned for an entry whose event was erased: it states nothing any more.
+    """
+    erased = isinstance(message, ledger_pb2.ProvenEvent) and message.HasField("erased")
+    digest = hashlib.sha256(message.signed_event).digest()
+    if isinstance(message, ledger_pb2.ProvenEvent) and erased:
+        digest = message.signed_event_sha256
+    entry = log_entry(digest, message.key_list_sha256)
     verify_inclusion(
         message.inclusion_proof,
         leaf_hash=hash_leaf(entry),
@@ -66,6 +73,8 @@ def proven(
         tree_size=checkpoint.size,
         root_hash=checkpoint.root_hash,
     )
+    if erased:
+        return None
     found = decode_signed_event(message.signed_event).payload_type
     wanted = EVENT_TYPES if payload_type is None else (payload_type.value,)
     if found not in wanted:

@@ -77,6 +77,7 @@ class LedgerSettings(BaseSettings):
         authority_key_id: The pinned authority key, did:key.
         checkpoint_interval_s: Pause between checkpoints, 0.05 to 60 seconds.
         stream_replicas: Copies of each JetStream stream: 1 or 3.
+        retention_days: An event that is younger is erased with the authority's consent only, 0 to 36,500.
         projector_process: Whether the projection is filled by a process of its own, beside the chain.
         log_level: debug, info, warning or error.
     """
@@ -98,6 +99,7 @@ class LedgerSettings(BaseSettings):
     authority_key_id: str
     checkpoint_interval_s: Annotated[float, Field(ge=0.05, le=60)] = 0.25
     stream_replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    retention_days: Annotated[int, Field(ge=0, le=36_500)] = 2192
     projector_process: bool = True
     log_level: LogLevel = "info"
 

@@ -36,6 +36,7 @@ from medtrail.subjects import MessageKind
 from services.custody import inbound_store, inbox
 from services.custody.confirm import Confirmer
 from services.custody.desk import Desk
+from services.custody.erasures import Erasures
 from services.custody.ledger_client import LedgerClient
 from services.custody.office import Office
 from services.custody.recalls import KnownRecall
@@ -60,6 +61,7 @@ class Premises:
         puller: The way in.
         confirmer: Asks for the ledger's word on despatches.
         prover: Proves what receipts say.
+        erasures: Erases copies of what is erased from the log.
         bus: The exchange.
     """
 
@@ -70,6 +72,7 @@ class Premises:
     puller: InboxPuller
     confirmer: Confirmer
     prover: ReceiptProver
+    erasures: Erasures
     bus: Bus
 
 
@@ -123,7 +126,8 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
         )
         handlers = make_handlers(desk, relay, confirmer, verifier, policy=policy)
         puller = InboxPuller(bus, database, gln=folder.gln, handlers=handlers)
-        yield Premises(folder, office, replica, relay, puller, confirmer, prover, bus)
+        erasures = Erasures(database, ledger, replica, gln=folder.gln)
+        yield Premises(folder, office, replica, relay, puller, confirmer, prover, erasures, bus)
     finally:
         await bus.close()
         await channel.close()
@@ -267,6 +271,7 @@ async def running(settings: ServiceSettings, bind: Bind) -> AsyncIterator[tuple[
                     ("relay", premises.relay.run()),
                     ("inbox", premises.puller.run()),
                     ("confirmer", premises.confirmer.run()),
+                    ("erasures", premises.erasures.run()),
                     ("prover", premises.prover.run()),
                     ("watch", premises.office.watch.run()),
                     ("advices", complete_advices(premises)),

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import date
 
 from medtrail.epcis.model import BizTransaction
-from medtrail.errors import ConflictError, MalformedError
+from medtrail.errors import AuthorizationError, ConflictError, MalformedError
+from medtrail.event import ErasureOrder
 from medtrail.gs1 import Gln
-from services.custody import events, holdings_store, inbound_store
+from services.custody import events, events_store, holdings_store, inbound_store
 from services.custody.desk import Accepted, Session
 from services.custody.events import Occasion, Route
 from services.custody.holding import Books, Ending, HoldingState
@@ -274,3 +275,22 @@ def end(session: Session, units: Sequence[Named], occasion: Occasion, how: Endin
         for group in events.split(_units(outermost))
     ]
     return made
+
+
+def order_erasure(session: Session, order: ErasureOrder) -> Accepted:
+    """Order an event of one's own to be erased.
+
+    What is not known here may be an older one of ours: the ledger decides, and what is wrong is refused there.
+
+    Raises:
+        AuthorizationError: Another organisation signed it (ERASURE_NOT_OWNER).
+        ConflictError: It is not in the log yet (EVENT_NOT_LOGGED).
+    """
+    stored = events_store.find_by_hash(session.connection, order.signed_event_sha256)
+    if stored is not None and not stored.own:
+        message = f"the event was signed by {stored.signer}, not by {session.desk.gln}"
+        raise AuthorizationError(message, code="ERASURE_NOT_OWNER", field="signed_event_sha256")
+    if stored is not None and stored.leaf_index is None:
+        message = "the event has no entry in the log yet: its order would come before it"
+        raise ConflictError(message, code="EVENT_NOT_LOGGED", field="signed_event_sha256")
+    return session.state(order)

@@ -18,6 +18,7 @@ from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import DuplicateError
 from medtrail.event import (
     Capture,
+    ErasureOrder,
     Event,
     Header,
     PayloadType,
@@ -152,8 +153,8 @@ class Session:
                 self._advise(stored, step)
         return _accepted(stored)
 
-    def state(self, statement: Product | Recall) -> Accepted:
-        """Judge, sign and store a product or a recall.
+    def state(self, statement: Product | Recall | ErasureOrder) -> Accepted:
+        """Judge, sign and store a product, a recall, or the order to erase an event.
 
         Raises:
             AuthorizationError: It is not ours to say.

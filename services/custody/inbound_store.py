@@ -1,6 +1,7 @@
 """Inbound shipments and the parts of their advice in the database."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -207,6 +208,22 @@ def drop_parts(connection: Connection, *, sender: Gln, despatch_id: str) -> None
     connection.execute(
         delete(AdvicePart).where(col(AdvicePart.sender) == str(sender), col(AdvicePart.despatch_id) == despatch_id)
     )
+
+
+def change_parts(connection: Connection, change: Callable[[bytes], bytes | None]) -> None:
+    """Put what a function returns, if anything, in the place of each waiting part."""
+    for row in connection.execute(select(AdvicePart.__table__)).all():  # type: ignore[attr-defined]
+        changed = change(row.advice)
+        if changed is not None:
+            connection.execute(
+                update(AdvicePart)
+                .where(
+                    col(AdvicePart.sender) == row.sender,
+                    col(AdvicePart.despatch_id) == row.despatch_id,
+                    col(AdvicePart.part) == row.part,
+                )
+                .values(advice=changed)
+            )
 
 
 def count_parts(connection: Connection, *, sender: Gln) -> int:

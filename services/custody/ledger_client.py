@@ -1,16 +1,17 @@
 """Questions to the ledger: a verdict on a pack, and whether a despatch is in the log."""
 
 import hashlib
+from dataclasses import dataclass
 from datetime import date, datetime
 
 import grpc.aio
 
 from medtrail.api.ledger.v1 import ledger_pb2, ledger_pb2_grpc
-from medtrail.checkpoint import open_checkpoint
+from medtrail.checkpoint import Checkpoint, open_checkpoint
 from medtrail.codec import decode_payload, decode_signed_event, to_timestamp
 from medtrail.envelope import verify_signatures
-from medtrail.errors import NotFoundError
-from medtrail.event import Event
+from medtrail.errors import NotFoundError, VerificationError
+from medtrail.event import ErasureOrder, Event
 from medtrail.gs1 import Sgtin
 from medtrail.item_map import log_entry
 from medtrail.merkle import hash_leaf, verify_inclusion
@@ -20,6 +21,22 @@ from services.custody.messages import verdict_from_message
 
 VERIFY_DEADLINE_S = 2.0
 PROOF_DEADLINE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureOutcome:
+    """What became of an order to erase an event: the entry that was erased, or None and the code of the refusal.
+
+    Attributes:
+        order_index: Entry of the order.
+        key_id: did:key that signed the order.
+    """
+
+    order_index: int
+    order: ErasureOrder
+    key_id: str
+    leaf_index: int | None
+    code: str
 
 
 class LedgerClient:
@@ -60,8 +77,33 @@ class LedgerClient:
                 answer = await self._stub.GetInclusionProof(request, timeout=PROOF_DEADLINE_S)
             except NotFoundError:
                 continue
-            return self._proven(answer)
+            if answer.HasField("erased"):
+                continue
+            event, key_id = _proven(answer, self._open(answer.checkpoint))
+            return answer.leaf_index, event, key_id
         return None
+
+    async def erasures(self, *, start: int) -> tuple[list[ErasureOutcome], int]:
+        """Return what became of the next orders to erase, proven, and the index from which on to ask again.
+
+        Args:
+            start: First index of an order wanted.
+
+        Raises:
+            VerificationError: A proof does not hold, or an answer is no order.
+        """
+        request = ledger_pb2.ListErasuresRequest(start_index=start)
+        answer = await self._stub.ListErasures(request, timeout=PROOF_DEADLINE_S)
+        checkpoint = self._open(answer.checkpoint)
+        found: list[ErasureOutcome] = []
+        for outcome in answer.outcomes:
+            event, key_id = _proven(outcome.order, checkpoint)
+            if not isinstance(event.statement, ErasureOrder):
+                message = f"entry {outcome.order.leaf_index} is no order to erase"
+                raise VerificationError(message, code="ANSWER_UNASKED")
+            leaf_index = outcome.leaf_index if outcome.HasField("leaf_index") else None
+            found.append(ErasureOutcome(outcome.order.leaf_index, event.statement, key_id, leaf_index, outcome.code))
+        return found, found[-1].order_index + 1 if found else start
 
     async def event_at(self, leaf_index: int) -> bytes:
         """Return the SignedEvent that the ledger gives for an index, unproven."""
@@ -69,18 +111,21 @@ class LedgerClient:
         answer = await self._stub.GetInclusionProof(request, timeout=PROOF_DEADLINE_S)
         return answer.signed_event
 
-    def _proven(self, answer: ledger_pb2.GetInclusionProofResponse) -> tuple[int, Event, str]:
-        checkpoint = open_checkpoint(
-            answer.checkpoint, origin=self._verifier.name, verifiers=(self._verifier,)
-        ).checkpoint
-        entry = log_entry(hashlib.sha256(answer.signed_event).digest(), answer.key_list_sha256)
-        verify_inclusion(
-            tuple(answer.inclusion_proof),
-            leaf_hash=hash_leaf(entry),
-            leaf_index=answer.leaf_index,
-            tree_size=checkpoint.size,
-            root_hash=checkpoint.root_hash,
-        )
-        signed = decode_signed_event(answer.signed_event)
-        key_id = verify_signatures(signed)
-        return answer.leaf_index, decode_payload(signed.payload_type, signed.payload), key_id
+    def _open(self, note: bytes) -> Checkpoint:
+        return open_checkpoint(note, origin=self._verifier.name, verifiers=(self._verifier,)).checkpoint
+
+
+def _proven(
+    found: ledger_pb2.GetInclusionProofResponse | ledger_pb2.ProvenEvent, checkpoint: Checkpoint
+) -> tuple[Event, str]:
+    entry = log_entry(hashlib.sha256(found.signed_event).digest(), found.key_list_sha256)
+    verify_inclusion(
+        tuple(found.inclusion_proof),
+        leaf_hash=hash_leaf(entry),
+        leaf_index=found.leaf_index,
+        tree_size=checkpoint.size,
+        root_hash=checkpoint.root_hash,
+    )
+    signed = decode_signed_event(found.signed_event)
+    key_id = verify_signatures(signed)
+    return decode_payload(signed.payload_type, signed.payload), key_id

@@ -6,8 +6,10 @@ from sqlalchemy import Connection
 
 from medtrail.api.custody.v1 import custody_pb2, custody_pb2_grpc
 from medtrail.codec import epcis_from_message
+from medtrail.codec.scalars import required_hash
 from medtrail.epcis.model import BizTransaction, EpcisEvent
 from medtrail.errors import MalformedError, MedtrailError, NotFoundError, TooLargeError, UnavailableError
+from medtrail.event import ErasureOrder
 from medtrail.gs1 import Gtin
 from medtrail.runtime.guard import Context, caller_of
 from medtrail.runtime.paging import page_size
@@ -78,6 +80,18 @@ class CustodyServicer(custody_pb2_grpc.CustodyServiceServicer):
 
         units = (parent.unit, *_units(children))
         return await office.write(request, custody_pb2.UnpackResponse, work, units=units)
+
+    async def OrderErasure(
+        self, request: custody_pb2.OrderErasureRequest, context: Context
+    ) -> custody_pb2.OrderErasureResponse:
+        """Sign the order to erase an event."""
+        digest = required_hash(request.signed_event_sha256, field="signed_event_sha256")
+        order = ErasureOrder(digest, check_reason(request.reason))
+
+        def work(session: Session) -> custody_pb2.OrderErasureResponse:
+            return custody_pb2.OrderErasureResponse(event=accepted_to_message(commands.order_erasure(session, order)))
+
+        return await self._office.write(request, custody_pb2.OrderErasureResponse, work)
 
     async def Ship(self, request: custody_pb2.ShipRequest, context: Context) -> custody_pb2.ShipResponse:
         """Despatch units to a partner."""

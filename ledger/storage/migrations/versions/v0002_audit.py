@@ -56,6 +56,12 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("erase_time_us", INT64, nullable=False),
     )
+    op.create_table(
+        "erasure_refusal",
+        _key("order_index"),
+        sa.Column("code", sa.String(), nullable=False),
+        sa.Column("message", sa.String(), nullable=False),
+    )
     connection = op.get_bind()
     for fence, time_us in connection.execute(
         sa.text("SELECT fence, stream_time_us FROM log_state, entry WHERE leaf_index = 0")

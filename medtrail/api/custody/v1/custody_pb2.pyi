@@ -1344,3 +1344,57 @@ class ServiceAlarm(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServiceAlarm: _TypeAlias = ServiceAlarm  # noqa: Y015
+
+@_typing.final
+class OrderErasureRequest(_message.Message):
+    """Request of OrderErasure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SIGNED_EVENT_SHA256_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID that makes the call idempotent."""
+    signed_event_sha256: _builtins.bytes
+    """SHA-256 of the SignedEvent to erase; 32 bytes."""
+    reason: _builtins.str
+    """Why; 1 to 500 characters. It stays in the log for good and is read by all: name nobody."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        signed_event_sha256: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "signed_event_sha256", b"signed_event_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderErasureRequest: _TypeAlias = OrderErasureRequest  # noqa: Y015
+
+@_typing.final
+class OrderErasureResponse(_message.Message):
+    """Answer of OrderErasure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> Global___AcceptedEvent:
+        """The order, signed and on its way."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___AcceptedEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderErasureResponse: _TypeAlias = OrderErasureResponse  # noqa: Y015

@@ -103,6 +103,11 @@ class CustodyServiceStub:
                 request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.CaptureEventsRequest.SerializeToString,
                 response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.CaptureEventsResponse.FromString,
                 _registered_method=True)
+        self.OrderErasure = channel.unary_unary(
+                '/medtrail.api.custody.v1.CustodyService/OrderErasure',
+                request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.OrderErasureRequest.SerializeToString,
+                response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.OrderErasureResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/medtrail.api.custody.v1.CustodyService/GetStatus',
                 request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusRequest.SerializeToString,
@@ -209,6 +214,14 @@ class CustodyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def OrderErasure(self, request, context):
+        """Signs the order to erase an event of one's own. The ledger carries it out, or refuses it: LedgerService.ListErasures
+        tells. Before the retention period is over the network's authority has to consent first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """Returns what waits for the ledger or for partners, since when, and what a person should look at.
         """
@@ -283,6 +296,11 @@ def add_CustodyServiceServicer_to_server(servicer, server):
                     servicer.CaptureEvents,
                     request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.CaptureEventsRequest.FromString,
                     response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.CaptureEventsResponse.SerializeToString,
+            ),
+            'OrderErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.OrderErasure,
+                    request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.OrderErasureRequest.FromString,
+                    response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.OrderErasureResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -645,6 +663,33 @@ class CustodyService:
             '/medtrail.api.custody.v1.CustodyService/CaptureEvents',
             medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.CaptureEventsRequest.SerializeToString,
             medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.CaptureEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OrderErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/medtrail.api.custody.v1.CustodyService/OrderErasure',
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.OrderErasureRequest.SerializeToString,
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.OrderErasureResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,10 @@ class CustodyServiceStub:
     """Captures EPCIS events as they are, under the same rules as the verbs. One answer a request, in order; each request
     is one transaction: all of its events or none.
     """
+    OrderErasure: _grpc.UnaryUnaryMultiCallable[_custody_pb2.OrderErasureRequest, _custody_pb2.OrderErasureResponse]
+    """Signs the order to erase an event of one's own. The ledger carries it out, or refuses it: LedgerService.ListErasures
+    tells. Before the retention period is over the network's authority has to consent first.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_custody_pb2.GetStatusRequest, _custody_pb2.GetStatusResponse]
     """Returns what waits for the ledger or for partners, since when, and what a person should look at."""
 
@@ -104,6 +108,10 @@ class CustodyServiceAsyncStub(CustodyServiceStub):
     CaptureEvents: _aio.StreamStreamMultiCallable[_custody_pb2.CaptureEventsRequest, _custody_pb2.CaptureEventsResponse]  # type: ignore[assignment]
     """Captures EPCIS events as they are, under the same rules as the verbs. One answer a request, in order; each request
     is one transaction: all of its events or none.
+    """
+    OrderErasure: _aio.UnaryUnaryMultiCallable[_custody_pb2.OrderErasureRequest, _custody_pb2.OrderErasureResponse]  # type: ignore[assignment]
+    """Signs the order to erase an event of one's own. The ledger carries it out, or refuses it: LedgerService.ListErasures
+    tells. Before the retention period is over the network's authority has to consent first.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_custody_pb2.GetStatusRequest, _custody_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Returns what waits for the ledger or for partners, since when, and what a person should look at."""
@@ -219,6 +227,16 @@ class CustodyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_custody_pb2.CaptureEventsResponse], _abc.AsyncIterator[_custody_pb2.CaptureEventsResponse]]:
         """Captures EPCIS events as they are, under the same rules as the verbs. One answer a request, in order; each request
         is one transaction: all of its events or none.
+        """
+
+    @_abc_1.abstractmethod
+    def OrderErasure(
+        self,
+        request: _custody_pb2.OrderErasureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_custody_pb2.OrderErasureResponse, _abc.Awaitable[_custody_pb2.OrderErasureResponse]]:
+        """Signs the order to erase an event of one's own. The ledger carries it out, or refuses it: LedgerService.ListErasures
+        tells. Before the retention period is over the network's authority has to consent first.
         """
 
     @_abc_1.abstractmethod

@@ -401,6 +401,8 @@ class ProvenEvent(_message.Message):
     VIA_FIELD_NUMBER: _builtins.int
     LOG_TIME_FIELD_NUMBER: _builtins.int
     DISBELIEVED_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    SIGNED_EVENT_SHA256_FIELD_NUMBER: _builtins.int
     leaf_index: _builtins.int
     """Index in the log."""
     signed_event: _builtins.bytes
@@ -411,6 +413,8 @@ class ProvenEvent(_message.Message):
     """The unit by which it belongs to the answer (the pack itself or a container), as Digital Link; may be empty."""
     disbelieved: _builtins.bool
     """True when it no longer counts: declared an error, or superseded by its actor's own."""
+    signed_event_sha256: _builtins.bytes
+    """SHA-256 of the SignedEvent, for an erased one; 32 bytes or empty."""
     @_builtins.property
     def inclusion_proof(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Sibling hashes from leaf to root of the answer's checkpoint, 32 bytes each."""
@@ -418,6 +422,10 @@ class ProvenEvent(_message.Message):
     @_builtins.property
     def log_time(self) -> _timestamp_pb2.Timestamp:
         """When the stream stored the message that carried it; UTC."""
+
+    @_builtins.property
+    def erased(self) -> Global___Erased:
+        """By whom and why its bytes were erased; absent while they stand. signed_event is empty then."""
 
     def __init__(
         self,
@@ -429,14 +437,58 @@ class ProvenEvent(_message.Message):
         via: _builtins.str = ...,
         log_time: _timestamp_pb2.Timestamp | None = ...,
         disbelieved: _builtins.bool = ...,
+        erased: Global___Erased | None = ...,
+        signed_event_sha256: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["log_time", b"log_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["erased", b"erased", "log_time", b"log_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disbelieved", b"disbelieved", "inclusion_proof", b"inclusion_proof", "key_list_sha256", b"key_list_sha256", "leaf_index", b"leaf_index", "log_time", b"log_time", "signed_event", b"signed_event", "via", b"via"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disbelieved", b"disbelieved", "erased", b"erased", "inclusion_proof", b"inclusion_proof", "key_list_sha256", b"key_list_sha256", "leaf_index", b"leaf_index", "log_time", b"log_time", "signed_event", b"signed_event", "signed_event_sha256", b"signed_event_sha256", "via", b"via"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProvenEvent: _TypeAlias = ProvenEvent  # noqa: Y015
+
+@_typing.final
+class Erased(_message.Message):
+    """By whom, when and why the bytes of an event were erased. Its entry and its proofs stay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GLN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ORDER_INDEX_FIELD_NUMBER: _builtins.int
+    ERASE_TIME_FIELD_NUMBER: _builtins.int
+    CONSENT_INDEX_FIELD_NUMBER: _builtins.int
+    gln: _builtins.str
+    """GLN of the organisation that signed the event and ordered this; 13 digits."""
+    reason: _builtins.str
+    """As the order states it."""
+    order_index: _builtins.int
+    """Index of the order in the log."""
+    consent_index: _builtins.int
+    """Index of the authority's consent; absent where the retention period was over."""
+    @_builtins.property
+    def erase_time(self) -> _timestamp_pb2.Timestamp:
+        """When the stream stored the order; UTC."""
+
+    def __init__(
+        self,
+        *,
+        gln: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        order_index: _builtins.int = ...,
+        erase_time: _timestamp_pb2.Timestamp | None = ...,
+        consent_index: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_consent_index", b"_consent_index", "consent_index", b"consent_index", "erase_time", b"erase_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consent_index", b"_consent_index", "consent_index", b"consent_index", "erase_time", b"erase_time", "gln", b"gln", "order_index", b"order_index", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__consent_index: _TypeAlias = _typing.Literal["consent_index"]  # noqa: Y015
+    _WhichOneofArgType__consent_index: _TypeAlias = _typing.Literal["_consent_index", b"_consent_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__consent_index) -> _WhichOneofReturnType__consent_index | None: ...
+
+Global___Erased: _TypeAlias = Erased  # noqa: Y015
 
 @_typing.final
 class TraceLotRequest(_message.Message):
@@ -801,6 +853,8 @@ class GetInclusionProofResponse(_message.Message):
     INCLUSION_PROOF_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     TLOG_PROOF_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    SIGNED_EVENT_SHA256_FIELD_NUMBER: _builtins.int
     leaf_index: _builtins.int
     """Index in the log."""
     signed_event: _builtins.bytes
@@ -811,9 +865,15 @@ class GetInclusionProofResponse(_message.Message):
     """Signed checkpoint in which the proof ends."""
     tlog_proof: _builtins.bytes
     """The same as a file for offline use (C2SP tlog-proof; extra is key_list_sha256)."""
+    signed_event_sha256: _builtins.bytes
+    """SHA-256 of the SignedEvent, for an erased one; 32 bytes or empty."""
     @_builtins.property
     def inclusion_proof(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Sibling hashes from leaf to root, 32 bytes each."""
+
+    @_builtins.property
+    def erased(self) -> Global___Erased:
+        """By whom and why the bytes were erased; absent while they stand. signed_event is empty then."""
 
     def __init__(
         self,
@@ -824,14 +884,116 @@ class GetInclusionProofResponse(_message.Message):
         inclusion_proof: _abc.Iterable[_builtins.bytes] | None = ...,
         checkpoint: _builtins.bytes = ...,
         tlog_proof: _builtins.bytes = ...,
+        erased: Global___Erased | None = ...,
+        signed_event_sha256: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["erased", b"erased"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "inclusion_proof", b"inclusion_proof", "key_list_sha256", b"key_list_sha256", "leaf_index", b"leaf_index", "signed_event", b"signed_event", "tlog_proof", b"tlog_proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "erased", b"erased", "inclusion_proof", b"inclusion_proof", "key_list_sha256", b"key_list_sha256", "leaf_index", b"leaf_index", "signed_event", b"signed_event", "signed_event_sha256", b"signed_event_sha256", "tlog_proof", b"tlog_proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetInclusionProofResponse: _TypeAlias = GetInclusionProofResponse  # noqa: Y015
+
+@_typing.final
+class ListErasuresRequest(_message.Message):
+    """Request of ListErasures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_INDEX_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    start_index: _builtins.int
+    """First index of an order wanted."""
+    page_size: _builtins.int
+    """At most so many, 1 to 500; 0 means 100. Fewer come when they would exceed 2 MiB."""
+    page_token: _builtins.str
+    """Token of the answer before; empty at first."""
+    def __init__(
+        self,
+        *,
+        start_index: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "start_index", b"start_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListErasuresRequest: _TypeAlias = ListErasuresRequest  # noqa: Y015
+
+@_typing.final
+class ListErasuresResponse(_message.Message):
+    """Answer of ListErasures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    checkpoint: _builtins.bytes
+    """Signed checkpoint in which all proofs end."""
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureOutcome]:
+        """In order of the orders' indices; each is told once it is decided, and never changes."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___ErasureOutcome] | None = ...,
+        next_page_token: _builtins.str = ...,
+        checkpoint: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "next_page_token", b"next_page_token", "outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListErasuresResponse: _TypeAlias = ListErasuresResponse  # noqa: Y015
+
+@_typing.final
+class ErasureOutcome(_message.Message):
+    """What became of an order to erase an event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    LEAF_INDEX_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    leaf_index: _builtins.int
+    """Index of the entry whose event was erased; absent when the order was refused."""
+    code: _builtins.str
+    """Stable code of the refusal, such as "RETENTION_NOT_OVER"; empty when it was carried out."""
+    message: _builtins.str
+    """Of the refusal, for a person."""
+    @_builtins.property
+    def order(self) -> Global___ProvenEvent:
+        """The order, proven."""
+
+    def __init__(
+        self,
+        *,
+        order: Global___ProvenEvent | None = ...,
+        leaf_index: _builtins.int | None = ...,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index", "leaf_index", b"leaf_index", "order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index", "code", b"code", "leaf_index", b"leaf_index", "message", b"message", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__leaf_index: _TypeAlias = _typing.Literal["leaf_index"]  # noqa: Y015
+    _WhichOneofArgType__leaf_index: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__leaf_index) -> _WhichOneofReturnType__leaf_index | None: ...
+
+Global___ErasureOutcome: _TypeAlias = ErasureOutcome  # noqa: Y015
 
 @_typing.final
 class GetConsistencyProofRequest(_message.Message):

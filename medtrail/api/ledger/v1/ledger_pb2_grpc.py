@@ -60,6 +60,11 @@ class LedgerServiceStub:
                 request_serializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetCheckpointRequest.SerializeToString,
                 response_deserializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetCheckpointResponse.FromString,
                 _registered_method=True)
+        self.ListErasures = channel.unary_unary(
+                '/medtrail.api.ledger.v1.LedgerService/ListErasures',
+                request_serializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.ListErasuresRequest.SerializeToString,
+                response_deserializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.ListErasuresResponse.FromString,
+                _registered_method=True)
         self.GetInclusionProof = channel.unary_unary(
                 '/medtrail.api.ledger.v1.LedgerService/GetInclusionProof',
                 request_serializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetInclusionProofRequest.SerializeToString,
@@ -122,6 +127,13 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListErasures(self, request, context):
+        """Returns what became of orders to erase events, in the order of the orders, each with its proof.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetInclusionProof(self, request, context):
         """Proves that one event is in the log.
         """
@@ -177,6 +189,11 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.GetCheckpoint,
                     request_deserializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetCheckpointRequest.FromString,
                     response_serializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetCheckpointResponse.SerializeToString,
+            ),
+            'ListErasures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListErasures,
+                    request_deserializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.ListErasuresRequest.FromString,
+                    response_serializer=medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.ListErasuresResponse.SerializeToString,
             ),
             'GetInclusionProof': grpc.unary_unary_rpc_method_handler(
                     servicer.GetInclusionProof,
@@ -335,6 +352,33 @@ class LedgerService:
             '/medtrail.api.ledger.v1.LedgerService/GetCheckpoint',
             medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetCheckpointRequest.SerializeToString,
             medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.GetCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListErasures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/medtrail.api.ledger.v1.LedgerService/ListErasures',
+            medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.ListErasuresRequest.SerializeToString,
+            medtrail_dot_api_dot_ledger_dot_v1_dot_ledger__pb2.ListErasuresResponse.FromString,
             options,
             channel_credentials,
             insecure,

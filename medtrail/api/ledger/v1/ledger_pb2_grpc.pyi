@@ -45,6 +45,8 @@ class LedgerServiceStub:
     """Lists chained events in log order."""
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetCheckpointRequest, _ledger_pb2.GetCheckpointResponse]
     """Returns the newest published checkpoint."""
+    ListErasures: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ListErasuresRequest, _ledger_pb2.ListErasuresResponse]
+    """Returns what became of orders to erase events, in the order of the orders, each with its proof."""
     GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetInclusionProofRequest, _ledger_pb2.GetInclusionProofResponse]
     """Proves that one event is in the log."""
     GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetConsistencyProofRequest, _ledger_pb2.GetConsistencyProofResponse]
@@ -71,6 +73,8 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """Lists chained events in log order."""
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetCheckpointRequest, _ledger_pb2.GetCheckpointResponse]  # type: ignore[assignment]
     """Returns the newest published checkpoint."""
+    ListErasures: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ListErasuresRequest, _ledger_pb2.ListErasuresResponse]  # type: ignore[assignment]
+    """Returns what became of orders to erase events, in the order of the orders, each with its proof."""
     GetInclusionProof: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetInclusionProofRequest, _ledger_pb2.GetInclusionProofResponse]  # type: ignore[assignment]
     """Proves that one event is in the log."""
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetConsistencyProofRequest, _ledger_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
@@ -124,6 +128,14 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.GetCheckpointResponse, _abc.Awaitable[_ledger_pb2.GetCheckpointResponse]]:
         """Returns the newest published checkpoint."""
+
+    @_abc_1.abstractmethod
+    def ListErasures(
+        self,
+        request: _ledger_pb2.ListErasuresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.ListErasuresResponse, _abc.Awaitable[_ledger_pb2.ListErasuresResponse]]:
+        """Returns what became of orders to erase events, in the order of the orders, each with its proof."""
 
     @_abc_1.abstractmethod
     def GetInclusionProof(
