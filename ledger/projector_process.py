@@ -7,6 +7,7 @@ output what is taken in. The end of its input ends the child, so it never outliv
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -165,6 +166,9 @@ def project_from_environment() -> int:
         settings = load_settings(ProjectorSettings)
         configure_logging(process="ledger/projector", level=settings.log_level)
         os.nice(NICENESS)
+        # Ctrl-C and a service manager's stop reach the whole group: the parent ends this process, in its own order.
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)
         asyncio.run(_project(settings))
     except MedtrailError as error:
         configure_logging(process="ledger/projector")

@@ -51,8 +51,12 @@ def test_child_takes_in_what_is_published_and_gives_way_to_the_chain(log: "Offli
         await projector.wait_for(10)
         assert projector.taken_in == 10
         assert os.getpriority(os.PRIO_PROCESS, projector.pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)
+        # Ctrl-C goes to all of a terminal's processes; only the parent ends this one.
+        os.kill(projector.pid, signal.SIGINT)
+        os.kill(projector.pid, signal.SIGTERM)
         projector.published(48)
         await projector.wait_for(48)
+        assert projector.restarts == 0
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         with pytest.raises(ProcessLookupError):
