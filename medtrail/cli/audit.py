@@ -1,6 +1,6 @@
 """``medtrail audit``: follow a log from outside, with nothing but its public files.
 
-Exit codes: 0 everything is consistent (with --once, or when it is interrupted); 1 evidence against the log; 2 the work
+Exit codes: 0 all is consistent (with --once, or until it was interrupted); 1 evidence against the log; 2 the work
 could not be done: wrong use, an unreadable state, or no answer.
 """
 
@@ -104,6 +104,8 @@ class Audit:
     def _keep(self, state: AuditState) -> None:
         self._file.save(state)
         self._state = state
+        # Reading a large log takes long; what was read so far is kept.
+        self._pause(0)
 
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):
@@ -154,7 +156,8 @@ def run_audit(output: Output, options: AuditOptions) -> None:
     except VerificationError as error:
         output.fail(error, code=ExitCode.REFUSED)
     except UnavailableError as error:
-        if error.code != "INTERRUPTED":
+        # Following ends so; a single round was not done.
+        if options.once or error.code != "INTERRUPTED":
             output.fail(error, code=ExitCode.WRONG_USE)
     except MedtrailError as error:
         output.fail(error, code=ExitCode.WRONG_USE)

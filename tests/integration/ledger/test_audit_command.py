@@ -30,6 +30,7 @@ from medtrail.cli import audit_files
 from medtrail.cli.audit_files import HttpLog
 from medtrail.cli.main import main
 from medtrail.errors import UnavailableError
+from medtrail.monitor import AuditState
 from medtrail.note import Cosigner, NoteSigner, add_signatures, format_vkey
 from medtrail.tiles import TileEdge
 
@@ -277,8 +278,28 @@ def test_interrupt_ends_the_tries_at_once(state: Path) -> None:
 
     app = Starlette(routes=[Route("/{name:path}", refuse)])
     with served(WebServer(app, listen="127.0.0.1:0")) as url:
-        run = audit(url, "--json", "--state", state, "--once")
-    assert (run.code, run.out, run.errors) == (0, "", "")
+        once = audit(url, "--json", "--state", state, "--once")
+        following = audit(url, "--json", "--state", state)
+    assert (once.code, once.out, once.error["code"]) == (2, "", "INTERRUPTED")
+    assert (following.code, following.out, following.errors) == (0, "", "")
+
+
+def test_interrupt_ends_a_long_read_and_keeps_what_was_read(log: Published, state: Path) -> None:
+    log.grow(10_000)
+
+    async def serve(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name == "tile/entries/020":
+            os.kill(os.getpid(), signal.SIGINT)
+        return Response((log.files.folder / name).read_bytes())
+
+    app = Starlette(routes=[Route("/{name:path}", serve)])
+    with served(WebServer(app, listen="127.0.0.1:0")) as url:
+        run = audit(url, "--json", "--state", state)
+    assert (run.code, run.out) == (0, "")
+    kept = AuditState.decode(state.read_bytes(), LOG.verifier)
+    assert kept.read is not None
+    assert kept.read.size == 8192
 
 
 def test_server_that_misbehaves_is_told_from_a_log_that_lacks_a_file() -> None:
