@@ -157,20 +157,27 @@ class ReceiptProver:
         """Judge the receipts that the newest checkpoint can prove, up to 4,096; return how many were looked at.
 
         Raises:
-            UnavailableError: The log's files cannot be had.
-            VerificationError: They do not lead to the checkpoint that the log signed.
+            UnavailableError: The log's files, or an event that is to be compared, cannot be had; the others are judged.
+            NotFoundError: EVENT_ERASED, likewise.
+            VerificationError: The files do not lead to the checkpoint that the log signed.
         """
         head = self._replica.checkpoint
         if head is None:
             return 0
         size = head.checkpoint.size
+        failed: MedtrailError | None = None
         due = await self._database.read(partial(receipts.unproven, tree_size=size, limit=RECEIPTS_A_PASS))
         if due:
             found = await asyncio.to_thread(_look, due, head.checkpoint, self._fetch_file)
             proven = [receipt.sha256 for receipt in found.proven]
             false = []
             for receipt, there in found.other:
-                reason = await self._untruth(receipt, there)
+                try:
+                    reason = await self._untruth(receipt, there)
+                except MedtrailError as error:
+                    # One that cannot be judged now must not hold up the others.
+                    failed = failed or error
+                    continue
                 if reason:
                     false.append((receipt, reason))
                 else:
@@ -179,6 +186,8 @@ class ReceiptProver:
         witnessed = self._replica.witnessed_size
         if due or witnessed:
             await self._database.write(partial(receipts.mark_witnessed, tree_size=witnessed))
+        if failed is not None:
+            raise failed
         return len(due)
 
     async def _untruth(self, receipt: OpenReceipt, there: bytes) -> str:

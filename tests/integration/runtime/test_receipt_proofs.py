@@ -223,13 +223,15 @@ def test_ledger_that_gives_other_bytes_than_it_logged_proves_nothing(
 ) -> None:
     service = Service(database, network, log)
     first, anew = event_of(network, "urn:test:one"), event_of(network, "urn:test:one")
-    service.send(anew)
-    log.publish(first)
+    second = event_of(network, "urn:test:two")
+    service.send(anew, second)
+    log.publish(first, second)
     log.signed_events[0] = anew
-    service.receipt((anew, 0), size=1)
+    log.witnessed_size = 2
+    service.receipt((anew, 0), (second, 1), size=2)
     with pytest.raises(VerificationError, match="other bytes"):
         service.prove()
-    assert service.count(OpenReceipts) == 1
+    assert service.count(OpenReceipts) == 1, "the other is proven all the same"
 
 
 @pytest.mark.parametrize("damage", ["entry", "tile", "missing", "short"])
