@@ -13,7 +13,7 @@ from medtrail.checkpoint import SignedCheckpoint
 from medtrail.cli.main import Globals
 from medtrail.cli.render import event_summary
 from medtrail.cli.session import Session, run_session
-from medtrail.errors import VerificationError
+from medtrail.errors import ConflictError, VerificationError
 from medtrail.event import Event
 from medtrail.item_map import log_entry
 from medtrail.note import parse_vkey
@@ -59,10 +59,14 @@ async def fetch_proof(session: Session, name: str) -> CheckedProof:
 
     Raises:
         NotFoundError: EVENT_UNKNOWN, ENTRY_UNKNOWN.
+        ConflictError: EVENT_ERASED; by whom and why.
         VerificationError: The proof does not hold.
     """
     request = request_of(name)
     answer = await session.ledger.GetInclusionProof(request)
+    if answer.HasField("erased"):
+        message = f"entry {answer.leaf_index} was erased by {answer.erased.gln}: {answer.erased.reason}"
+        raise ConflictError(message, code="EVENT_ERASED", field="event")
     network = session.network
     policy = parse_policy(read_file(Path(network.policy)).decode("utf-8", "replace"))
     verifiers = [parse_vkey(key) for key in network.verifier_keys]
