@@ -1,9 +1,9 @@
 """One integration and one publication of a log, in a process that a test may stop at any of its system calls.
 
 Starting an interpreter takes a second, and there are hundreds of calls to stop at: this process imports everything once
-and then forks a child a case. Protocol, a JSON document a line: ``{"root", "database_url", "message", "attempts"}``
-comes in; the child's pid goes out; the child waits for SIGUSR1, so that a tracer can be put on it; when it has ended,
-its wait status, how far it came and its error go out.
+and then forks a child a case. Protocol, a JSON document a line: ``{"root", "database_url", "public", "messages",
+"attempts"}`` comes in; the child's pid goes out once it is connected to its database; the child waits for SIGUSR1, so
+that a tracer can be put on it; when it has ended, its wait status, how far it came and its error go out.
 
 The child runs the ledger's own classes on one thread, since a tracer counts calls by thread.
 """
@@ -72,6 +72,11 @@ class Child:
         self._folder = OrganisationFolder(self._root / "org")
         self._database: Database | None = None
 
+    def connect(self) -> None:
+        """Open the database: what a driver asks of a new connection is not what is tested."""
+        for run in (self._open().read_now, self._open().write_now):
+            run(log_store.require_state)
+
     async def run(self) -> None:
         """Do everything; after a fault that passes, try again as the running ledger does."""
         asyncio.get_running_loop().set_default_executor(Inline())
@@ -93,12 +98,13 @@ class Child:
         database = self._open()
         state = await database.read(log_store.require_state)
         signer = NoteSigner(state.origin, self._folder.log_seed())
-        fence: int = self._case.get("fence") or await database.write(log_store.take_fence)
-        await database.write(partial(self._integrate, fence=fence))
+        fence = await database.write(log_store.take_fence)
+        for given in self._case["messages"]:
+            await database.write(partial(self._integrate, given=given, fence=fence))
         self._reached(INTEGRATED)
         await Signer(database, signer, interval_s=1).sign_once(fence)
         self._reached(SIGNED)
-        files = TileFiles(self._root / self._case.get("public", "public"))
+        files = TileFiles(self._root / self._case["public"])
         mirror = Mirror(database, files, verifier=signer.verifier, feed=CheckpointFeed())
         mirror.cosign = self._cosign
         if await mirror.repair():
@@ -107,9 +113,8 @@ class Child:
         await database.write(partial(log_store.move_follower, name="receipts", position=state.next_seq))
         self._reached(TOLD)
 
-    def _integrate(self, connection: Connection, *, fence: int) -> None:
+    def _integrate(self, connection: Connection, *, given: dict[str, Any], fence: int) -> None:
         state = log_store.require_fence(connection, fence)
-        given = self._case["message"]
         if state.next_seq > given["seq"]:
             # The cursor tells that it is done, whatever this process remembers.
             return
@@ -139,9 +144,13 @@ class Child:
 
 def _serve(case: dict[str, Any]) -> None:
     progress = mmap.mmap(-1, 4096)
+    ready, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become_child(case, progress)
+        _become_child(case, progress, tell)
+    os.close(tell)
+    os.read(ready, 1)
+    os.close(ready)
     print(json.dumps(pid), flush=True)  # noqa: T201 - the protocol
     _, status = os.waitpid(pid, 0)
     size = int.from_bytes(progress[1:5], "big")
@@ -149,10 +158,15 @@ def _serve(case: dict[str, Any]) -> None:
     print(json.dumps({"status": status, "progress": progress[0], "error": error}), flush=True)  # noqa: T201 - the same
 
 
-def _become_child(case: dict[str, Any], progress: mmap.mmap) -> None:
-    signal.sigwait({signal.SIGUSR1})
+def _become_child(case: dict[str, Any], progress: mmap.mmap, tell: int) -> None:
+    # Not asyncio.run: at its end it starts a thread of its own.
+    loop = asyncio.new_event_loop()
     try:
-        asyncio.run(Child(case, progress).run())
+        child = Child(case, progress)
+        child.connect()
+        os.close(tell)
+        signal.sigwait({signal.SIGUSR1})
+        loop.run_until_complete(child.run())
     except BaseException:  # noqa: BLE001 - told to the test
         text = traceback.format_exc().encode()[-4000:]
         progress[1 : 5 + len(text)] = len(text).to_bytes(4, "big") + text

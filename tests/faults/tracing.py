@@ -7,12 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PATIENCE_S = 60.0
 ROOT = Path(__file__).resolve().parents[2]
 _LINE = re.compile(r"^\d+ +(\w+)\(")
 
@@ -93,6 +95,23 @@ class ForkServer:
             assert self._tracer.attached()
         os.kill(self._pid, signal.SIGUSR1)
         return self._pid
+
+    def stopped(self) -> bool:
+        """Wait until the child is stopped by a signal, or has ended; return whether it is stopped."""
+        assert self._trace is not None
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            text = self._trace.read_text(errors="replace")
+            if "--- stopped by SIGSTOP ---" in text:
+                return True
+            if "+++" in text:
+                return False
+            time.sleep(0.002)
+        raise AssertionError(text)
+
+    def resume(self) -> None:
+        """Let the stopped child go on."""
+        os.kill(self._pid, signal.SIGCONT)
 
     def ended(self) -> Ended:
         """Wait for the child's end."""
