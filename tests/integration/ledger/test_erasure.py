@@ -2,9 +2,13 @@
 
 import asyncio
 import hashlib
+import sqlite3
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,11 +17,13 @@ from sqlalchemy import Connection, text
 from ledger.bootstrap import Ledger
 from ledger.commands import main
 from ledger.projections.projector import PROJECTION_NAME
-from ledger.storage.erasure_store import Outcome
+from ledger.storage import erasure_store
+from ledger.storage.erasure_store import ErasedEntry, Outcome
 from medtrail.api.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from medtrail.checkpoint import open_checkpoint
-from medtrail.codec import encode_batch
+from medtrail.codec import decode_payload, decode_signed_event, encode_batch
 from medtrail.epcis.model import Action, EpcisEvent, EventType
+from medtrail.errors import UnavailableError
 from medtrail.event import ErasureConsent, ErasureOrder, PackLevel, Product, Recall, RecallScope, Statement
 from medtrail.gs1 import Gtin
 from medtrail.item_map import log_entry
@@ -28,7 +34,7 @@ from medtrail.runtime.database import Database
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually, Network
-    from tests.integration.ledger.conftest import CheckLog, Events, LogHome, RunLedger, Running
+    from tests.integration.ledger.conftest import CheckLog, Events, LogHome, NewLog, OfflineLog, RunLedger, Running
 
 ORIGIN = "ledger.example/test"
 GTIN = Gtin("00300010123455")
@@ -303,3 +309,156 @@ def test_refuses_what_names_holds_or_is_held_with_goods_under_recall(
             assert (await scene.ask(signed[statement])).code == ""
 
     play(scenario)
+
+
+# --- without an exchange ---
+
+
+@dataclass(frozen=True)
+class ErasedLog:
+    """A log in which one event was erased by order and consent."""
+
+    log: "OfflineLog"
+    event: bytes
+    index: int
+    order_index: int
+
+
+@pytest.fixture
+def erased_log(new_log: "NewLog", events: "Events", network: "Network") -> ErasedLog:
+    log = new_log()
+    event = events.sign(events.commission(1), event_id="urn:x:gone")
+    # Refused before its signer is enrolled, and sent again: the same bytes stand twice.
+    log.integrate(log.message(encode_batch([event])))
+    log.enrol(events)
+    other = events.sign(events.observe(1), event_id="urn:x:gone")
+    log.integrate(log.message(encode_batch([event])), log.message(encode_batch([other])))
+    index = log.rows("SELECT max(leaf_index) FROM entry")[0][0]
+    consent = network.authority.sign(ErasureConsent(digest(event), "why"))
+    log.integrate(log.message(encode_batch([consent]), sender="4012345000993"))
+    log.integrate(log.message(encode_batch([events.sign(ErasureOrder(digest(event), REASON))])))
+    gone = ErasedEntry(index, index + 2, index + 1, "0300011111116", REASON, 1)
+    log.database.write_now(partial(erasure_store.erase, erased=gone, sha256=digest(event)))
+    asyncio.run(log.database.scrub("signed_event", "entry", "refusal"))
+    return ErasedLog(log, event, index, index + 2)
+
+
+def test_log_with_an_erasure_is_clean_and_holds_no_byte_of_the_event(erased_log: ErasedLog) -> None:
+    log = erased_log.log
+    log.publish()
+    report = log.fsck()
+    assert (report.findings, report.erasure_count) == ([], 1)
+    assert log.rows("SELECT count(*) FROM refusal WHERE signed_event = x''") == [(1,)]
+    if not log.home.database_url:
+        signed = decode_signed_event(erased_log.event)
+        salt = decode_payload(signed.payload_type, signed.payload).header.salt
+        assert _holding(log.home, salt) == []
+
+
+def test_erased_event_comes_again_as_known_and_its_id_is_taken(erased_log: ErasedLog, events: "Events") -> None:
+    log = erased_log.log
+    other = events.sign(events.commission(1), event_id="urn:x:gone")
+    log.integrate(log.message(encode_batch([erased_log.event])), log.message(encode_batch([other])))
+    assert log.rows("SELECT leaf_index FROM duplicate") == [(erased_log.index,)]
+    assert log.rows("SELECT code, signed_event, event_id FROM refusal WHERE code = 'EVENT_ERASED'") == [
+        ("EVENT_ERASED", b"", "")
+    ]
+    assert log.rows("SELECT max(leaf_index) FROM entry") == [(erased_log.order_index,)]
+    log.publish()
+    assert log.fsck().findings == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "order_index = order_index - 1",
+        "order_index = 3",
+        "order_index = 1000",
+        "consent_index = 2",
+        "consent_index = order_index",
+        "reason = 'another'",
+        "signer_gln = '0399999999991'",
+    ],
+)
+def test_fsck_finds_an_erasure_that_nobody_ordered(erased_log: ErasedLog, change: str) -> None:
+    log = erased_log.log
+    log.change(f"UPDATE erasure SET {change}")  # noqa: S608 - a constant
+    log.publish()
+    assert {finding.code for finding in log.fsck().findings} == {"ERASURE_UNFOUNDED"}
+
+
+def test_fsck_finds_refusals_emptied_without_an_erasure(new_log: "NewLog", events: "Events") -> None:
+    log = new_log()
+    log.integrate(log.message(encode_batch([events.sign(events.commission(1))])))
+    log.change("UPDATE refusal SET signed_event = x''")
+    log.publish()
+    assert {finding.code for finding in log.fsck().findings} == {"REFUSAL_CORRUPT"}
+
+
+def test_outcomes_come_in_the_order_of_the_orders(erased_log: ErasedLog) -> None:
+    database = erased_log.log.database
+    for order_index in (3, 500):
+        database.write_now(partial(erasure_store.refuse, order_index=order_index, code="X", message="x"))
+    found = database.read_now(partial(erasure_store.outcomes, start=0, limit=2))
+    assert [(one.order_index, one.code) for one in found] == [(3, "X"), (erased_log.order_index, "")]
+    rest = database.read_now(partial(erasure_store.outcomes, start=erased_log.order_index + 1, limit=2))
+    assert [one.order_index for one in rest] == [500]
+
+
+def test_space_of_the_erased_is_freed(erased_log: ErasedLog, eventually: "Eventually") -> None:
+    log = erased_log.log
+    if log.home.database_url:
+
+        def vacuumed() -> bool:
+            return log.rows("SELECT vacuum_count > 0 FROM pg_stat_user_tables WHERE relname = 'signed_event'") == [
+                (True,)
+            ]
+
+        asyncio.run(eventually(vacuumed))
+    else:
+        assert (log.home.root / "ledger.db-wal").stat().st_size == 0
+
+
+def test_sqlite_that_is_being_read_is_scrubbed_later(tmp_path: Path) -> None:
+    database = Database(tmp_path / "some.db")
+    try:
+        database.write_now(lambda connection: connection.exec_driver_sql("CREATE TABLE t (x)"))
+        with closing(sqlite3.connect(tmp_path / "some.db", isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM t").fetchall()
+            database.write_now(lambda connection: connection.exec_driver_sql("INSERT INTO t VALUES (1)"))
+            with pytest.raises(UnavailableError) as caught:
+                asyncio.run(database.scrub("t"))
+            assert caught.value.code == "STORAGE_BUSY"
+        asyncio.run(database.scrub("t"))
+    finally:
+        database.close()
+
+
+def test_eraser_that_starts_anew_knows_the_consents_and_decides_nothing_twice(  # noqa: PLR0917 - fixtures
+    run_ledger: "RunLedger",
+    events: "Events",
+    network: "Network",
+    eventually: "Eventually",
+    log_home: "LogHome",
+    check_log: "CheckLog",
+) -> None:
+    one, two = events.sign(events.commission(1)), events.sign(events.commission(2))
+
+    async def go() -> None:
+        async with run_ledger() as running:
+            scene = Scene(running, events, network, eventually)
+            await scene.say(one, two)
+            await scene.consent(one)
+            await scene.consent(two)
+            assert (await scene.ask(one)).code == ""
+            size = scene.size
+        async with run_ledger() as running:
+            scene = Scene(running, events, network, eventually)
+            scene.size = size
+            outcome = await scene.ask(two)
+            assert outcome.erased is not None
+            assert len(await running.ledger.reader.erasure_outcomes(start=0, limit=10)) == 2
+
+    asyncio.run(go())
+    check_log(log_home.root)
