@@ -414,7 +414,10 @@ def test_space_of_the_erased_is_freed(erased_log: ErasedLog, eventually: "Eventu
                 (True,)
             ]
 
-        asyncio.run(eventually(vacuumed))
+        async def wait() -> None:
+            await eventually(vacuumed)
+
+        asyncio.run(wait())
     else:
         assert (log.home.root / "ledger.db-wal").stat().st_size == 0
 

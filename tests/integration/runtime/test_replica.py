@@ -365,6 +365,61 @@ def test_products_of_a_key_stand_after_its_end(network: "Network", registry: Reg
     run(network, registry, path, story)
 
 
+def test_passes_over_what_was_erased_and_forgets_it_when_told(
+    network: "Network", registry: Registry, path: Path
+) -> None:
+    async def story(world: World) -> None:
+        maker = network["maker"]
+        gone, kept = statement_of(maker, product("gone")), statement_of(maker, product("kept"))
+        index = len(world.log.events)
+        world.log.add(kept, gone)
+        await world.log.publish()
+        await world.replica.catch_up()
+        assert world.replica.products[GTIN].product == product("gone")
+
+        def erase(answer: Any) -> None:
+            for event in getattr(answer, "events", ()):
+                if event.leaf_index == index + 1:
+                    event.signed_event = b""
+                    event.signed_event_sha256 = hashlib.sha256(gone).digest()
+                    event.erased.gln = str(maker.gln)
+
+        world.log.lie = erase
+        other = world.new_replica()
+        await world.replica.forget(index + 1)
+        assert world.replica.products[GTIN].product == product("kept")
+        await world.replica.forget(index + 1)
+        await other.load()
+        assert dict(other.products) == dict(world.replica.products)
+
+    run(network, registry, path, story)
+
+
+def test_erased_entry_must_be_proven_too(network: "Network", registry: Registry, path: Path) -> None:
+    async def story(world: World) -> None:
+        world.log.add(statement_of(network["maker"], product()))
+
+        def erase(answer: Any) -> None:
+            for event in getattr(answer, "events", ()):
+                event.signed_event, event.signed_event_sha256 = b"", hashlib.sha256(event.signed_event).digest()
+                event.erased.gln = str(network["maker"].gln)
+
+        def forge(answer: Any) -> None:
+            erase(answer)
+            for event in getattr(answer, "events", ()):
+                event.signed_event_sha256 = bytes(32)
+
+        world.log.lie = forge
+        await world.log.publish()
+        with pytest.raises(VerificationError):
+            await world.replica.catch_up()
+        world.log.lie = erase
+        await world.replica.catch_up()
+        assert dict(world.replica.products) == {}
+
+    run(network, registry, path, story)
+
+
 async def refused(world: World) -> str:
     before = (world.replica.registry, dict(world.replica.products), world.replica.checkpoint)
     with pytest.raises(MedtrailError) as caught:
