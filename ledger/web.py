@@ -50,7 +50,13 @@ class WebServer:
 
     async def run(self) -> None:
         """Serve until :meth:`stop`."""
-        await self._server.serve(sockets=[self._socket])
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            # uvicorn leaves it open when it was stopped before it had started.
+            for server in getattr(self._server, "servers", ()):
+                server.close()
+            self._socket.close()
 
     def stop(self) -> None:
         """Take no new requests and let :meth:`run` end."""
