@@ -21,7 +21,7 @@ from ledger.storage.log_store import MustReach, StoredCheckpoint
 from ledger.witness.service import AddCheckpoint
 from ledger.witness_client import SizeTold, WitnessClient
 from medtrail.checkpoint import Checkpoint
-from medtrail.errors import MedtrailError, UnavailableError, VerificationError
+from medtrail.errors import ConflictError, MedtrailError, UnavailableError, VerificationError
 from medtrail.note import NoteVerifier
 from medtrail.policy import KnownWitness, Policy
 from medtrail.runtime.database import Database
@@ -130,7 +130,11 @@ class Witnessing:
         try:
             await self._add(asked, stored)
         except MedtrailError as error:
-            self._failed(asked, error)
+            if error.code == "WITNESS_AHEAD":
+                # It is well; this log is not. It is asked again with the next checkpoint.
+                asked.status.size, asked.status.error = stored.tree.size, error.code
+            else:
+                self._failed(asked, error)
             return
         status = asked.status
         if status.failures:
@@ -157,16 +161,17 @@ class Witnessing:
             except VerificationError as error:
                 if error.code == "WITNESS_REFUSED":
                     # It may know of another history that our key signed.
-                    await self.compare(asked.client)
+                    await self._check_agrees(asked)
                 raise
             if not isinstance(answer, SizeTold):
                 await self._keep(stored, asked.client.witness, answer.signature.line, answer.timestamp or 0)
                 return
-            if answer.size > stored.tree.size:
-                await self._told_larger(asked, answer.size)
-                return
+            if answer.size > stored.tree.size or answer.size == old_size:
+                # It is ahead of us, or has another root at this very size; else it lies.
+                await self._check_agrees(asked)
+                break
             old_size = answer.size
-        message = f"{asked.status.name} told sizes that do not hold: {old_size} at last"
+        message = f"{asked.status.name} told sizes that do not hold, and shows no checkpoint of ours that has them"
         raise VerificationError(message, code="WITNESS_FAULTY")
 
     async def _proof(self, old_size: int, stored: StoredCheckpoint) -> tuple[bytes, ...]:
@@ -184,10 +189,10 @@ class Witnessing:
         )
         await self._database.write(put)
 
-    async def _told_larger(self, asked: _Asked, size: int) -> None:
-        if not await self.compare(asked.client):
-            message = f"{asked.status.name} told {size} entries and shows no checkpoint of ours that has them"
-            raise VerificationError(message, code="WITNESS_FAULTY")
+    async def _check_agrees(self, asked: _Asked) -> None:
+        if await self.compare(asked.client):
+            message = f"{asked.status.name} knows another history that this log signed"
+            raise ConflictError(message, code="WITNESS_AHEAD")
 
     # --- what a witness knows of us ---
 

@@ -190,7 +190,7 @@ class Witness:
         if known_size == checkpoint.size and known_root != checkpoint.root_hash:
             _keep_evidence(connection, signed)
             message = f"another root is known at {known_size} entries: the log forked"
-            return WitnessRefusedError(409, message, code="LOG_FORKED")
+            return WitnessRefusedError(409, message, code="LOG_FORKED", known_size=known_size)
         if known_size != request.old_size:
             message = f"{known_size} entries are known, not {request.old_size}"
             return WitnessRefusedError(409, message, code="OLD_SIZE_DIFFERS", known_size=known_size)
