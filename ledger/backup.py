@@ -15,8 +15,8 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
@@ -32,7 +32,7 @@ from ledger.storage.migrate import HEAD, migrate, require_current
 from ledger.storage.open import DATABASE_NAME, open_storage
 from ledger.storage.tables import LEDGER_METADATA
 from medtrail.checkpoint import Checkpoint, open_checkpoint
-from medtrail.errors import ConflictError, MalformedError, NotFoundError, VerificationError
+from medtrail.errors import ConflictError, MalformedError, NotFoundError, UnavailableError, VerificationError
 from medtrail.note import NoteVerifier, format_vkey
 from medtrail.runtime.database import Database
 from medtrail.runtime.files import read_file, sync_folder, write_file
@@ -44,6 +44,8 @@ _CHUNK = 1 << 20
 
 Tell = Callable[[int, int], None]
 """Takes how many rows are copied, and of how many."""
+Settle = Callable[[Connection], None]
+"""Writes into a restored log what it must reach before it signs, in the transaction that brings it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,7 @@ def make_backup(
         raise ConflictError(f"{to} exists: name a new folder", code="TARGET_EXISTS", field="to") from None
     copy = to / DATABASE_NAME
     if database.dialect == "sqlite":
-        with closing(sqlite3.connect(f"{(folder / DATABASE_NAME).resolve().as_uri()}?mode=ro", uri=True)) as source:
-            source.execute("VACUUM INTO ?", (str(copy),))
+        _vacuum_into(folder / DATABASE_NAME, copy)
     else:
         _copy_out(database, copy, tell)
     copy.chmod(0o600)
@@ -108,6 +109,14 @@ def make_backup(
     # Last: a folder without it is no backup.
     write_file(to / MANIFEST_NAME, json.dumps(asdict(manifest), indent=2).encode() + b"\n")
     return manifest
+
+
+def _vacuum_into(path: Path, copy: Path) -> None:
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as source:
+            source.execute("VACUUM INTO ?", (str(copy),))
+    except sqlite3.Error as error:
+        raise UnavailableError(f"the database cannot be copied: {error}", code="STORAGE_UNAVAILABLE") from error
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -165,16 +174,25 @@ def restore_backup(
         first = report.findings[0]
         message = f"fsck found {report.finding_count}, the first: {first.code} {first.message}"
         raise VerificationError(message, code="BACKUP_CORRUPT", field="from")
-    _put(backup / DATABASE_NAME, folder, database_url, map_salt, tell)
+    # Known before the log stands anywhere, and written with it: it is never there and free to sign beside itself.
     reach = _must_reach(manifest, checkpoints)
+    settle: Settle = _stay_as_it_is
     if reach is not None:
+        reason = f"restored from a backup of {manifest.made}; {reach.size} entries were signed since"
+        settle = partial(log_store.freeze, reason=reason, must_reach=reach)
+    if database_url:
         database = open_storage(folder, database_url)
         try:
-            reason = f"restored from a backup of {manifest.made}; {reach.size} entries were signed since"
-            database.write_now(partial(log_store.freeze, reason=reason, must_reach=reach))
+            _copy_in(backup / DATABASE_NAME, database, map_salt, settle, tell)
         finally:
             database.close()
+    else:
+        _put(backup / DATABASE_NAME, folder, settle)
     return reach
+
+
+def _stay_as_it_is(_connection: Connection) -> None:
+    """Nothing newer was signed than what the backup holds."""
 
 
 def _known(note: bytes, verifier: NoteVerifier) -> Checkpoint:
@@ -193,21 +211,19 @@ def _must_reach(manifest: Manifest, checkpoints: list[Checkpoint]) -> MustReach 
     return MustReach(newest.size, newest.root_hash)
 
 
-def _put(copy: Path, folder: Path, database_url: str, map_salt: bytes, tell: Tell) -> None:
+def _put(copy: Path, folder: Path, settle: Settle) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if database_url:
-        database = open_storage(folder, database_url)
-        try:
-            _copy_in(copy, database, map_salt, tell)
-        finally:
-            database.close()
-        return
     target = folder / DATABASE_NAME
     if target.exists():
         raise ConflictError(f"{target} exists: nothing is overwritten", code="TARGET_EXISTS", field="dir")
     temporary = folder / f".{DATABASE_NAME}.restoring"
+    for left in folder.glob(f"{temporary.name}*"):
+        # Of a restore that was killed: its journal would be taken for this file's.
+        left.unlink()
     shutil.copyfile(copy, temporary)
     temporary.chmod(0o600)
+    with _one_file(temporary) as database:
+        database.write_now(settle)
     _sync(temporary)
     temporary.rename(target)
     sync_folder(folder)
@@ -217,26 +233,22 @@ def _put(copy: Path, folder: Path, database_url: str, map_salt: bytes, tell: Tel
 
 
 def _copy_out(database: Database, copy: Path, tell: Tell) -> None:
-    target = Database(copy)
-    try:
-        # The copy is made whole or thrown away: no journal, one file.
+    with _one_file(copy) as target:
         target.write_now(_make_tables)
         database.read_now(lambda source: target.write_now(lambda into: _copy_rows(source, into, tell)))
-    finally:
-        target.close()
-    with closing(sqlite3.connect(copy)) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE")
 
 
-def _copy_in(copy: Path, database: Database, map_salt: bytes, tell: Tell) -> None:
+def _copy_in(copy: Path, database: Database, map_salt: bytes, settle: Settle, tell: Tell) -> None:
     if database.read_now(lambda connection: inspect(connection).has_table("log_state")):
         raise ConflictError("the database holds a log already", code="TARGET_EXISTS", field="database")
     migrate(database, map_salt=map_salt)
-    source = Database(copy)
-    try:
-        source.read_now(lambda reading: database.write_now(lambda into: _copy_rows(reading, into, tell)))
-    finally:
-        source.close()
+
+    def fill(source: Connection, target: Connection) -> None:
+        _copy_rows(source, target, tell)
+        settle(target)
+
+    with _one_file(copy) as source:
+        source.read_now(lambda reading: database.write_now(partial(fill, reading)))
 
 
 def _make_tables(connection: Connection) -> None:
@@ -260,16 +272,22 @@ def _copy_rows(source: Connection, target: Connection, tell: Tell) -> None:
 # --- files ---
 
 
-def _describe(copy: Path, now: datetime) -> Manifest:
-    database = Database(copy)
+@contextmanager
+def _one_file(path: Path) -> Iterator[Database]:
+    """Open an SQLite file, and leave it without a journal beside it."""
+    database = Database(path)
     try:
-        state = database.read_now(log_store.require_state)
-        newest = database.read_now(log_store.newest_checkpoint)
+        yield database
     finally:
         database.close()
-    with closing(sqlite3.connect(copy)) as connection:
-        # Opened as a database it has a journal beside it: back to one file.
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
+
+
+def _describe(copy: Path, now: datetime) -> Manifest:
+    with _one_file(copy) as database:
+        state = database.read_now(log_store.require_state)
+        newest = database.read_now(log_store.newest_checkpoint)
     return Manifest(
         format=FORMAT,
         made=now.isoformat(timespec="seconds"),

@@ -125,6 +125,8 @@ def test_checkpoint_that_contradicts_the_backup_is_told(
         note.write_bytes(sign_checkpoint(Checkpoint(signer.name, size, bytes(32)), seed))
         assert restore(log, backup, tmp_path / f"new-{size}", "--checkpoint", str(note)) == 2
         assert code in capsys.readouterr().err
+        # A log that has forked must not stand there ready to sign.
+        assert not (tmp_path / f"new-{size}" / "ledger.db").exists()
     older = tmp_path / "older"
     older.write_bytes(sign_checkpoint(Checkpoint(signer.name, 3, bytes(32)), signer))
     assert restore(log, backup, tmp_path / "fine", "--checkpoint", str(older)) == 0
