@@ -16,7 +16,9 @@ from sqlalchemy import Connection, text
 
 from ledger.bootstrap import Ledger
 from ledger.commands import main
-from ledger.projections.projector import PROJECTION_NAME
+from ledger.projections.erasures import ProjectedErasures
+from ledger.projections.projector import PROJECTION_NAME, Projector, open_projection
+from ledger.projector_process import read_chained
 from ledger.storage import erasure_store
 from ledger.storage.erasure_store import ErasedEntry, Outcome
 from medtrail.api.ledger.v1 import ledger_pb2, ledger_pb2_grpc
@@ -165,7 +167,11 @@ def _refusals(connection: Connection) -> list[tuple[Any, ...]]:
 
 
 def _projection(home: "LogHome") -> dict[str, list[tuple[Any, ...]]]:
-    database = Database(home.root / PROJECTION_NAME)
+    return _tables(home.root)
+
+
+def _tables(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    database = Database(folder / PROJECTION_NAME)
     try:
 
         def read(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
@@ -316,7 +322,7 @@ def test_refuses_what_names_holds_or_is_held_with_goods_under_recall(
 
 @dataclass(frozen=True)
 class ErasedLog:
-    """A log in which one event was erased by order and consent."""
+    """A log in which one event is erased by order and consent, or is about to be."""
 
     log: "OfflineLog"
     event: bytes
@@ -325,7 +331,7 @@ class ErasedLog:
 
 
 @pytest.fixture
-def erased_log(new_log: "NewLog", events: "Events", network: "Network") -> ErasedLog:
+def ordered_log(new_log: "NewLog", events: "Events", network: "Network") -> ErasedLog:
     log = new_log()
     event = events.sign(events.commission(1), event_id="urn:x:gone")
     # Refused before its signer is enrolled, and sent again: the same bytes stand twice.
@@ -337,10 +343,20 @@ def erased_log(new_log: "NewLog", events: "Events", network: "Network") -> Erase
     consent = network.authority.sign(ErasureConsent(digest(event), "why"))
     log.integrate(log.message(encode_batch([consent]), sender="4012345000993"))
     log.integrate(log.message(encode_batch([events.sign(ErasureOrder(digest(event), REASON))])))
-    gone = ErasedEntry(index, index + 2, index + 1, "0300011111116", REASON, 1)
-    log.database.write_now(partial(erasure_store.erase, erased=gone, sha256=digest(event)))
-    asyncio.run(log.database.scrub("signed_event", "entry", "refusal"))
     return ErasedLog(log, event, index, index + 2)
+
+
+@pytest.fixture
+def erased_log(ordered_log: ErasedLog) -> ErasedLog:
+    erase(ordered_log)
+    return ordered_log
+
+
+def erase(ordered: ErasedLog) -> None:
+    gone = ErasedEntry(ordered.index, ordered.order_index, ordered.index + 1, "0300011111116", REASON, 1)
+    database = ordered.log.database
+    database.write_now(partial(erasure_store.erase, erased=gone, sha256=digest(ordered.event)))
+    asyncio.run(database.scrub("signed_event", "entry", "refusal"))
 
 
 def test_log_with_an_erasure_is_clean_and_holds_no_byte_of_the_event(erased_log: ErasedLog) -> None:
@@ -465,3 +481,48 @@ def test_eraser_that_starts_anew_knows_the_consents_and_decides_nothing_twice(  
 
     asyncio.run(go())
     check_log(log_home.root)
+
+
+def test_projection_that_took_the_event_in_equals_one_made_anew(ordered_log: ErasedLog, tmp_path: Path) -> None:
+    log = ordered_log.log
+
+    async def project(folder: Path, *, size: int) -> None:
+        projection = open_projection(folder / PROJECTION_NAME)
+        try:
+            await Projector(projection, partial(read_chained, log.database)).catch_up(size)
+            await ProjectedErasures(log.database, projection).catch_up()
+        finally:
+            projection.close()
+
+    for name in ("behind", "there", "anew"):
+        (tmp_path / name).mkdir()
+    size = ordered_log.order_index + 1
+    # One has not come to the order yet when that is carried out.
+    asyncio.run(project(tmp_path / "behind", size=size - 1))
+    asyncio.run(project(tmp_path / "there", size=size))
+    erase(ordered_log)
+    asyncio.run(project(tmp_path / "behind", size=size - 1))
+    assert _tables(tmp_path / "behind")["erased_key"] == []
+    for name in ("behind", "there", "anew"):
+        asyncio.run(project(tmp_path / name, size=size))
+    assert _tables(tmp_path / "behind") == _tables(tmp_path / "there") == _tables(tmp_path / "anew")
+    assert [leaf for _key, leaf in _tables(tmp_path / "anew")["erased_key"]] == [ordered_log.index]
+
+
+def test_erasure_waits_for_a_reader_and_is_carried_out_once(play: Play, events: "Events", log_home: "LogHome") -> None:
+    if log_home.database_url:
+        pytest.skip("PostgreSQL vacuums beside its readers")
+    gone = events.sign(replace(events.commission(1), certification_info=(MARKER,)))
+
+    async def scenario(scene: Scene) -> None:
+        await scene.say(gone)
+        await scene.consent(gone)
+        with closing(sqlite3.connect(log_home.root / "ledger.db", isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM entry").fetchall()
+            assert (await scene.ask(gone)).code == ""
+            assert "ledger.db" in {name.removesuffix("-wal") for name in _holding(log_home, MARKER.encode())}
+        await scene.eventually(lambda: not _holding(log_home, MARKER.encode()))
+        assert len(await scene.ledger.reader.erasure_outcomes(start=0, limit=10)) == 1
+
+    play(scenario)
