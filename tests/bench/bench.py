@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from log_bench import LogFigures, LogSizes, measure_log  # type: ignore[import-not-found]  # beside this script
 from nacl.signing import SigningKey as NaclKey
 from nacl.signing import VerifyKey
 from rich.console import Console
@@ -110,12 +111,13 @@ class Sizes:
     chained: int = 20_000
 
 
+SMALL_LOG = LogSizes(warm_up=10, chained=100, single=3, takeovers=1)
 SMALL = Sizes(signatures=400, hashes=50, leaves=2_000, calls=10, packs=40, packs_a_call=20, chained=600)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured speed (unit 1/s) or time (unit s)."""
+    """A measured speed (unit 1/s), time (unit s) or size (unit B)."""
 
     name: str
     value: float
@@ -128,6 +130,7 @@ class Figures:
 
     rounds: list[float] = field(default_factory=list)
     found: list[Figure] = field(default_factory=list)
+    logs: list[LogFigures] = field(default_factory=list)
 
     @property
     def ceiling(self) -> float:
@@ -140,7 +143,7 @@ class Figures:
         return max(self.rounds) / min(self.rounds)
 
     def ratio(self, figure: Figure) -> float | None:
-        """Return a speed's part of the ceiling, None for a time."""
+        """Return a speed's part of the ceiling, None for a time or a size."""
         return figure.value / self.ceiling if figure.unit == "1/s" else None
 
     def measure_ceiling(self, count: int) -> None:
@@ -150,6 +153,20 @@ class Figures:
     def speed(self, name: str, count: int, seconds: float) -> None:
         """Add so many things a second."""
         self.found.append(Figure(name, count / seconds, "1/s"))
+
+    def take_log(self, log: LogFigures) -> None:
+        """Add what was measured of the ledger by itself on one database."""
+        self.logs.append(log)
+        for epcs, speed in log.chain_events_per_s.items():
+            name = f"chain_events_per_s, {log.database}: events of {epcs} EPCs, stream to provable"
+            self.found.append(Figure(name, speed, "1/s"))
+        middle, last = len(log.latencies_s) // 2, int(len(log.latencies_s) * 0.99)
+        self.duration(f"checkpoint latency, {log.database}: p50", log.latencies_s[middle])
+        self.duration(f"checkpoint latency, {log.database}: p99", log.latencies_s[last])
+        self.duration(f"takeover, {log.database}: longest of {len(log.takeovers_s)}", max(log.takeovers_s))
+        self.found.append(Figure(f"audit over HTTP, {log.database}: entries", log.audit_entries_per_s, "1/s"))
+        self.found.append(Figure(f"fsck, {log.database}: entries", log.fsck_entries_per_s, "1/s"))
+        self.found.append(Figure(f"on disk, {log.database}: an event", sum(log.bytes_an_event.values()), "B"))
 
     def duration(self, name: str, seconds: float) -> None:
         """Add a time."""
@@ -370,6 +387,11 @@ def measure(folder: Path, sizes: Sizes, *, tell: Callable[[str], None]) -> Figur
     began = time.perf_counter()
     report = check_folder(folder / "ledger")
     figures.speed("fsck: entries", report.tree_size, time.perf_counter() - began)
+    small = sizes.chained <= SMALL.chained
+    for database in ("sqlite", "postgresql"):
+        tell(f"measuring the ledger by itself on {database}")
+        log_sizes = SMALL_LOG if small else LogSizes(chained=sizes.chained)
+        figures.take_log(measure_log(folder / database, log_sizes, postgres=database == "postgresql"))
     # Again at the end: the machine may have been busier, or less so, than at the beginning.
     figures.measure_ceiling(sizes.signatures)
     if report.findings:
@@ -386,6 +408,7 @@ def document(figures: Figures, sizes: Sizes) -> dict[str, Any]:
         "sizes": asdict(sizes),
         "ceiling": {"name": CEILING, "value": figures.ceiling, "unit": "1/s", "rounds": figures.rounds},
         "spread": figures.spread,
+        "logs": [asdict(log) for log in figures.logs],
         "figures": [asdict(figure) | {"ratio": figures.ratio(figure)} for figure in figures.found],
     }
 
@@ -398,7 +421,11 @@ def draw(console: Console, figures: Figures) -> None:
     table.add_column("of the ceiling", justify="right")
     table.add_row(CEILING, f"{figures.ceiling:,.0f} /s", "1")
     for figure in figures.found:
-        value = f"{figure.value:,.0f} /s" if figure.unit == "1/s" else f"{figure.value:.2f} s"
+        value = {
+            "1/s": f"{figure.value:,.0f} /s",
+            "s": f"{figure.value:.2f} s",
+            "B": f"{figure.value:,.0f} B",
+        }[figure.unit]
         ratio = figures.ratio(figure)
         table.add_row(figure.name, value, "" if ratio is None else f"{ratio:.4f}")
     console.print(table)

@@ -24,8 +24,10 @@ def test_small_benchmark_measures_everything_and_writes_it_down(tmp_path: Path) 
     figures = document["figures"]
     assert document["ceiling"]["value"] == max(document["ceiling"]["rounds"])
     assert len(document["ceiling"]["rounds"]) == 10
-    assert len(figures) == 8
+    assert len(figures) == 24
+    assert [log["database"] for log in document["logs"]] == ["sqlite", "postgresql"]
+    assert all(set(log["chain_events_per_s"]) == {"1", "5"} for log in document["logs"])
     for figure in figures:
         assert figure["value"] > 0
-        assert (figure["ratio"] is None) == (figure["unit"] == "s")
+        assert (figure["ratio"] is None) == (figure["unit"] != "1/s")
         assert figure["name"].split(",")[0] in ended.stdout
