@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,10 +84,11 @@ def test_nothing_is_overwritten(log: "OfflineLog", backup: Path, capsys: pytest.
     [
         (lambda folder: (folder / "manifest.json").unlink(), "FILE_MISSING"),
         (lambda folder: (folder / "manifest.json").write_text("{}"), "BACKUP_MALFORMED"),
+        (lambda folder: rewrite(folder / "manifest.json", schema="9999"), "BACKUP_MALFORMED"),
         (lambda folder: (folder / "ledger.db").unlink(), "FILE_MISSING"),
         (lambda folder: flip(folder / "ledger.db"), "BACKUP_CORRUPT"),
     ],
-    ids=["no manifest", "empty manifest", "no database", "changed byte"],
+    ids=["no manifest", "empty manifest", "other tables", "no database", "changed byte"],
 )
 def test_damaged_backup_is_not_restored(  # noqa: PLR0917 - fixtures
     log: "OfflineLog",
@@ -99,6 +102,10 @@ def test_damaged_backup_is_not_restored(  # noqa: PLR0917 - fixtures
     assert restore(log, backup, tmp_path / "new", "--nothing-newer") == 2
     assert code in capsys.readouterr().err
     assert not (tmp_path / "new" / "ledger.db").exists()
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def flip(path: Path) -> None:
@@ -139,3 +146,36 @@ def test_restore_waits_for_witnesses_that_may_know_more(
     rules.write_text(f"witness w1 {format_vkey(COSIGNER.verifier)} http://127.0.0.1:1\nquorum w1\n")
     assert restore(log, backup, tmp_path / "new", "--policy", str(rules)) == 2
     assert "WITNESS_UNREACHABLE" in capsys.readouterr().err
+
+
+def test_restore_that_was_killed_leaves_nothing_in_the_way_of_the_next(
+    log: "OfflineLog", backup: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "new"
+    shutil.copytree(log.home.root / "org", target / "org")
+    for ending in ("", "-wal", "-shm"):
+        (target / f".ledger.db.restoring{ending}").write_bytes(b"half of another")
+    signer = NoteSigner("ledger.example/test", log.home.folder.log_seed())
+    newer = tmp_path / "newer"
+    newer.write_bytes(sign_checkpoint(Checkpoint(signer.name, 12, bytes(32)), signer))
+    assert restore(log, backup, target, "--checkpoint", str(newer)) == 0
+    assert sorted(path.name for path in target.iterdir()) == ["ledger.db", "org"]
+    # It stands there with what it must reach, in its one file.
+    with closing(sqlite3.connect(target / "ledger.db")) as connection:
+        found = connection.execute("SELECT must_reach_size, must_reach_root FROM log_state").fetchall()
+    assert found == [(12, bytes(32))]
+
+
+def test_database_that_cannot_be_copied_makes_no_backup(
+    log: "OfflineLog", tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.close()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(log.home.root, damaged)
+    # The last page alone: the database opens, and tells its version.
+    with (damaged / "ledger.db").open("r+b") as file:
+        file.seek(-4096, 2)
+        file.write(b"\x55" * 4096)
+    assert main(["backup", "--dir", str(damaged), "--to", str(tmp_path / "to")]) == 2
+    assert "STORAGE_" in capsys.readouterr().err
+    assert not (tmp_path / "to" / "manifest.json").exists()
