@@ -82,9 +82,9 @@ class Sequencer:
         self.error = None
         try:
             while True:
-                state = await self._reload()
-                self._set_status(SequencerStatus.RUNNING)
                 try:
+                    state = await self._reload()
+                    self._set_status(SequencerStatus.RUNNING)
                     await self._integrate(state)
                 except UnavailableError as error:
                     # Also after a commit whose outcome nobody knows: the database tells, memory does not.
