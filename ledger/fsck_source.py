@@ -16,6 +16,7 @@ from medtrail.errors import NotFoundError, UnavailableError
 
 Row = Mapping[str, Any]
 ROWS_A_FETCH = 1000
+SQLITE = "sqlite:////"
 
 
 class Source(Protocol):
@@ -79,14 +80,16 @@ def open_source(path: Path, database_url: str) -> Iterator[Source]:
 
     Args:
         path: SQLite file, when no URL is given.
-        database_url: ``postgresql://…`` or empty.
+        database_url: ``postgresql://…``, ``sqlite:////path`` or empty.
 
     Raises:
         NotFoundError: FILE_MISSING.
         UnavailableError: STORAGE_UNREACHABLE.
     """
     with ExitStack() as stack:
-        if database_url:
+        if database_url.startswith(SQLITE):
+            path = Path("/") / database_url.removeprefix(SQLITE)
+        elif database_url:
             try:
                 connection = stack.enter_context(psycopg.connect(database_url, row_factory=dict_row))
             except psycopg.Error as error:

@@ -65,6 +65,14 @@ def test_commands_without_a_log_say_what_is_missing(tmp_path: "Path", capsys: py
     assert capsys.readouterr().err.count("FILE_MISSING") == 3
 
 
+def test_fsck_takes_a_shared_file_by_its_url(log: "OfflineLog", tmp_path: Path) -> None:
+    shared = tmp_path / "shared.db"
+    log.copy_database(shared)
+    url = f"sqlite:////{shared.relative_to('/')}"
+    assert main(["fsck", "--dir", str(log.home.root), "--database", url]) == 0
+    assert main(["fsck", "--dir", str(log.home.root), "--database", f"{url}x"]) == 2
+
+
 def test_fsck_without_any_key_is_wrong_use(log: "OfflineLog", capsys: pytest.CaptureFixture[str]) -> None:
     (log.home.root / "org").rename(log.home.root / "elsewhere")
     assert main(["fsck", "--dir", str(log.home.root)]) == 2
