@@ -65,7 +65,7 @@ def test_commands_without_a_log_say_what_is_missing(tmp_path: "Path", capsys: py
     assert capsys.readouterr().err.count("FILE_MISSING") == 3
 
 
-def test_fsck_takes_a_shared_file_by_its_url(log: "OfflineLog", tmp_path: Path) -> None:
+def test_fsck_takes_a_shared_file_by_its_url(log: "OfflineLog", tmp_path: "Path") -> None:
     shared = tmp_path / "shared.db"
     log.copy_database(shared)
     url = f"sqlite:////{shared.relative_to('/')}"

@@ -85,6 +85,21 @@ def test_every_decision_is_listed_with_its_title() -> None:
     assert [line for line in expected if line not in listed] == []
 
 
+def test_every_test_that_shows_a_mechanism_exists() -> None:
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| threat ")]
+    named = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
+    tests = {(path, name) for row in rows for path, name in named.findall(row)}
+
+    assert [row for row in rows if not named.search(row)] == []
+    assert [
+        f"{path}::{name}"
+        for path, name in sorted(tests)
+        if not (ROOT / "tests" / path).is_file()
+        or f"def {name}(" not in (ROOT / "tests" / path).read_text(encoding="utf-8")
+    ] == []
+
+
 def test_every_word_of_the_glossary_stands_once() -> None:
     rows = [
         line.split(" | ")[0].removeprefix("| ")
