@@ -115,19 +115,20 @@ def _move(connection: Connection, *, after: int) -> None:
 def _erase(connection: Connection, *, outcome: ErasureOutcome, signer: Gln, own: Gln) -> None:
     """Erase all copies of an event that its signer had erased from the log."""
     sha256 = outcome.order.signed_event_sha256
-    stored = events_store.find_by_hash(connection, sha256)
-    if stored is not None and stored.signer != signer:
+    copies = events_store.find_copies(connection, sha256, leaf_index=outcome.leaf_index)
+    if any(stored.signer != signer for stored in copies):
         # The ledger carried out an order that was not this signer's to give: no reason to follow it.
         log.error("erasure not believed", order_index=outcome.order_index, signer=str(signer))
         return
-    if stored is not None:
+    for stored in copies:
         events_store.forget(connection, stored.number)
     if signer == own:
         outbox.forget_event(connection, sha256, leaf_index=outcome.leaf_index)
-    events_store.remember_refused(connection, sha256, EVENT_ERASED)
-    outbox.change_advices(connection, partial(_without, sha256=sha256))
-    inbound_store.change_parts(connection, partial(_without, sha256=sha256))
-    _forget_poison(connection, sha256)
+    for digest in {sha256, *(stored.sha256 for stored in copies)}:
+        events_store.remember_refused(connection, digest, EVENT_ERASED)
+        outbox.change_advices(connection, partial(_without, sha256=digest))
+        inbound_store.change_parts(connection, partial(_without, sha256=digest))
+        _forget_poison(connection, digest)
 
 
 def _without(data: bytes, *, sha256: bytes) -> bytes | None:

@@ -71,6 +71,14 @@ def find_by_hash(connection: Connection, sha256: bytes) -> Stored | None:
     return None if row is None else _stored(row)
 
 
+def find_copies(connection: Connection, sha256: bytes, *, leaf_index: int | None) -> list[Stored]:
+    """Return the event of a hash, and what was signed anew with the same content: all that stand at one index."""
+    same = col(KnownEvent.signed_event_sha256) == sha256
+    if leaf_index is not None:
+        same |= col(KnownEvent.leaf_index) == leaf_index
+    return [_stored(row) for row in connection.execute(select(_TABLE).where(same)).mappings()]
+
+
 def find_by_id(connection: Connection, event_id: str) -> list[Stored]:
     """Return all events that go by an id, by whomever."""
     rows = connection.execute(select(_TABLE).where(col(KnownEvent.event_id) == event_id)).mappings()

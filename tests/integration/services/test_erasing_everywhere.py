@@ -258,6 +258,33 @@ def test_every_kind_of_copy_is_erased_and_others_stay(tmp_path: "Path", network:
         database.close()
 
 
+def test_event_that_was_signed_anew_goes_with_the_entry_it_repeats(tmp_path: "Path", network: "Network") -> None:
+    folder = network["maker"]
+    database = Database(tmp_path / "service.db")
+    try:
+        database.write_now(prepare)
+        database.create_tables(CUSTODY_METADATA)
+        signed = one_event(folder, 1)
+        decoded = decode_signed_event(signed)
+        event = decode_payload(decoded.payload_type, decoded.payload)
+
+        def fill(connection: "Connection") -> None:
+            digest = hashlib.sha256(signed).digest()
+            number = events_store.insert_event(
+                connection, event, signer=folder.gln, own=True, sha256=digest, signed_event=signed, units=()
+            )
+            # The receipt named the entry of other bytes with the same content.
+            events_store.set_leaf_index(connection, number, 3)
+
+        database.write_now(fill)
+        outcome = ErasureOutcome(9, ErasureOrder(bytes(32), REASON), folder.signing_key().key_id, 3, "")
+        database.write_now(partial(erasures._erase, outcome=outcome, signer=folder.gln, own=folder.gln))
+        asyncio.run(database.scrub())
+        assert not holding(tmp_path, salt_of(signed))
+    finally:
+        database.close()
+
+
 def test_order_of_another_than_the_signer_is_not_followed(tmp_path: "Path", network: "Network") -> None:
     database = Database(tmp_path / "service.db")
     try:
