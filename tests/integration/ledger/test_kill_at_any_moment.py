@@ -66,5 +66,5 @@ def test_killed_while_it_chains_it_loses_and_doubles_nothing(  # noqa: PLR0917 -
             await running.checkpoint_of(running.enrolled_size + len(sent))
 
     asyncio.run(scenario())
-    report = check_log(log_home.root, acknowledged=sent)
+    report = check_log(log_home.root, acknowledged=sent, nats_url=log_home.nats_url)
     assert report.tree_size == 8 + len(sent)
