@@ -195,8 +195,11 @@ class RegistryReplica:
 
     def _is_news(self, note: bytes) -> bool:
         opened = self._open(note)
-        head = self._state.head
-        return head is None or opened.checkpoint != head.checkpoint or self._witnessed(opened) > self.witnessed_size
+        state = self._state
+        # Not the head tells what was taken in: it may be of an answer that was newer than the trust entries beside it.
+        taken_in = min(state.trust_next, state.events_next) >= opened.checkpoint.size
+        known = state.head is not None and state.head.checkpoint == opened.checkpoint
+        return not (taken_in and known) or self._witnessed(opened) > self.witnessed_size
 
     async def _note_fault(self, error: VerificationError) -> None:
         # An authentication failure is our own trouble (not yet enrolled); all else is evidence against the ledger.

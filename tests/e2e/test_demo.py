@@ -12,7 +12,7 @@ from tests.e2e.conftest import Run, run_command, run_process, unmeasured
 
 # What the demo promises to show, in its own words.
 CLAIMS = (
-    r"9 processes run, every call over TLS",
+    r"10 processes run, every call over TLS",
     r"8 events of \S+ captured, signed and sent",
     r"the way of pack 11: commissioning, packing, packing, shipping; 4 events, each proven",
     r"GTIN 00300010123455, lot A123: 12 in transit, none on hand",
