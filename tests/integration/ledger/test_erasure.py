@@ -509,9 +509,9 @@ def test_projection_that_took_the_event_in_equals_one_made_anew(ordered_log: Era
     assert [leaf for _key, leaf in _tables(tmp_path / "anew")["erased_key"]] == [ordered_log.index]
 
 
+# A file alone: PostgreSQL vacuums beside its readers.
+@pytest.mark.parametrize("database_url", [""], ids=["sqlite"])
 def test_erasure_waits_for_a_reader_and_is_carried_out_once(play: Play, events: "Events", log_home: "LogHome") -> None:
-    if log_home.database_url:
-        pytest.skip("PostgreSQL vacuums beside its readers")
     gone = events.sign(replace(events.commission(1), certification_info=(MARKER,)))
 
     async def scenario(scene: Scene) -> None:
