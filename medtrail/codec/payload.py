@@ -357,6 +357,9 @@ def _erasure_from_message(message: payload_pb2.ErasurePayload) -> ErasureStateme
     found = message.erasure_order if kind == "erasure_order" else message.erasure_consent
     digest = required_hash(found.signed_event_sha256, field=f"{kind}.signed_event_sha256")
     reason = required_text(found.reason, field=f"{kind}.reason", most=MAX_TEXT_LENGTH)
+    if "\0" in reason:
+        # It is kept beside the log, and not every database has texts with NUL.
+        raise MalformedError("a reason holds no NUL", code="TEXT_MALFORMED", field=f"{kind}.reason")
     return ErasureOrder(digest, reason) if kind == "erasure_order" else ErasureConsent(digest, reason)
 
 

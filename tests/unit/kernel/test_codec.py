@@ -219,6 +219,7 @@ BAD_FIELDS: list[tuple[Statement, str, object, str, str]] = [
     (ENROLMENT, "enrolment", None, "FIELD_MISSING", "statement"),
     (ORDER, "erasure_order", None, "FIELD_MISSING", "statement"),
     (ORDER, "erasure_order.reason", "", "TEXT_LENGTH", "erasure_order.reason"),
+    (ORDER, "erasure_order.reason", "a\0b", "TEXT_MALFORMED", "erasure_order.reason"),
     (CONSENT, "erasure_consent.signed_event_sha256", b"short", "HASH_LENGTH", "erasure_consent.signed_event_sha256"),
     (CONSENT, "erasure_consent.reason", "x" * 2001, "TEXT_LENGTH", "erasure_consent.reason"),
 ]  # fmt: skip
