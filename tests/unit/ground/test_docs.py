@@ -1,6 +1,6 @@
 import re
 import tomllib
-from importlib.metadata import PackageNotFoundError, metadata
+from importlib.metadata import PackageNotFoundError, files, metadata
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ LICENCES = {
     "Apache 2 License": "Apache-2.0",
     "Apache License 2.0": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
+    "Apache License Version 2.0, January 2004": "Apache-2.0",
     "BSD 2-Clause License": "BSD-2-Clause",
 }
 
@@ -39,12 +40,19 @@ def asked_for() -> dict[str, set[str]]:
     return {section: {re.split(r"[^A-Za-z0-9-]", entry)[0] for entry in entries} for section, entries in lists.items()}
 
 
+def _licence_texts(package: str) -> list[str]:
+    """Return the first two lines of each licence that is packed with a package: its name and version."""
+    texts = [path.read_text() for path in files(package) or [] if path.name == "LICENSE"]
+    return [" ".join(line.strip() for line in text.strip().splitlines()[:2]) for text in texts]
+
+
 def stated_licence(package: str) -> str:
     """Return the SPDX expression that an installed package's metadata state."""
     fields = metadata(package)
     stated = [*(fields.get_all("License-Expression") or []), *(fields.get_all("License") or [])]
     approved = [c for c in fields.get_all("Classifier") or [] if c.startswith("License :: OSI Approved :: ")]
-    said = str([*stated, *(c.rsplit(" :: ", 1)[-1] for c in approved)][0])
+    stated += [c.rsplit(" :: ", 1)[-1] for c in approved] or _licence_texts(package)
+    said = str(stated[0])
     return LICENCES.get(said, said)
 
 
