@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from medtrail.epcis import cbv
-from medtrail.epcis.build import fail
 from medtrail.epcis.model import Action, EpcisEvent, EventType, Extension, QuantityElement
 from medtrail.epcis.namespaces import is_reserved
 from medtrail.errors import MalformedError
 from medtrail.gs1 import parse_epc
+
+Faults = Iterator[MalformedError]
 
 _OFFSET = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d\Z")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+\Z")
@@ -47,6 +48,10 @@ _FIELDS: tuple[tuple[str, str, frozenset[EventType]], ...] = (
 )
 
 _FORBIDDEN = {kind: tuple((name, ours) for name, ours, types in _FIELDS if kind not in types) for kind in EventType}
+_WITH_PARENT = frozenset({Action.ADD, Action.DELETE})
+_WITH_CHILDREN = frozenset({Action.ADD, Action.OBSERVE})
+_WITHOUT_MASTER_DATA = frozenset({Action.OBSERVE, Action.DELETE})
+
 # Texts that are kept as sound: longer ones are not, so that a stranger cannot fill this process.
 _KEPT = 65_536
 _KEPT_LENGTH = 200
@@ -60,49 +65,65 @@ def check_event(event: EpcisEvent, *, field: str = "event") -> None:
         field: Its path in the caller's terms, for errors.
 
     Raises:
-        MalformedError: It is not; the code says how, the field where.
+        MalformedError: It is not; the code says how, the field where. Of several faults, the first.
+    """
+    for found in faults(event, field=field):
+        raise found
+
+
+def faults(event: EpcisEvent, *, field: str = "event") -> Faults:
+    """Yield everything that makes an event unsound, in a fixed order; nothing where it is sound.
+
+    Args:
+        event: The event.
+        field: Its path in the caller's terms.
     """
     if not _OFFSET.match(event.event_time_zone_offset):
         message = f"expected +hh:mm or -hh:mm, got {event.event_time_zone_offset[:20]!r}"
-        fail("OFFSET_MALFORMED", message, f"{field}.eventTimeZoneOffset")
-    _check_fields(event, field)
-    _check_subjects(event, field)
-    _check_words(event, field)
-    _check_objects(event, field)
-    _check_uris(event, field)
-    _check_master_data(event, field)
-    _check_extensions(event, field)
+        yield fault("OFFSET_MALFORMED", message, f"{field}.eventTimeZoneOffset")
+    yield from _check_fields(event, field)
+    yield from _check_subjects(event, field)
+    yield from _check_words(event, field)
+    yield from _check_objects(event, field)
+    yield from _check_uris(event, field)
+    yield from _check_master_data(event, field)
+    yield from _check_extensions(event, field)
 
 
-def _check_fields(event: EpcisEvent, field: str) -> None:
+def fault(code: str, message: str, field: str) -> MalformedError:
+    """Return a fault at a field, not raised yet."""
+    return MalformedError(message, code=code, field=field)
+
+
+def _check_fields(event: EpcisEvent, field: str) -> Faults:
     for name, ours in _FORBIDDEN[event.type]:
         if getattr(event, ours):
-            fail("FIELD_FORBIDDEN", f"{event.type} has no {name}", f"{field}.{name}")
+            yield fault("FIELD_FORBIDDEN", f"{event.type} has no {name}", f"{field}.{name}")
     if event.action is None and event.type is not EventType.TRANSFORMATION:
-        fail("FIELD_MISSING", f"{event.type} needs an action", f"{field}.action")
+        yield fault("FIELD_MISSING", f"{event.type} needs an action", f"{field}.action")
 
 
-def _check_subjects(event: EpcisEvent, field: str) -> None:
+def _check_subjects(event: EpcisEvent, field: str) -> Faults:
     if event.type is EventType.AGGREGATION or event.type is EventType.ASSOCIATION:
-        _check_aggregation(event, field)
+        yield from _check_aggregation(event, field)
     elif event.type is EventType.TRANSFORMATION:
-        _check_transformation(event, field)
+        yield from _check_transformation(event, field)
     elif event.type is EventType.TRANSACTION:
         if not event.biz_transaction_list:
-            fail("FIELD_MISSING", "a transaction event names a transaction", f"{field}.bizTransactionList")
+            yield fault("FIELD_MISSING", "a transaction event names a transaction", f"{field}.bizTransactionList")
     elif not event.epc_list and not event.quantity_list and not event.sensor_element_list:
-        fail("FIELD_MISSING", "an object event names objects", f"{field}.epcList")
+        yield fault("FIELD_MISSING", "an object event names objects", f"{field}.epcList")
 
 
-def _check_aggregation(event: EpcisEvent, field: str) -> None:
-    if event.parent_id is None and (event.action is not Action.OBSERVE or event.type is EventType.ASSOCIATION):
-        fail("FIELD_MISSING", f"{event.type} {event.action} needs a parent", f"{field}.parentID")
+def _check_aggregation(event: EpcisEvent, field: str) -> Faults:
+    if event.parent_id is None and (event.action in _WITH_PARENT or event.type is EventType.ASSOCIATION):
+        yield fault("FIELD_MISSING", f"{event.type} {event.action} needs a parent", f"{field}.parentID")
     # DELETE without children ends the whole aggregation (EPCIS 2.0, section 7.4.3).
-    if event.action is not Action.DELETE and not event.child_epcs and not event.child_quantity_list:
-        fail("FIELD_MISSING", f"{event.type} {event.action} needs children", f"{field}.childEPCs")
+    if event.action in _WITH_CHILDREN and not event.child_epcs and not event.child_quantity_list:
+        yield fault("FIELD_MISSING", f"{event.type} {event.action} needs children", f"{field}.childEPCs")
 
 
-def _check_transformation(event: EpcisEvent, field: str) -> None:
+def _check_transformation(event: EpcisEvent, field: str) -> Faults:
     if event.transformation_id:
         return
     for name, epcs, quantities in (
@@ -111,25 +132,26 @@ def _check_transformation(event: EpcisEvent, field: str) -> None:
     ):
         if not epcs and not quantities:
             message = "a transformation without transformationID names inputs and outputs"
-            fail("FIELD_MISSING", message, f"{field}.{name}")
+            yield fault("FIELD_MISSING", message, f"{field}.{name}")
 
 
-def _check_words(event: EpcisEvent, field: str) -> None:
-    _word(event.biz_step, cbv.BIZ_STEPS, "BIZ_STEP_UNKNOWN", f"{field}.bizStep")
-    _word(event.disposition, cbv.DISPOSITIONS, "DISPOSITION_UNKNOWN", f"{field}.disposition")
+def _check_words(event: EpcisEvent, field: str) -> Faults:
+    yield from _word(event.biz_step, cbv.BIZ_STEPS, "BIZ_STEP_UNKNOWN", f"{field}.bizStep")
+    yield from _word(event.disposition, cbv.DISPOSITIONS, "DISPOSITION_UNKNOWN", f"{field}.disposition")
     if event.persistent_disposition is not None:
         for name, words in (("set", event.persistent_disposition.set), ("unset", event.persistent_disposition.unset)):
             for number, word in enumerate(words):
-                _word(word, cbv.DISPOSITIONS, "DISPOSITION_UNKNOWN", f"{field}.persistentDisposition.{name}[{number}]")
+                path = f"{field}.persistentDisposition.{name}[{number}]"
+                yield from _word(word, cbv.DISPOSITIONS, "DISPOSITION_UNKNOWN", path)
     for number, transaction in enumerate(event.biz_transaction_list):
         path = f"{field}.bizTransactionList[{number}].type"
-        _word(transaction.type, cbv.BIZ_TRANSACTION_TYPES, "BIZ_TRANSACTION_TYPE_UNKNOWN", path)
+        yield from _word(transaction.type, cbv.BIZ_TRANSACTION_TYPES, "BIZ_TRANSACTION_TYPE_UNKNOWN", path)
     for name, items in (("sourceList", event.source_list), ("destinationList", event.destination_list)):
         for number, item in enumerate(items):
             path = f"{field}.{name}[{number}].type"
-            _word(item.type, cbv.SOURCE_DEST_TYPES, "SOURCE_DEST_TYPE_UNKNOWN", path)
+            yield from _word(item.type, cbv.SOURCE_DEST_TYPES, "SOURCE_DEST_TYPE_UNKNOWN", path)
     if event.error_declaration is not None:
-        _word(
+        yield from _word(
             event.error_declaration.reason,
             cbv.ERROR_REASONS,
             "ERROR_REASON_UNKNOWN",
@@ -137,16 +159,16 @@ def _check_words(event: EpcisEvent, field: str) -> None:
         )
 
 
-def _word(text: str | None, words: cbv.WordList, code: str, field: str) -> None:
+def _word(text: str | None, words: cbv.WordList, code: str, field: str) -> Faults:
     # A word of another vocabulary is allowed, when it is a URI and not a misspelled word of this one.
     if text is None or text in words.words or _URI.match(text):
         return
-    fail(code, f"{text[:60]!r} is neither a CBV word nor a URI", field)
+    yield fault(code, f"{text[:60]!r} is neither a CBV word nor a URI", field)
 
 
-def _check_objects(event: EpcisEvent, field: str) -> None:
+def _check_objects(event: EpcisEvent, field: str) -> Faults:
     if event.parent_id is not None:
-        _identifier(event.parent_id, f"{field}.parentID")
+        yield from _identifier(event.parent_id, f"{field}.parentID")
     for name, epcs in (
         ("epcList", event.epc_list),
         ("childEPCs", event.child_epcs),
@@ -155,10 +177,10 @@ def _check_objects(event: EpcisEvent, field: str) -> None:
     ):
         for number, text in enumerate(epcs):
             if not _is_sound(text):
-                _identifier(text, f"{field}.{name}[{number}]")
+                yield from _identifier(text, f"{field}.{name}[{number}]")
     for name, elements in _quantities(event):
         for number, element in enumerate(elements):
-            _identifier(element.epc_class, f"{field}.{name}[{number}].epcClass")
+            yield from _identifier(element.epc_class, f"{field}.{name}[{number}].epcClass")
 
 
 def _quantities(event: EpcisEvent) -> tuple[tuple[str, tuple[QuantityElement, ...]], ...]:
@@ -170,26 +192,26 @@ def _quantities(event: EpcisEvent) -> tuple[tuple[str, tuple[QuantityElement, ..
     )
 
 
-def _check_uris(event: EpcisEvent, field: str) -> None:
+def _check_uris(event: EpcisEvent, field: str) -> Faults:
     if event.read_point is not None and not _is_sound(event.read_point.id):
-        _identifier(event.read_point.id, f"{field}.readPoint.id")
+        yield from _identifier(event.read_point.id, f"{field}.readPoint.id")
     if event.biz_location is not None and not _is_sound(event.biz_location.id):
-        _identifier(event.biz_location.id, f"{field}.bizLocation.id")
+        yield from _identifier(event.biz_location.id, f"{field}.bizLocation.id")
     for name, items in (("source", event.source_list), ("destination", event.destination_list)):
         for number, item in enumerate(items):
             if not _is_sound(item.id):
-                _identifier(item.id, f"{field}.{name}List[{number}].{name}")
+                yield from _identifier(item.id, f"{field}.{name}List[{number}].{name}")
     for number, transaction in enumerate(event.biz_transaction_list):
-        _uri(transaction.id, f"{field}.bizTransactionList[{number}].bizTransaction")
-    _uri(event.event_id, f"{field}.eventID")
-    _uri(event.transformation_id, f"{field}.transformationID")
+        yield from _uri(transaction.id, f"{field}.bizTransactionList[{number}].bizTransaction")
+    yield from _uri(event.event_id, f"{field}.eventID")
+    yield from _uri(event.transformation_id, f"{field}.transformationID")
     for name, elements in _quantities(event):
-        _check_quantities(elements, f"{field}.{name}")
+        yield from _check_quantities(elements, f"{field}.{name}")
 
 
-def _uri(text: str | None, field: str) -> None:
+def _uri(text: str | None, field: str) -> Faults:
     if text is not None and not _URI.match(text):
-        fail("URI_MALFORMED", f"expected a URI, got {text[:80]!r}", field)
+        yield fault("URI_MALFORMED", f"expected a URI, got {text[:80]!r}", field)
 
 
 def _is_sound(text: str) -> bool:
@@ -197,51 +219,49 @@ def _is_sound(text: str) -> bool:
 
 
 def _is_sound_identifier(text: str) -> bool:
-    try:
-        _identifier(text, "")
-    except MalformedError:
-        return False
-    return True
+    return next(_identifier(text, ""), None) is None
 
 
 # The places and parties of a network stand in every event, and a pack in those of several owners.
 _is_sound_kept = lru_cache(maxsize=_KEPT)(_is_sound_identifier)
 
 
-def _identifier(text: str, field: str) -> None:
-    _uri(text, field)
+def _identifier(text: str, field: str) -> Faults:
+    if not _URI.match(text):
+        yield from _uri(text, field)
+        return
     try:
         parse_epc(text)
     except MalformedError as error:
         # A wrong key of another kind (an asset, a document) is taken for the URI that it is.
         if _TRADED.search(text):
-            raise MalformedError(error.message, code=error.code, field=field) from error
+            yield fault(error.code, error.message, field)
 
 
-def _check_quantities(elements: Iterable[QuantityElement], field: str) -> None:
+def _check_quantities(elements: Iterable[QuantityElement], field: str) -> Faults:
     for number, element in enumerate(elements):
         if element.quantity is not None and element.quantity <= 0:
-            fail("QUANTITY_NOT_POSITIVE", f"got {element.quantity}", f"{field}[{number}].quantity")
+            yield fault("QUANTITY_NOT_POSITIVE", f"got {element.quantity}", f"{field}[{number}].quantity")
         if element.uom is not None and not _UOM.match(element.uom):
             message = f"expected a UN/ECE Recommendation 20 code, got {element.uom[:20]!r}"
-            fail("UOM_MALFORMED", message, f"{field}[{number}].uom")
+            yield fault("UOM_MALFORMED", message, f"{field}[{number}].uom")
         if element.uom is not None and element.quantity is None:
-            fail("FIELD_MISSING", "a unit needs a quantity", f"{field}[{number}].quantity")
+            yield fault("FIELD_MISSING", "a unit needs a quantity", f"{field}[{number}].quantity")
 
 
-def _check_master_data(event: EpcisEvent, field: str) -> None:
-    if event.ilmd and event.type is EventType.OBJECT and event.action is not Action.ADD:
-        fail("ILMD_FORBIDDEN", "master data belong to action ADD", f"{field}.ilmd")
+def _check_master_data(event: EpcisEvent, field: str) -> Faults:
+    if event.ilmd and event.type is EventType.OBJECT and event.action in _WITHOUT_MASTER_DATA:
+        yield fault("ILMD_FORBIDDEN", "master data belong to action ADD", f"{field}.ilmd")
 
 
-def _check_extensions(event: EpcisEvent, field: str) -> None:
+def _check_extensions(event: EpcisEvent, field: str) -> Faults:
     for path, extensions in _extension_places(event, field):
         for extension in extensions:
             if not extension.namespace:
-                fail("NAMESPACE_MISSING", "extensions need a namespace", f"{path}.{extension.name}")
+                yield fault("NAMESPACE_MISSING", "extensions need a namespace", f"{path}.{extension.name}")
             if is_reserved(extension.namespace):
                 message = f"{extension.namespace} holds fields of the standard, not extensions"
-                fail("NAMESPACE_RESERVED", message, f"{path}.{extension.name}")
+                yield fault("NAMESPACE_RESERVED", message, f"{path}.{extension.name}")
 
 
 def _extension_places(event: EpcisEvent, field: str) -> Iterator[tuple[str, tuple[Extension, ...]]]:
