@@ -3,13 +3,18 @@
 A :class:`SignedEvent` follows DSSE: a signature covers the pre-authentication encoding of payload type and payload, so
 that neither can be swapped, and the payload is never parsed before it is verified and never serialized a second time.
 
+Two schemes: ``ed25519`` signs one payload; ``ed25519-batch`` signs the root of a Merkle tree over up to 64 of them, and
+each envelope carries its own way to that root, so that it stands alone as before (docs/adr/0013-batch-signatures.md).
+
 Keys are named by did:key, so that a signature verifies without a registry; whether a key may speak is decided
 afterwards, by :mod:`medtrail.trust`.
 
 Source: DSSE v1.0.2, protocol; did:key method v0.7 and multicodec 0xed (Ed25519 public key); RFC 8032 with libsodium's
-stricter rules (small-order and non-canonical points are refused).
+stricter rules (small-order and non-canonical points are refused); RFC 6962, section 2.1 (the tree of a batch).
 """
 
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,12 +22,21 @@ import nacl.bindings
 import nacl.exceptions
 import nacl.signing
 
-from medtrail.errors import MalformedError, SignatureError
+from medtrail.errors import MalformedError, SignatureError, VerificationError
+from medtrail.merkle import hash_leaf, inclusion_proofs, inclusion_root, split_hashes
 
 ED25519 = "ed25519"
+ED25519_BATCH = "ed25519-batch"
 SEED_BYTES = 32
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+MAX_SIGNED_TOGETHER = 64
+"""Most payloads under one signature: beyond it the ways to the root cost more than signatures save."""
+
+BATCH_TYPE = "application/vnd.medtrail.batch.v1"
+"""What a batch signature signs is of this type: no payload is, so that neither can be taken for the other."""
+_PLACE = struct.Struct(">HH")
+_ROOT = struct.Struct(">H32s")
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _DIGIT_OF = {character: digit for digit, character in enumerate(_BASE58)}
@@ -33,7 +47,12 @@ _DID_LENGTH = len(_DID_PREFIX) + 47
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One signature: scheme (``ed25519``), the key as did:key, and 64 bytes."""
+    """One signature: scheme, the key as did:key, and the signature.
+
+    Attributes:
+        signature: 64 bytes of ``ed25519``; of ``ed25519-batch`` these, uint16_be(leaf index), uint16_be(tree size), and
+            the inclusion proof, 32 bytes a hash.
+    """
 
     scheme: str
     key_id: str
@@ -147,10 +166,36 @@ def sign(payload_type: str, payload: bytes, key: SigningKey) -> SignedEvent:
     return SignedEvent(payload_type, payload, (Signature(ED25519, key.key_id, signature),))
 
 
+def sign_together(payloads: Sequence[tuple[str, bytes]], key: SigningKey) -> list[SignedEvent]:
+    """Return payloads signed with as few signatures as there can be, in their order.
+
+    Args:
+        payloads: Payload type and payload of each.
+        key: Signs them all.
+    """
+    signed: list[SignedEvent] = []
+    for start in range(0, len(payloads), MAX_SIGNED_TOGETHER):
+        group = payloads[start : start + MAX_SIGNED_TOGETHER]
+        signed += _sign_batch(group, key) if len(group) > 1 else [sign(*group[0], key)]
+    return signed
+
+
+def _sign_batch(payloads: Sequence[tuple[str, bytes]], key: SigningKey) -> list[SignedEvent]:
+    size = len(payloads)
+    root, proofs = inclusion_proofs([hash_leaf(pae(kind, payload)) for kind, payload in payloads])
+    head = key.sign(pae(BATCH_TYPE, _ROOT.pack(size, root)))
+    return [
+        SignedEvent(
+            kind, payload, (Signature(ED25519_BATCH, key.key_id, head + _PLACE.pack(index, size) + b"".join(proof)),)
+        )
+        for index, ((kind, payload), proof) in enumerate(zip(payloads, proofs, strict=True))
+    ]
+
+
 def verify_signatures(signed: SignedEvent) -> str:
     """Check the envelope's signature and return the did:key that made it.
 
-    Exactly one signature is allowed today; a second scheme will come beside it, not in its place.
+    Exactly one signature is allowed today.
 
     Raises:
         MalformedError: Another number of signatures, an unknown scheme, or a key or signature of wrong form.
@@ -160,11 +205,39 @@ def verify_signatures(signed: SignedEvent) -> str:
         message = f"expected exactly 1 signature, got {len(signed.signatures)}"
         raise MalformedError(message, code="SIGNATURE_COUNT", field="signatures")
     (signature,) = signed.signatures
-    if signature.scheme != ED25519:
-        message = f"expected signature scheme {ED25519!r}, got {signature.scheme[:40]!r}"
-        raise MalformedError(message, code="SIGNATURE_SCHEME_UNKNOWN", field="signatures[0].scheme")
-    verify_detached(signature, pae(signed.payload_type, signed.payload))
+    encoded = pae(signed.payload_type, signed.payload)
+    if signature.scheme == ED25519_BATCH:
+        _verify_in_batch(signature, encoded)
+    elif signature.scheme == ED25519:
+        verify_detached(signature, encoded)
+    else:
+        text = f"expected signature scheme {ED25519!r} or {ED25519_BATCH!r}, got {signature.scheme[:40]!r}"
+        raise MalformedError(text, code="SIGNATURE_SCHEME_UNKNOWN", field="signatures[0].scheme")
     return signature.key_id
+
+
+def _verify_in_batch(signature: Signature, message: bytes) -> None:
+    data = signature.signature
+    proof = data[SIGNATURE_BYTES + _PLACE.size :]
+    if len(data) < SIGNATURE_BYTES + _PLACE.size or len(proof) % 32:
+        text = f"a batch signature has 68 bytes and 32 a hash, got {len(data)}"
+        raise MalformedError(text, code="SIGNATURE_MALFORMED", field="signatures[0].signature")
+    index, size = _PLACE.unpack_from(data, SIGNATURE_BYTES)
+    if not 2 <= size <= MAX_SIGNED_TOGETHER:
+        text = f"a batch has 2 to {MAX_SIGNED_TOGETHER} payloads, got {size}"
+        raise MalformedError(text, code="SIGNATURE_MALFORMED", field="signatures[0].signature")
+    try:
+        root = inclusion_root(split_hashes(proof), leaf_hash=hash_leaf(message), leaf_index=index, tree_size=size)
+    except VerificationError as error:
+        # The signature does not reach this payload.
+        raise SignatureError(error.message, field="signatures[0].signature") from error
+    _verify_root(signature.key_id, data[:SIGNATURE_BYTES], size, root)
+
+
+# The payloads of a batch come together: the first pays for all. What does not verify is not kept.
+@lru_cache(maxsize=1024)
+def _verify_root(key_id: str, signature: bytes, size: int, root: bytes) -> None:
+    verify_detached(Signature(ED25519, key_id, signature), pae(BATCH_TYPE, _ROOT.pack(size, root)))
 
 
 def verify_detached(signature: Signature, message: bytes) -> None:

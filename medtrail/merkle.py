@@ -247,9 +247,31 @@ def verify_inclusion(
 
     Source: RFC 9162, section 2.1.3.2.
     """
+    _check_hashes((root_hash,), field="root_hash")
+    computed = inclusion_root(proof, leaf_hash=leaf_hash, leaf_index=leaf_index, tree_size=tree_size)
+    # 5. The way led to the root.
+    if computed != root_hash:
+        raise RootMismatchError(expected=root_hash, computed=computed)
+
+
+def inclusion_root(proof: Sequence[bytes], *, leaf_hash: bytes, leaf_index: int, tree_size: int) -> bytes:
+    """Return the root hash to which an inclusion proof leads, 32 bytes: whoever calls compares it with one he trusts.
+
+    Args:
+        proof: Sibling hashes from leaf to root, 32 bytes each.
+        leaf_hash: 32 bytes.
+        leaf_index: 0 <= leaf_index < tree_size.
+        tree_size: Number of leaves.
+
+    Raises:
+        VerificationError: The proof has another length than this leaf's (PROOF_LENGTH), or the tree has no such leaf
+            (INDEX_OUT_OF_RANGE).
+        MalformedError: A hash is not of 32 bytes, or a number is negative or too large.
+
+    Source: RFC 9162, section 2.1.3.2.
+    """
     _check_hashes(proof, field="proof")
     _check_hashes((leaf_hash,), field="leaf_hash")
-    _check_hashes((root_hash,), field="root_hash")
     _check_size(tree_size, field="tree_size")
     _check_size(leaf_index, field="leaf_index")
     # 1. Compare leaf_index to tree_size.
@@ -277,11 +299,32 @@ def verify_inclusion(
             r = hash_node(r, p)
         # 4c. One level up.
         fn, sn = fn >> 1, sn >> 1
-    # 5. The whole way was gone, and it led to the root.
+    # 5. The whole way was gone.
     if sn:
         raise _proof_length(proof)
-    if r != root_hash:
-        raise RootMismatchError(expected=root_hash, computed=r)
+    return r
+
+
+def inclusion_proofs(leaf_hashes: Sequence[bytes]) -> tuple[bytes, list[list[bytes]]]:
+    """Return the root hash of a small tree, and every leaf's proof: all in memory at once.
+
+    Args:
+        leaf_hashes: 1 or more, 32 bytes each.
+
+    Source: RFC 6962, section 2.1.1.
+    """
+    proofs: list[list[bytes]] = [[] for _ in leaf_hashes]
+    level = list(leaf_hashes)
+    height = 0
+    while len(level) > 1:
+        for index, proof in enumerate(proofs):
+            sibling = index >> height ^ 1
+            if sibling < len(level):
+                proof.append(level[sibling])
+        # A lone right node is promoted.
+        level = parents_of(level) + level[len(level) & ~1 :]
+        height += 1
+    return level[0], proofs
 
 
 def verify_consistency(proof: Sequence[bytes], *, size1: int, size2: int, root1: bytes, root2: bytes) -> None:

@@ -63,6 +63,7 @@ ACCESS: dict[str, Rule] = {
         "CaptureEvents",
         "OrderErasure",
         "GetStatus",
+        "WatchEvents",
     ),
     **_rows(f"{_API}.manufacturer.v1.ManufacturerService", _OWN_MAKING, "RegisterProduct", "Commission"),
     **_rows(

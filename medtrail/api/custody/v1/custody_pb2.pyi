@@ -150,6 +150,38 @@ HOLDING_STATE_EXCEPTION: HoldingState.ValueType  # 9
 """Arrived without data, or its data were refused: put aside."""
 Global___HoldingState: _TypeAlias = HoldingState  # noqa: Y015
 
+class _EventChangeKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EventChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventChangeKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EVENT_CHANGE_KIND_UNSPECIFIED: _EventChangeKind.ValueType  # 0
+    """Not said."""
+    EVENT_CHANGE_KIND_KEPT: _EventChangeKind.ValueType  # 1
+    """It was captured, or came in."""
+    EVENT_CHANGE_KIND_LOGGED: _EventChangeKind.ValueType  # 2
+    """Its place in the log became known."""
+    EVENT_CHANGE_KIND_REFUSED: _EventChangeKind.ValueType  # 3
+    """The ledger refused it."""
+    EVENT_CHANGE_KIND_GONE: _EventChangeKind.ValueType  # 4
+    """It is kept no more: erased, or signed anew in other bytes."""
+
+class EventChangeKind(_EventChangeKind, metaclass=_EventChangeKindEnumTypeWrapper):
+    """What has happened to an event."""
+
+EVENT_CHANGE_KIND_UNSPECIFIED: EventChangeKind.ValueType  # 0
+"""Not said."""
+EVENT_CHANGE_KIND_KEPT: EventChangeKind.ValueType  # 1
+"""It was captured, or came in."""
+EVENT_CHANGE_KIND_LOGGED: EventChangeKind.ValueType  # 2
+"""Its place in the log became known."""
+EVENT_CHANGE_KIND_REFUSED: EventChangeKind.ValueType  # 3
+"""The ledger refused it."""
+EVENT_CHANGE_KIND_GONE: EventChangeKind.ValueType  # 4
+"""It is kept no more: erased, or signed anew in other bytes."""
+Global___EventChangeKind: _TypeAlias = EventChangeKind  # noqa: Y015
+
 @_typing.final
 class Occasion(_message.Message):
     """When and where a thing was done."""
@@ -1149,8 +1181,11 @@ class CaptureEventsResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
+    CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the chunk."""
+    change_number: _builtins.int
+    """Whoever has taken in WatchEvents up to this change knows the events of the chunk; 0 when it was refused."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AcceptedEvent]:
         """One an event, in order; empty when the chunk was refused."""
@@ -1165,10 +1200,11 @@ class CaptureEventsResponse(_message.Message):
         request_id: _builtins.str = ...,
         events: _abc.Iterable[Global___AcceptedEvent] | None = ...,
         errors: _abc.Iterable[Global___CaptureError] | None = ...,
+        change_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "events", b"events", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "errors", b"errors", "events", b"events", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1398,3 +1434,117 @@ class OrderErasureResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderErasureResponse: _TypeAlias = OrderErasureResponse  # noqa: Y015
+
+@_typing.final
+class WatchEventsRequest(_message.Message):
+    """Request of WatchEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
+    SIGNED_EVENT_SHA256_FIELD_NUMBER: _builtins.int
+    change_number: _builtins.int
+    """Number of the last change that is known already; 0 for none."""
+    signed_event_sha256: _builtins.bytes
+    """SHA-256 of the SignedEvent of that change, 32 bytes; empty with 0. If another stands there, as after a restored
+    backup, the call is refused (CHANGE_UNKNOWN): start with 0.
+    """
+    def __init__(
+        self,
+        *,
+        change_number: _builtins.int = ...,
+        signed_event_sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "signed_event_sha256", b"signed_event_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
+
+@_typing.final
+class WatchEventsResponse(_message.Message):
+    """Answer of WatchEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    NEWEST_CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
+    newest_change_number: _builtins.int
+    """Number of the newest change there is; 0 for none."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventChange]:
+        """At most 500; none in the first answer when there is no news."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___EventChange] | None = ...,
+        newest_change_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "newest_change_number", b"newest_change_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsResponse: _TypeAlias = WatchEventsResponse  # noqa: Y015
+
+@_typing.final
+class EventChange(_message.Message):
+    """That something has happened to an event, and how it stands now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    SIGNED_EVENT_SHA256_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SIGNED_EVENT_FIELD_NUMBER: _builtins.int
+    RECORD_TIME_FIELD_NUMBER: _builtins.int
+    SIGNER_FIELD_NUMBER: _builtins.int
+    LEAF_INDEX_FIELD_NUMBER: _builtins.int
+    REFUSAL_CODE_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """From 1, without gaps."""
+    signed_event_sha256: _builtins.bytes
+    """SHA-256 of the SignedEvent; 32 bytes."""
+    kind: Global___EventChangeKind.ValueType
+    """What happened."""
+    signed_event: _builtins.bytes
+    """The SignedEvent, where it came in with this change and is still kept; at most 256 KiB."""
+    signer: _builtins.str
+    """Party GLN of the organisation that signed it; empty when it is gone."""
+    leaf_index: _builtins.int
+    """Its place in the log; absent while unknown here."""
+    refusal_code: _builtins.str
+    """Code of the ledger's refusal; empty when there is none."""
+    gone: _builtins.bool
+    """True when it is kept no more."""
+    @_builtins.property
+    def record_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was captured here, or came in; UTC."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        signed_event_sha256: _builtins.bytes = ...,
+        kind: Global___EventChangeKind.ValueType = ...,
+        signed_event: _builtins.bytes = ...,
+        record_time: _timestamp_pb2.Timestamp | None = ...,
+        signer: _builtins.str = ...,
+        leaf_index: _builtins.int | None = ...,
+        refusal_code: _builtins.str = ...,
+        gone: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index", "leaf_index", b"leaf_index", "record_time", b"record_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index", "gone", b"gone", "kind", b"kind", "leaf_index", b"leaf_index", "number", b"number", "record_time", b"record_time", "refusal_code", b"refusal_code", "signed_event", b"signed_event", "signed_event_sha256", b"signed_event_sha256", "signer", b"signer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__leaf_index: _TypeAlias = _typing.Literal["leaf_index"]  # noqa: Y015
+    _WhichOneofArgType__leaf_index: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__leaf_index) -> _WhichOneofReturnType__leaf_index | None: ...
+
+Global___EventChange: _TypeAlias = EventChange  # noqa: Y015

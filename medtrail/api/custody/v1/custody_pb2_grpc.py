@@ -113,6 +113,11 @@ class CustodyServiceStub:
                 request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/medtrail.api.custody.v1.CustodyService/WatchEvents',
+                request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
 
 
 class CustodyServiceServicer:
@@ -229,6 +234,14 @@ class CustodyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchEvents(self, request, context):
+        """Tells every change to the events kept here, our own and those of partners, in order of a gapless number: from the
+        one after the given on, and then as they come, until the caller ends it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CustodyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -306,6 +319,11 @@ def add_CustodyServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusRequest.FromString,
                     response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.WatchEventsRequest.FromString,
+                    response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.WatchEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -717,6 +735,33 @@ class CustodyService:
             '/medtrail.api.custody.v1.CustodyService/GetStatus',
             medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusRequest.SerializeToString,
             medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/medtrail.api.custody.v1.CustodyService/WatchEvents',
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.WatchEventsRequest.SerializeToString,
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

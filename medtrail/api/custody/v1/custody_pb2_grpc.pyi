@@ -71,6 +71,10 @@ class CustodyServiceStub:
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_custody_pb2.GetStatusRequest, _custody_pb2.GetStatusResponse]
     """Returns what waits for the ledger or for partners, since when, and what a person should look at."""
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_custody_pb2.WatchEventsRequest, _custody_pb2.WatchEventsResponse]
+    """Tells every change to the events kept here, our own and those of partners, in order of a gapless number: from the
+    one after the given on, and then as they come, until the caller ends it.
+    """
 
 @_typing.type_check_only
 class CustodyServiceAsyncStub(CustodyServiceStub):
@@ -115,6 +119,10 @@ class CustodyServiceAsyncStub(CustodyServiceStub):
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_custody_pb2.GetStatusRequest, _custody_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Returns what waits for the ledger or for partners, since when, and what a person should look at."""
+    WatchEvents: _aio.UnaryStreamMultiCallable[_custody_pb2.WatchEventsRequest, _custody_pb2.WatchEventsResponse]  # type: ignore[assignment]
+    """Tells every change to the events kept here, our own and those of partners, in order of a gapless number: from the
+    one after the given on, and then as they come, until the caller ends it.
+    """
 
 class CustodyServiceServicer(metaclass=_abc_1.ABCMeta):
     """The verbs that all roles share. Served by the manufacturer, distributor and pharmacy processes, each for its own
@@ -246,5 +254,15 @@ class CustodyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_custody_pb2.GetStatusResponse, _abc.Awaitable[_custody_pb2.GetStatusResponse]]:
         """Returns what waits for the ledger or for partners, since when, and what a person should look at."""
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _custody_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_custody_pb2.WatchEventsResponse], _abc.AsyncIterator[_custody_pb2.WatchEventsResponse]]:
+        """Tells every change to the events kept here, our own and those of partners, in order of a gapless number: from the
+        one after the given on, and then as they come, until the caller ends it.
+        """
 
 def add_CustodyServiceServicer_to_server(servicer: CustodyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

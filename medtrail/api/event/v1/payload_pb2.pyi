@@ -119,11 +119,13 @@ class Signature(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     scheme: _builtins.str
-    """Signature scheme: "ed25519"."""
+    """Signature scheme: "ed25519", or "ed25519-batch" (one signature over the Merkle root of 2 to 64 payloads)."""
     key_id: _builtins.str
     """The signer's key as did:key."""
     signature: _builtins.bytes
-    """64 bytes for ed25519."""
+    """64 bytes for ed25519; for ed25519-batch these, leaf index and tree size (2 bytes each, big-endian), and the leaf's
+    inclusion proof (32 bytes a hash).
+    """
     def __init__(
         self,
         *,
