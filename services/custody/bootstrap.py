@@ -34,6 +34,7 @@ from medtrail.runtime.settings import ServiceSettings, load_settings
 from medtrail.runtime.tables import prepare
 from medtrail.subjects import MessageKind
 from services.custody import inbound_store, inbox
+from services.custody.changes import note_earlier_events
 from services.custody.confirm import Confirmer
 from services.custody.desk import Desk
 from services.custody.erasures import Erasures
@@ -99,6 +100,7 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
     try:
         database.write_now(prepare)
         database.create_tables(CUSTODY_METADATA)
+        database.write_now(note_earlier_events)
         replica = RegistryReplica(
             database, channel, verifier=verifier, authority_key_id=settings.authority_key_id, policy=policy
         )

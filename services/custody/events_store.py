@@ -13,6 +13,7 @@ from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import DuplicateError
 from medtrail.event import Event, PayloadType
 from medtrail.gs1 import Gln
+from services.custody.changes import ChangeKind, note_change, record_time_us_of
 from services.custody.holdings_store import chunks, to_us
 from services.custody.tables import Counter, EventUnit, HoldingBefore, KnownEvent, RefusedEvent, RequestRow
 from services.custody.units import Unit
@@ -149,21 +150,33 @@ def insert_event(
         )
     )
     number = int(result.inserted_primary_key[0])  # type: ignore[index]
+    note_change(connection, sha256, ChangeKind.KEPT)
     rows = [{"path": path, "event_number": number} for path in {unit.path for unit in units}]
     if rows:
         connection.execute(insert(EventUnit), rows)
     return number
 
 
+def _hash_of(connection: Connection, number: int) -> bytes:
+    found: bytes = connection.execute(
+        select(col(KnownEvent.signed_event_sha256)).where(col(KnownEvent.number) == number)
+    ).scalar_one()
+    return found
+
+
 def forget(connection: Connection, number: int) -> None:
-    """Forget a refused event, so that its content can be said anew."""
+    """Forget an event: one that was refused, so that its content can be said anew, or one that was erased."""
+    note_change(connection, _hash_of(connection, number), ChangeKind.GONE)
     connection.execute(delete(EventUnit).where(col(EventUnit.event_number) == number))
     connection.execute(delete(HoldingBefore).where(col(HoldingBefore.event_number) == number))
     connection.execute(delete(KnownEvent).where(col(KnownEvent.number) == number))
 
 
 def replace_signed(connection: Connection, number: int, *, sha256: bytes, signed_event: bytes) -> None:
-    """Put newly signed bytes in the place of refused ones."""
+    """Put newly signed bytes in the place of refused ones; the event was captured when those were."""
+    before = _hash_of(connection, number)
+    note_change(connection, before, ChangeKind.GONE)
+    note_change(connection, sha256, ChangeKind.KEPT, record_time_us=record_time_us_of(connection, before))
     connection.execute(
         update(KnownEvent)
         .where(col(KnownEvent.number) == number)
@@ -172,12 +185,19 @@ def replace_signed(connection: Connection, number: int, *, sha256: bytes, signed
 
 
 def set_leaf_index(connection: Connection, number: int, leaf_index: int) -> None:
-    """Note where in the log an event is."""
+    """Note where in the log an event is; the same place again changes nothing."""
+    row = connection.execute(
+        select(col(KnownEvent.signed_event_sha256), col(KnownEvent.leaf_index)).where(col(KnownEvent.number) == number)
+    ).first()
+    if row is None or row[1] == leaf_index:
+        return
+    note_change(connection, row[0], ChangeKind.LOGGED)
     connection.execute(update(KnownEvent).where(col(KnownEvent.number) == number).values(leaf_index=leaf_index))
 
 
 def set_refusal(connection: Connection, number: int, code: str) -> None:
     """Note that the ledger refused an event."""
+    note_change(connection, _hash_of(connection, number), ChangeKind.REFUSED)
     connection.execute(update(KnownEvent).where(col(KnownEvent.number) == number).values(refusal=code))
 
 
@@ -201,6 +221,12 @@ def next_number(connection: Connection, name: str) -> int:
     statement = insert(Counter).values(name=name, value=1)
     statement = statement.on_conflict_do_update(index_elements=["name"], set_={"value": col(Counter.value) + 1})
     return int(connection.execute(statement.returning(col(Counter.value))).scalar_one())
+
+
+def peek_number(connection: Connection, name: str) -> int:
+    """Return the number that :func:`next_number` will give next."""
+    value = connection.execute(select(col(Counter.value)).where(col(Counter.name) == name)).scalar_one_or_none()
+    return (value or 0) + 1
 
 
 def answered(connection: Connection, request_id: str, *, method: str, request_sha256: bytes) -> bytes | None:

@@ -9,8 +9,10 @@ from medtrail.errors import MalformedError
 from medtrail.gs1 import Gln
 from medtrail.runtime.overdue import Alarm, Waiting
 from medtrail.verdict import Verdict, VerdictAction, VerdictCode
+from services.custody.changes import Change, ChangeKind
 from services.custody.desk import Accepted
 from services.custody.holding import Ending, Holding, HoldingState
+from services.custody.holdings_store import from_us
 from services.custody.inbound_store import InboundShipment, InboundState
 
 _CODE_TO_MESSAGE = {code: verdict_pb2.VerdictCode.Value(f"VERDICT_CODE_{code.name}") for code in VerdictCode}
@@ -27,6 +29,23 @@ ENDING_FROM_MESSAGE = {
     for ending in Ending
     if ending is not Ending.EMPTIED
 }
+
+_KIND_TO_MESSAGE = {kind: custody_pb2.EventChangeKind.Value(f"EVENT_CHANGE_KIND_{kind.name}") for kind in ChangeKind}
+
+
+def change_to_message(change: Change) -> custody_pb2.EventChange:
+    """Return the message of a change to an event."""
+    return custody_pb2.EventChange(
+        number=change.number,
+        signed_event_sha256=change.sha256,
+        kind=_KIND_TO_MESSAGE[change.kind],
+        signed_event=change.signed_event,
+        record_time=to_timestamp(from_us(change.record_time_us)),
+        signer=change.signer,
+        leaf_index=change.leaf_index,
+        refusal_code=change.refusal,
+        gone=change.gone,
+    )
 
 
 def verdict_to_message(verdict: Verdict) -> verdict_pb2.Verdict:

@@ -4,7 +4,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from medtrail.runtime.paging import PageTokens
 from medtrail.runtime.replica import RegistryReplica
 from medtrail.trust import MAX_AHEAD
 from services.custody import events_store
+from services.custody.changes import ChangeBell
 from services.custody.desk import Desk, Session
 from services.custody.events import Occasion
 from services.custody.scan import Scanner
@@ -45,6 +46,7 @@ class Office:
         after_write: Called on the event loop after a write: something may wait in the outbox.
         replica: What is known of the log.
         watch: Tells what waits, and the alarms.
+        bell: Wakes those who follow the events, after a write.
     """
 
     desk: Desk
@@ -54,6 +56,7 @@ class Office:
     after_write: Callable[[], None]
     replica: RegistryReplica
     watch: OverdueWatch
+    bell: ChangeBell = field(default_factory=ChangeBell)
 
     async def write(
         self,
@@ -89,6 +92,7 @@ class Office:
 
         made = await self.database.write(run)
         self.after_write()
+        self.bell.ring()
         return answer.FromString(made)
 
     def check_ready(self) -> None:

@@ -1,6 +1,7 @@
 """CustodyService: from messages to commands and back. Rules stand elsewhere."""
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -16,6 +17,7 @@ from medtrail.runtime.paging import page_size
 from medtrail.runtime.server import Binding
 from services.custody import capture, commands, events, holdings_store, inbound_store
 from services.custody.capture import CaptureRefusedError
+from services.custody.changes import Change, changes_after, check_cursor, newest_change
 from services.custody.commands import Consignee
 from services.custody.desk import Accepted, Session, known_recalls
 from services.custody.holding import Holding
@@ -25,6 +27,7 @@ from services.custody.messages import (
     STATE_FROM_MESSAGE,
     accepted_to_message,
     alarm_to_message,
+    change_to_message,
     holding_to_message,
     inbound_to_message,
     incomplete_to_message,
@@ -39,6 +42,12 @@ from services.custody.verdicts import unreadable
 MAX_CHUNK_EVENTS = 500
 MAX_CHUNK_BYTES = 2 * 1024 * 1024
 MAX_NUMBER = 64
+WATCH_REST_S = 0.5
+"""Longest time between two looks for changes."""
+
+
+def _changes(connection: Connection, number: int) -> tuple[list[Change], int]:
+    return changes_after(connection, number), newest_change(connection)
 
 
 def _messages(accepted: Sequence[Accepted]) -> list[custody_pb2.AcceptedEvent]:
@@ -282,6 +291,27 @@ class CustodyServicer(custody_pb2_grpc.CustodyServiceServicer):
             alarms=[alarm_to_message(alarm) for alarm in alarms],
         )
 
+    async def WatchEvents(
+        self, request: custody_pb2.WatchEventsRequest, context: Context
+    ) -> AsyncIterator[custody_pb2.WatchEventsResponse]:
+        """Tell every change to the events kept here, and go on as they come."""
+        database, bell = self._office.database, self._office.bell
+        number = request.change_number
+        await database.read(partial(check_cursor, number=number, sha256=request.signed_event_sha256))
+        first = True
+        while True:
+            changes, newest = await database.read(lambda connection: _changes(connection, number))  # noqa: B023 - awaited before it changes
+            if changes or first:
+                yield custody_pb2.WatchEventsResponse(
+                    changes=[change_to_message(change) for change in changes], newest_change_number=newest
+                )
+            first = False
+            if changes:
+                number = changes[-1].number
+            if number == newest:
+                # Partners' events and the ledger's answers come without the bell.
+                await bell.wait(timeout_s=WATCH_REST_S)
+
     async def CaptureEvents(
         self, request_iterator: AsyncIterator[custody_pb2.CaptureEventsRequest], context: Context
     ) -> AsyncIterator[custody_pb2.CaptureEventsResponse]:
@@ -297,7 +327,11 @@ class CustodyServicer(custody_pb2_grpc.CustodyServiceServicer):
 
             def work(session: Session) -> custody_pb2.CaptureEventsResponse:
                 made = capture.capture(session, statements, second_hand=request.second_hand)
-                return custody_pb2.CaptureEventsResponse(request_id=request.request_id, events=_messages(made))
+                return custody_pb2.CaptureEventsResponse(
+                    request_id=request.request_id,
+                    events=_messages(made),
+                    change_number=newest_change(session.connection),
+                )
 
             return await self._office.write(request, custody_pb2.CaptureEventsResponse, work, units=units)
         except UnavailableError:

@@ -172,3 +172,21 @@ class RefusedEvent(CustodyTable, table=True):
 
     signed_event_sha256: bytes = Field(primary_key=True)
     code: str
+
+
+class EventChange(CustodyTable, table=True):
+    """That something happened to an event: rows are only ever added, so that their numbers have no gaps.
+
+    Attributes:
+        number: From 1.
+        kind: :class:`services.custody.changes.ChangeKind`.
+        record_time_us: When the event was captured here, or came in.
+    """
+
+    __tablename__: ClassVar[str] = "event_change"
+    __table_args__ = (Index("event_change_by_hash", "signed_event_sha256"),)
+
+    number: int | None = Field(default=None, primary_key=True)
+    signed_event_sha256: bytes
+    kind: int
+    record_time_us: int = Field(sa_type=BigInteger)
