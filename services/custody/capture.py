@@ -68,6 +68,7 @@ def capture(session: Session, statements: Sequence[EpcisEvent], *, second_hand: 
     Raises:
         CaptureRefusedError: The first event that was refused.
     """
+    session.prepare(_actors(session, statements, second_hand=second_hand))
     made: list[Accepted] = []
     passed: list[tuple[int, EpcisEvent]] = []
     ours: set[Unit] = set()
@@ -86,8 +87,23 @@ def capture(session: Session, statements: Sequence[EpcisEvent], *, second_hand: 
     return made
 
 
-def _record(session: Session, statement: EpcisEvent, number: int, *, second_hand: bool) -> tuple[Accepted, bool]:
-    field = f"events[{number}]"
+def _actors(
+    session: Session, statements: Sequence[EpcisEvent], *, second_hand: bool
+) -> list[tuple[EpcisEvent, Gln | None]]:
+    """Return statements with whom they witness, up to the first that is refused: recording will say why."""
+    found: list[tuple[EpcisEvent, Gln | None]] = []
+    for number, statement in enumerate(statements):
+        try:
+            found.append(
+                (statement, _witnessed(session, statement, field=f"events[{number}]", second_hand=second_hand))
+            )
+        except MedtrailError:
+            break
+    return found
+
+
+def _witnessed(session: Session, statement: EpcisEvent, *, field: str, second_hand: bool) -> Gln | None:
+    """Return the other party whose act we witness, or None where it is our own."""
     actor = actor_of(statement, session.desk.registry())
     own = actor is None or actor in session.desk.glns
     if not own and not second_hand:
@@ -96,9 +112,15 @@ def _record(session: Session, statement: EpcisEvent, number: int, *, second_hand
     if own and second_hand and actor is None:
         message = "nothing in the event says who did it"
         raise AuthorizationError(message, code="ACTOR_UNKNOWN", field=field)
-    if statement.error_declaration is not None and own:
+    return None if own else actor
+
+
+def _record(session: Session, statement: EpcisEvent, number: int, *, second_hand: bool) -> tuple[Accepted, bool]:
+    field = f"events[{number}]"
+    actor = _witnessed(session, statement, field=field, second_hand=second_hand)
+    if statement.error_declaration is not None and actor is None:
         return corrections.declare(session, statement, field=field), False
-    return session.record(statement, field=field, actor=None if own else actor), not own
+    return session.record(statement, field=field, actor=actor), actor is not None
 
 
 def _check_party(session: Session, passed: Sequence[tuple[int, EpcisEvent]], ours: set[Unit]) -> None:

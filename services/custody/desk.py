@@ -5,17 +5,17 @@ all there. The event is signed inside the transaction, because its number at thi
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
 from medtrail.codec import encode_payload, encode_signed_event
-from medtrail.envelope import SigningKey, sign
+from medtrail.envelope import SigningKey, sign, sign_together
 from medtrail.epcis.hash import event_hash
 from medtrail.epcis.model import EpcisEvent
-from medtrail.errors import DuplicateError
+from medtrail.errors import DuplicateError, TooLargeError
 from medtrail.event import (
     Capture,
     ErasureOrder,
@@ -97,6 +97,15 @@ class Accepted:
     resend: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """An event signed before it is judged: its bytes count only if it is recorded under the number that it has."""
+
+    statement: EpcisEvent
+    event: Event
+    signed_event: bytes
+
+
 class Session:
     """One write transaction of an organisation."""
 
@@ -109,6 +118,36 @@ class Session:
         self.books = holdings_store.load_books(connection, self._units)
         self.recalls = known_recalls(connection, desk)
         self.received: list[Received] = []
+        self._prepared: dict[int, _Signed] = {}
+
+    def prepare(self, statements: Sequence[tuple[EpcisEvent, Gln | None]]) -> None:
+        """Sign statements together before they are recorded one by one: one signature serves up to 64 of them.
+
+        What is not recorded after all, or under another number, because one before it was said already, is forgotten
+        with the session, or signed by itself.
+
+        Args:
+            statements: In the order in which they will be recorded, each with its actor as for :meth:`record`.
+        """
+        first = events_store.peek_number(self.connection, self._counter)
+        events: list[Event] = []
+        for seq, (statement, actor) in enumerate(statements, first):
+            event_id = statement.event_id or event_hash(statement)
+            draft = self._draft(replace(statement, event_id=None), event_id, actor)
+            events.append(replace(draft, header=replace(draft.header, source_seq=seq)))
+        payloads = [(event.payload_type, encode_payload(event)) for event in events]
+        for (statement, _), event, signed in zip(
+            statements, events, sign_together(payloads, self.desk.key), strict=True
+        ):
+            try:
+                self._prepared[id(statement)] = _Signed(statement, event, encode_signed_event(signed))
+            except TooLargeError:
+                # By itself it may still fit; recording it tells.
+                continue
+
+    @property
+    def _counter(self) -> str:
+        return f"source_seq/{self.desk.source}"
 
     def reload(self) -> None:
         """Read the books anew, after something else in the transaction has written to them."""
@@ -135,9 +174,13 @@ class Session:
             AuthorizationError: We may not say this.
             ConflictError: The rules of the books forbid it.
         """
-        event_id = statement.event_id or event_hash(statement)
-        statement = replace(statement, event_id=None)
-        draft = self._draft(statement, event_id, actor)
+        prepared = self._prepared.get(id(statement))
+        if prepared is not None and prepared.statement is statement:
+            draft = prepared.event
+        else:
+            event_id = statement.event_id or event_hash(statement)
+            draft = self._draft(replace(statement, event_id=None), event_id, actor)
+        event_id, statement = draft.header.event_id, replace(statement, event_id=None)
         before = self._same(draft, field)
         if before is not None:
             return before
@@ -146,7 +189,7 @@ class Session:
         own = actor is None
         if own and statement.error_declaration is None:
             self._apply(step, statement, event_id)
-        stored = self._sign(draft, {named.unit for named in step.named})
+        stored = self._sign(draft, {named.unit for named in step.named}, prepared)
         if own and statement.error_declaration is None:
             holdings_store.save_changes(self.connection, self.books, event_number=stored.number)
             if step.kind in {StepKind.SHIP, StepKind.SEND_BACK}:
@@ -205,10 +248,14 @@ class Session:
         if received is not None:
             self.received.append(received)
 
-    def _sign(self, draft: Event, units: set[Unit]) -> Stored:
-        seq = events_store.next_number(self.connection, f"source_seq/{self.desk.source}")
-        event = replace(draft, header=replace(draft.header, source_seq=seq))
-        signed_event, sha256 = signed_bytes(event, self.desk.key)
+    def _sign(self, draft: Event, units: set[Unit], prepared: _Signed | None = None) -> Stored:
+        seq = events_store.next_number(self.connection, self._counter)
+        if prepared is not None and prepared.event.header.source_seq == seq:
+            event, signed_event = prepared.event, prepared.signed_event
+            sha256 = hashlib.sha256(signed_event).digest()
+        else:
+            event = replace(draft, header=replace(draft.header, source_seq=seq))
+            signed_event, sha256 = signed_bytes(event, self.desk.key)
         number = events_store.insert_event(
             self.connection,
             event,

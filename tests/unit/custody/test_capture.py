@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import select
+from sqlmodel import col
 
+from medtrail.codec import decode_payload, decode_signed_event
+from medtrail.envelope import ED25519_BATCH, SignedEvent, verify_signatures
 from medtrail.epcis import read_document
 from medtrail.epcis.model import (
     Action,
@@ -18,6 +22,7 @@ from medtrail.epcis.model import (
     QuantityElement,
 )
 from medtrail.gs1 import Sgtin, parse_epc
+from medtrail.runtime.tables import SignedEventRow
 from services.custody import capture, events
 from services.custody.capture import CaptureRefusedError
 from services.custody.desk import Accepted
@@ -79,6 +84,46 @@ def test_a_resent_chunk_adds_nothing(maker: "House", distributor: "House") -> No
     assert [item.event_id for item in again] == [item.event_id for item in first]
     assert all(item.resend for item in again)
     assert maker.pending() == 5
+
+
+def signed_by(house: "House") -> list[SignedEvent]:
+    query = select(col(SignedEventRow.data))
+    return [
+        decode_signed_event(row) for row in house.read(lambda connection: connection.execute(query).scalars().all())
+    ]
+
+
+def source_seqs(signed: Sequence[SignedEvent]) -> list[int]:
+    return sorted(decode_payload(item.payload_type, item.payload).header.source_seq for item in signed)
+
+
+def life_of(house: "House", first: int, count: int) -> list[EpcisEvent]:
+    serials = range(first, first + count)
+    return [events.commissioning(packs(one), house.occasion(), lot=LOT, expiry=EXPIRY) for one in serials]
+
+
+def test_the_events_of_a_chunk_share_signatures_and_verify_each_alone(maker: "House") -> None:
+    take(maker, life_of(maker, 1, 66))
+
+    signed = signed_by(maker)
+
+    assert {verify_signatures(item) for item in signed} == {maker.desk.key.key_id}
+    assert {item.signatures[0].scheme for item in signed} == {ED25519_BATCH}
+    # One signature for 64 of them, one for the two that are left.
+    assert len({item.signatures[0].signature[:64] for item in signed}) == 2
+    assert source_seqs(signed) == list(range(1, 67))
+
+
+def test_what_was_said_before_leaves_no_gap_in_the_numbers(maker: "House") -> None:
+    known, *new = life_of(maker, 1, 4)
+    take(maker, [known])
+
+    made = take(maker, [new[0], known, new[1], new[2], new[1]])
+
+    assert [item.resend for item in made] == [False, True, False, False, True]
+    signed = signed_by(maker)
+    assert {verify_signatures(item) for item in signed} == {maker.desk.key.key_id}
+    assert source_seqs(signed) == [1, 2, 3, 4]
 
 
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="the GS1 US example is not beside the repository")
