@@ -1,8 +1,12 @@
 """EPCIS events between message and value."""
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from medtrail.api.event.v1 import epcis_pb2
 from medtrail.codec.scalars import from_decimal, from_timestamp, optional_time, required_time, to_decimal, to_timestamp
@@ -121,23 +125,18 @@ def epcis_from_message(message: epcis_pb2.EpcisEvent, *, field: str = "event") -
     if kind is None or message.action not in _ACTION_FROM_MESSAGE:
         text = f"unknown event type {message.type} or action {message.action}"
         raise MalformedError(text, code="EVENT_TYPE_UNKNOWN", field=f"{field}.type")
-    # An event fills a third of the fields: only those are read, in the order of the readers. The stubs cannot tell
-    # their types.
-    present: dict[str, Any] = {descriptor.name: value for descriptor, value in message.ListFields()}
-    values = _read_present(present, _EVENT_LIST_READERS, field)
-    event_time = required_time(message, "event_time", field=f"{field}.event_time")
-    values |= _read_present(present, _EVENT_READERS, field)
-    return EpcisEvent(
-        type=kind,
-        event_time=event_time,
-        event_time_zone_offset=message.event_time_zone_offset,
-        action=_ACTION_FROM_MESSAGE[message.action],
-        **values,
-    )
-
-
-def _read_present(present: dict[str, Any], readers: "_Readers", field: str) -> dict[str, Any]:
-    return {ours: read(present[name], f"{field}.{name}") for name, ours, read in readers if name in present}
+    values: dict[str, Any] = {"action": None, "event_time_zone_offset": ""}
+    # An event fills a third of the fields, and only those are read. The stubs cannot tell their types.
+    for descriptor, value in message.ListFields():
+        plain = _PLAIN.get(descriptor)
+        if plain is not None:
+            values[plain[0]] = plain[1](value)
+        else:
+            ours, name, read = _NESTED[descriptor]
+            values[ours] = read(value, f"{field}.{name}")
+    if "event_time" not in values:
+        raise MalformedError("is required", code="FIELD_MISSING", field=f"{field}.event_time")
+    return EpcisEvent(**values)
 
 
 def _copy_texts(value: object, message: object, names: Iterable[str]) -> None:
@@ -167,7 +166,8 @@ def _place_to_message(place: Place) -> epcis_pb2.Place:
 
 
 def _place_from_message(place: epcis_pb2.Place, field: str) -> Place:
-    return Place(place.id, _extensions_from_message(place.extensions, f"{field}.extensions"))
+    extensions = place.extensions
+    return Place(place.id, _extensions_from_message(extensions, f"{field}.extensions") if extensions else ())
 
 
 def _declaration_to_message(declaration: ErrorDeclaration) -> epcis_pb2.ErrorDeclaration:
@@ -296,14 +296,6 @@ def _extension_from_message(message: epcis_pb2.Extension, field: str, depth: int
     return Extension(message.namespace, message.name, value, attributes)
 
 
-def _text(text: str, _field: str) -> str | None:
-    return text or None
-
-
-def _texts(texts: Iterable[str], _field: str) -> tuple[str, ...]:
-    return tuple(texts)
-
-
 def _dispositions_from_message(message: epcis_pb2.PersistentDisposition, _field: str) -> PersistentDisposition:
     return PersistentDisposition(tuple(message.set), tuple(message.unset))
 
@@ -320,24 +312,33 @@ def _sensors_from_message(messages: Iterable[epcis_pb2.SensorElement], field: st
     return tuple(_sensor_from_message(item, f"{field}[{number}]") for number, item in enumerate(messages))
 
 
-_Readers = tuple[tuple[str, str, Callable[[Any, str], object]], ...]
+def _time_from_message(stamp: Timestamp, field: str) -> datetime:
+    return from_timestamp(stamp, field=field)
 
-# Field of the message, field of the value, and what reads it; in the order in which errors are found.
-_EVENT_LIST_READERS: _Readers = (
-    *((name, name, _text) for name in _EVENT_TEXTS),
-    *((theirs, ours, _texts) for ours, theirs in _EVENT_LISTS),
-    *((theirs, ours, _quantities_from_message) for ours, theirs in _EVENT_QUANTITIES),
-)
-_EVENT_READERS: _Readers = (
-    ("record_time", "record_time", lambda stamp, field: from_timestamp(stamp, field=field)),
+
+_FIELDS = epcis_pb2.EpcisEvent.DESCRIPTOR.fields_by_name
+
+# By field of the message: field of the value, and what makes the one from the other. Only fields that are there come
+# here, so that a text is never empty.
+_PLAIN: dict[FieldDescriptor, tuple[str, Callable[[Any], object]]] = {
+    _FIELDS["type"]: ("type", _TYPE_FROM_MESSAGE.__getitem__),
+    _FIELDS["action"]: ("action", _ACTION_FROM_MESSAGE.__getitem__),
+    **{_FIELDS[name]: (name, str) for name in ("event_time_zone_offset", *_EVENT_TEXTS)},
+    **{_FIELDS[theirs]: (ours, tuple) for ours, theirs in _EVENT_LISTS},
+}
+_NESTED_READERS: tuple[tuple[str, str, Callable[[Any, str], object]], ...] = (
+    ("event_time", "event_time", _time_from_message),
+    ("record_time", "record_time", _time_from_message),
     ("error_declaration", "error_declaration", _declaration_from_message),
     ("persistent_disposition", "persistent_disposition", _dispositions_from_message),
     ("read_point", "read_point", _place_from_message),
     ("biz_location", "biz_location", _place_from_message),
-    ("biz_transactions", "biz_transaction_list", _transactions_from_message),
-    ("sources", "source_list", _parties_from_message),
-    ("destinations", "destination_list", _parties_from_message),
-    ("sensor_elements", "sensor_element_list", _sensors_from_message),
+    ("biz_transaction_list", "biz_transactions", _transactions_from_message),
+    ("source_list", "sources", _parties_from_message),
+    ("destination_list", "destinations", _parties_from_message),
+    ("sensor_element_list", "sensor_elements", _sensors_from_message),
     ("ilmd", "ilmd", _extensions_from_message),
     ("extensions", "extensions", _extensions_from_message),
+    *((ours, theirs, _quantities_from_message) for ours, theirs in _EVENT_QUANTITIES),
 )
+_NESTED = {_FIELDS[theirs]: (ours, theirs, read) for ours, theirs, read in _NESTED_READERS}

@@ -172,30 +172,26 @@ def _header_to_message(header: Header) -> payload_pb2.Header:
 
 
 def _header_from_message(message: payload_pb2.Header) -> Header:
-    if len(message.salt) != SALT_BYTES:
-        text = f"expected {SALT_BYTES} bytes, got {len(message.salt)}"
+    # Every field is read once: each reading makes a new value.
+    salt, source, source_seq, event_id = message.salt, message.source, message.source_seq, message.event_id
+    sealed, capture = message.sealed_terms_sha256, _CAPTURE_FROM_MESSAGE.get(message.capture)
+    if len(salt) != SALT_BYTES:
+        text = f"expected {SALT_BYTES} bytes, got {len(salt)}"
         raise MalformedError(text, code="SALT_LENGTH", field="header.salt")
-    _match(_SOURCE, message.source, field="header.source")
-    if message.source_seq < 1:
+    _match(_SOURCE, source, field="header.source")
+    if source_seq < 1:
         text = "numbers start at 1"
         raise MalformedError(text, code="SOURCE_SEQ", field="header.source_seq")
-    required_text(message.event_id, field="header.event_id", most=MAX_EVENT_ID_LENGTH)
-    _match(_EVENT_ID, message.event_id, field="header.event_id")
-    if len(message.sealed_terms_sha256) not in {0, HASH_BYTES}:
-        text = f"expected 0 or {HASH_BYTES} bytes, got {len(message.sealed_terms_sha256)}"
+    required_text(event_id, field="header.event_id", most=MAX_EVENT_ID_LENGTH)
+    _match(_EVENT_ID, event_id, field="header.event_id")
+    if len(sealed) not in {0, HASH_BYTES}:
+        text = f"expected 0 or {HASH_BYTES} bytes, got {len(sealed)}"
         raise MalformedError(text, code="HASH_LENGTH", field="header.sealed_terms_sha256")
-    if message.capture not in _CAPTURE_FROM_MESSAGE:
+    if capture is None:
         text = "expected first-hand or second-hand"
         raise MalformedError(text, code="CAPTURE_UNKNOWN", field="header.capture")
-    return Header(
-        salt=message.salt,
-        actor=to_gln(message.actor, field="header.actor"),
-        source=message.source,
-        source_seq=message.source_seq,
-        event_id=message.event_id,
-        capture=_CAPTURE_FROM_MESSAGE[message.capture],
-        sealed_terms_sha256=message.sealed_terms_sha256,
-    )
+    actor = to_gln(message.actor, field="header.actor")
+    return Header(salt, actor, source, source_seq, event_id, capture, sealed)
 
 
 def _match(pattern: re.Pattern[str], text: str, *, field: str) -> str:

@@ -49,10 +49,10 @@ def parse_message(kind: type[M], data: bytes, *, limit: int, field: str) -> M:
     except DecodeError as error:
         message = f"not a {kind.DESCRIPTOR.full_name}"
         raise MalformedError(message, code="MESSAGE_MALFORMED", field=field) from error
-    size = parsed.ByteSize()
+    # Walking a message to find that it is in order would cost more than reading it: where nothing unknown was left
+    # out, as many bytes are left; what is longer may only be spelled in another way.
     parsed.DiscardUnknownFields()
-    if parsed.ByteSize() != size:
-        # Walking a message to find that it is in order would cost more than reading it.
+    if parsed.ByteSize() != len(data):
         _refuse_unknown(kind.FromString(data), field)
     return parsed
 
