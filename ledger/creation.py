@@ -6,11 +6,11 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from ledger.intake import event_of, examine, to_us
+from ledger.intake import Unreadable, event_of, examine, to_us
 from ledger.judgement import Chained
 from ledger.storage import log_store
 from medtrail.codec import decode_signed_event
-from medtrail.errors import MedtrailError, VerificationError
+from medtrail.errors import VerificationError
 from medtrail.event import Event, Genesis
 from medtrail.gs1 import Gln
 from medtrail.runtime.files import read_file
@@ -38,13 +38,12 @@ def ensure_log(
     """
     if log_store.read_state(connection) is None:
         genesis = examine(read_file(folder / GENESIS_FILE), map_salt=map_salt)
-        accepted = genesis.outcome
-        if isinstance(accepted, MedtrailError):
-            raise accepted
+        if isinstance(genesis, Unreadable):
+            raise genesis.error
         event = event_of(genesis.signed_event)
-        _check(event, accepted.key_id, origin=origin, authority_key_id=authority_key_id, map_salt=map_salt)
-        key = (accepted.event_id_hash, str(event.header.actor), False)
-        log_store.create_log(connection, Chained(genesis, accepted, 0, key), origin=origin, now_us=to_us(now))
+        _check(event, genesis.key_id, origin=origin, authority_key_id=authority_key_id, map_salt=map_salt)
+        key = (genesis.event_id_hash, str(event.header.actor), False)
+        log_store.create_log(connection, Chained(genesis, 0, key), origin=origin, now_us=to_us(now))
         return event.header.actor
     return _existing(connection, origin=origin, authority_key_id=authority_key_id, map_salt=map_salt)
 

@@ -19,8 +19,9 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.connection import wait
+from typing import Any
 
-from ledger.intake import Candidate, OpenMessage, StreamMessage, examine_batch
+from ledger.intake import OpenMessage, StreamMessage, examine_batch, from_rows, to_rows
 from medtrail.errors import UnavailableError
 from medtrail.runtime.logging import get_logger
 
@@ -47,7 +48,7 @@ class Examiners:
             processes: At most so many, 1 or more; by default one for each core.
             bytes_inline: Data of a read below which no process takes part.
         """
-        self._examine = partial(examine_batch, map_salt=map_salt)
+        self._examine = partial(_examine, map_salt=map_salt)
         self._processes = processes or os.cpu_count() or 1
         self._bytes_inline = bytes_inline
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="examiner")
@@ -62,15 +63,14 @@ class Examiners:
         pool = self._executor(sum(len(message.data) for message in messages))
         loop = asyncio.get_running_loop()
         try:
-            found: list[tuple[Candidate, ...]] = await asyncio.gather(
+            found = await asyncio.gather(
                 *(loop.run_in_executor(pool, self._examine, message.data) for message in messages)
             )
         except BrokenProcessPool as error:
             self._drop_pool()
             raise UnavailableError("a process that examines events died", code="EXAMINER_DIED") from error
         return [
-            OpenMessage(message, message.sha256, candidates)
-            for message, candidates in zip(messages, found, strict=True)
+            OpenMessage(message, message.sha256, from_rows(rows)) for message, rows in zip(messages, found, strict=True)
         ]
 
     def _executor(self, size: int) -> Executor:
@@ -108,6 +108,10 @@ def spare_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
+
+
+def _examine(data: bytes, *, map_salt: bytes) -> list[tuple[Any, ...]]:
+    return to_rows(examine_batch(data, map_salt=map_salt))
 
 
 def _start_examiner() -> None:  # pragma: no cover - runs in the examiners' own processes

@@ -8,11 +8,13 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
 
-from ledger.intake import Accepted, Candidate, OpenMessage, event_of, to_us
+from ledger.intake import Accepted, Candidate, OpenMessage, Unreadable, event_of, to_us
 from medtrail.errors import DuplicateError, MedtrailError
 from medtrail.event import Event, PayloadType
-from medtrail.trust import Registry
+from medtrail.trust import Claims, Registry, check_moments
 
 EVENT_ERASED = "EVENT_ERASED"
 
@@ -20,26 +22,22 @@ Key = tuple[bytes, str, bool]
 """What stands in the log once: keyed hash of the event id, GLN of the signing organisation, declaration or not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chained:
+class Chained(NamedTuple):
     """An event that becomes the entry at ``leaf_index``."""
 
-    candidate: Candidate
-    accepted: Accepted
+    candidate: Accepted
     leaf_index: int
     key: Key
 
 
-@dataclass(frozen=True, slots=True)
-class Resent:
+class Resent(NamedTuple):
     """An event whose content is the entry at ``leaf_index``."""
 
     candidate: Candidate
     leaf_index: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """An event that is not chained, and why; ``signer_gln`` is empty where signature or key do not tell."""
 
     candidate: Candidate
@@ -59,8 +57,7 @@ class JudgedMessage:
     tree_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class StandingEvent:
+class StandingEvent(NamedTuple):
     """What stands in the log under a key; ``signed_event`` is None once it is erased."""
 
     leaf_index: int
@@ -97,6 +94,7 @@ class Judge:
         self._registry = registry
         self._standing = standing
         self._new: dict[Key, StandingEvent] = {}
+        self._allowed: set[tuple[str, Claims]] = set()
         self.tree_size = tree_size
         self.trust_changed = False
 
@@ -109,33 +107,41 @@ class Judge:
         return judged
 
     def _decide(self, candidate: Candidate, opened: OpenMessage) -> Outcome:
-        accepted = candidate.outcome
-        if isinstance(accepted, MedtrailError):
-            return Refused(candidate, accepted, "")
-        signer_gln = self._signer_gln(accepted)
-        key = (accepted.event_id_hash, signer_gln, accepted.declaration)
+        if isinstance(candidate, Unreadable):
+            return Refused(candidate, candidate.error, "")
+        signer_gln = self._signer_gln(candidate)
+        key = (candidate.event_id_hash, signer_gln, candidate.declaration)
         known = self._new.get(key) or self._standing(key)
         if known is not None and known.sha256 == candidate.sha256:
             # These very bytes were judged when they were chained; what became of the key since does not unsay them.
             return Resent(candidate, known.leaf_index)
         try:
-            self._registry.judge(accepted.claims, key_id=accepted.key_id, stream_time=opened.message.stream_time)
+            self._judge(candidate, opened.message.stream_time)
             if known is not None:
                 return self._again(candidate, known)
-            if accepted.claims.payload_type is PayloadType.TRUST:
-                self._registry.apply(self.tree_size, accepted.key_id, event_of(candidate.signed_event))
+            if candidate.claims.payload_type is PayloadType.TRUST:
+                self._registry.apply(self.tree_size, candidate.key_id, event_of(candidate.signed_event))
                 self.trust_changed = True
+                self._allowed.clear()
         except MedtrailError as error:
             if error.code == EVENT_ERASED:
                 # What was erased must not come back as something refused.
                 candidate = candidate._replace(signed_event=b"", event_id="")
             return Refused(candidate, error, signer_gln)
         self._new[key] = StandingEvent(self.tree_size, candidate.sha256, candidate.signed_event)
-        chained = Chained(candidate, accepted, self.tree_size, key)
+        chained = Chained(candidate, self.tree_size, key)
         self.tree_size += 1
         return chained
 
-    def _again(self, candidate: Candidate, known: StandingEvent) -> Resent:
+    def _judge(self, candidate: Accepted, stream_time: datetime) -> None:
+        check_moments(candidate.moments, stream_time)
+        # What the registry allowed once it allows until it changes.
+        said = (candidate.key_id, candidate.claims)
+        if said not in self._allowed:
+            self._registry.judge(candidate.claims, key_id=candidate.key_id, stream_time=stream_time)
+            self._allowed.add(said)
+
+    def _again(self, candidate: Accepted, known: StandingEvent) -> Resent:
         if known.signed_event is None:
             message = f"an event stood under this event id and signer, at entry {known.leaf_index}, and was erased"
             raise DuplicateError(message, code=EVENT_ERASED, field="header.event_id")

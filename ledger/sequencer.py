@@ -196,10 +196,10 @@ def integrate(
 
 def _standing(connection: Connection, opened: Sequence[OpenMessage]) -> Callable[[Key], StandingEvent | None]:
     hashes = (
-        candidate.outcome.event_id_hash
+        candidate.event_id_hash
         for message in opened
         for candidate in message.candidates
-        if isinstance(candidate.outcome, Accepted)
+        if isinstance(candidate, Accepted)
     )
     known = log_store.standing_keys(connection, hashes)
 

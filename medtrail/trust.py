@@ -20,6 +20,7 @@ Rules:
 Source: ARCHITECTURE, sections 3, 6 and 7.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -101,8 +102,6 @@ class Organisation:
 
 class Claims(NamedTuple):
     """All that :meth:`Registry.judge` looks at of an event: small, so that it can be judged apart from its decoding.
-
-    A tuple, because it travels between processes for every event.
 
     Attributes:
         payload_type: Of the event.
@@ -225,7 +224,7 @@ class Registry:
             AuthorizationError: The key or its organisation may not say this.
             VerificationError: The event is dated more than five minutes after its message.
         """
-        _check_time(claims, stream_time)
+        check_moments(claims.moments, stream_time)
         if claims.by_authority:
             self._judge_authority(key_id)
             return None
@@ -382,8 +381,17 @@ def _moments(event: EpcisEvent) -> tuple[tuple[str, datetime], ...]:
     return dated, ("event.error_declaration.declaration_time", declaration.declaration_time)
 
 
-def _check_time(claims: Claims, stream_time: datetime) -> None:
-    for field, moment in claims.moments:
+def check_moments(moments: Iterable[tuple[str, datetime]], stream_time: datetime) -> None:
+    """Check that nothing is dated more than five minutes after its message.
+
+    Args:
+        moments: Field and moment; aware UTC.
+        stream_time: When the exchange stored the message; aware UTC.
+
+    Raises:
+        VerificationError: EVENT_IN_FUTURE.
+    """
+    for field, moment in moments:
         if moment - stream_time > MAX_AHEAD:
             message = f"dated {moment.isoformat()}, more than 5 minutes after {stream_time.isoformat()}"
             raise VerificationError(message, code="EVENT_IN_FUTURE", field=field)

@@ -4,28 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from ledger.projections.belief import GRAVE_ALERTS, UnitBelief, UnitClass
+from ledger.projections.belief import FINAL_CLASSES, GRAVE_ALERTS, UnitBelief, UnitClass
 from ledger.projections.recalls import RecallEntry
 from medtrail.gs1.keys import RESOLVER
-from medtrail.verdict import Finding, KnownPack, Verdict, VerdictCode, conclude, has_expired
+from medtrail.verdict import CODE_OF_DISPOSITION, Finding, KnownPack, Verdict, VerdictCode, conclude, has_expired
 
 _ON_THE_WAY = frozenset({UnitClass.IN_TRANSIT, UnitClass.DELIVERED_UNCONFIRMED, UnitClass.LEFT_NETWORK})
-
-# CBV dispositions by which a holder keeps a unit from sale.
-_HOLDING = frozenset(
-    {
-        "damaged",
-        "mismatch_class",
-        "mismatch_instance",
-        "mismatch_quantity",
-        "needs_replacement",
-        "no_pedigree_match",
-        "non_conformant",
-        "non_sellable_other",
-        "reserved",
-        "unavailable",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +44,8 @@ def judge(scan: Scan, belief: UnitBelief | None, *, recalls: Sequence[RecallEntr
     """
     findings = [*_unknown(belief), *_recalled(recalls, belief)]
     if belief is not None:
-        findings += [*_ended(belief), *_suspect(belief), *_held(belief), *_elsewhere(belief, scan.caller)]
-        findings += _unconfirmed(belief)
+        findings += [*_ended(belief), *_suspect(belief), *_held(belief), *_marked(belief)]
+        findings += [*_elsewhere(belief, scan.caller), *_unconfirmed(belief)]
     findings += _label(scan, belief)
     if not findings:
         findings.append(Finding(VerdictCode.GENUINE, "Commissioned by its maker, and nothing speaks against it."))
@@ -96,7 +80,7 @@ def _recalled(recalls: Iterable[RecallEntry], belief: UnitBelief | None) -> Iter
         reason = "RECALL_DRILL" if recall.drill else "RECALLED"
         text = f"{drill}Recall {recall.number}: {recall.reason} {recall.instruction}".strip()
         yield Finding(VerdictCode.RECALLED, text, reason=reason)
-    if belief is not None and "recalled" in (belief.disposition, *belief.persistent_dispositions):
+    if belief is not None and "recalled" in _words(belief):
         text = "Its holder marked it as recalled. Put it aside and ask the maker."
         yield Finding(VerdictCode.RECALLED, text, reason="MARKED_RECALLED")
 
@@ -130,13 +114,28 @@ def _suspect(belief: UnitBelief) -> Iterator[Finding]:
 
 
 def _held(belief: UnitBelief) -> Iterator[Finding]:
-    holding = [word for word in (belief.disposition, *belief.persistent_dispositions) if word in _HOLDING]
+    holding = [word for word in _words(belief) if CODE_OF_DISPOSITION.get(word) is VerdictCode.HELD]
     if holding:
         text = f"Held back by {belief.holder} ({holding[0]}). Keep it aside until the hold is lifted."
         yield Finding(VerdictCode.HELD, text, reason=holding[0].upper())
     elif belief.unit_class is UnitClass.RETURNED:
         text = f"Sent back to {belief.holder} and not released since. Keep it aside until it is verified."
         yield Finding(VerdictCode.HELD, text, reason="RETURNED")
+
+
+def _words(belief: UnitBelief) -> tuple[str, ...]:
+    return (belief.disposition, *belief.persistent_dispositions)
+
+
+def _marked(belief: UnitBelief) -> Iterator[Finding]:
+    """Yield what a holder's word alone says against a pack: its class has told of recalls, holds and final states."""
+    if belief.unit_class in FINAL_CLASSES:
+        return
+    for word in _words(belief):
+        code = CODE_OF_DISPOSITION.get(word)
+        if code not in {None, VerdictCode.HELD, VerdictCode.RECALLED}:
+            text = f"{belief.holder or 'Its holder'} marked it as {word.replace('_', ' ')}. Put it aside and report it."
+            yield Finding(code, text, reason=f"MARKED_{word.upper()}")
 
 
 def _elsewhere(belief: UnitBelief, caller: str) -> Iterator[Finding]:

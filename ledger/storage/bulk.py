@@ -18,30 +18,44 @@ _TYPES: tuple[tuple[type[TypeEngine[Any]], str], ...] = (
 
 
 def bulk_insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that all have the same columns: with COPY on PostgreSQL, as one prepared statement elsewhere.
+    """Insert rows that all have the same columns.
 
     Args:
         connection: In a write transaction.
         table: Where.
         rows: Values by column name, the same names in each; none does nothing.
     """
+    if rows:
+        bulk_insert_rows(connection, table, list(rows[0]), [tuple(row.values()) for row in rows])
+
+
+def bulk_insert_rows(
+    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Insert rows of values: with COPY on PostgreSQL, as one prepared statement elsewhere.
+
+    Args:
+        connection: In a write transaction.
+        table: Where.
+        names: Columns.
+        rows: Values in the order of the names; none does nothing.
+    """
     if not rows:
         return
-    names = list(rows[0])
     quote = connection.dialect.identifier_preparer.quote
     columns = ", ".join(quote(name) for name in names)
     if connection.dialect.name != "postgresql":
         # The driver takes these values as they are; SQLAlchemy would handle each one by itself.
         marks = ", ".join("?" * len(names))
         statement = f"INSERT INTO {quote(table.name)} ({columns}) VALUES ({marks})"  # noqa: S608 - names of our own
-        connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
+        connection.exec_driver_sql(statement, list(rows))
         return
     statement = f"COPY {quote(table.name)} ({columns}) FROM STDIN (FORMAT BINARY)"
     driver: Any = connection.connection.dbapi_connection
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types([_type_name(table.c[name].type) for name in names])
         for row in rows:
-            copy.write_row(tuple(row.values()))
+            copy.write_row(row)
 
 
 def _type_name(kind: TypeEngine[Any]) -> str:

@@ -7,14 +7,14 @@ a time on the hot path.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, bindparam, func, insert, select, text, update
 from sqlalchemy import Row as SqlRow
 
 from ledger.intake import to_us
 from ledger.judgement import Chained, JudgedMessage, Key, Refused, Resent, outcomes_of, refusal_texts
-from ledger.storage.bulk import bulk_insert
+from ledger.storage.bulk import bulk_insert, bulk_insert_rows
 from ledger.storage.tables import (
     OTHER_THAN_EPCIS,
     CheckpointRow,
@@ -97,8 +97,7 @@ class LeaseState:
     beat: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEntry:
+class StoredEntry(NamedTuple):
     """An entry with all that its leaf is derived from.
 
     Attributes:
@@ -189,7 +188,7 @@ def require_fence(connection: Connection, fence: int) -> State:
 
 def create_log(connection: Connection, genesis: Chained, *, origin: str, now_us: int) -> None:
     """Begin a log with its genesis as entry 0."""
-    tree = CompactRange().append(genesis.accepted.leaf_hash)
+    tree = CompactRange().append(genesis.candidate.leaf_hash)
     connection.execute(
         insert(STATE).values(
             number=1,
@@ -318,9 +317,10 @@ class _Rows:
     """Rows of one transaction, gathered by table, so that each table takes one statement."""
 
     def __init__(self) -> None:
-        self._rows: dict[Table, list[dict[str, Any]]] = {
-            table: [] for table in (MESSAGE, ENTRY, SIGNED_EVENT, DUPLICATE, REFUSAL)
-        }
+        self._rows: dict[Table, list[dict[str, Any]]] = {table: [] for table in (MESSAGE, DUPLICATE, REFUSAL)}
+        # Entries are many: their values stand alone, in the order of their tables' columns.
+        self._entries: list[tuple[Any, ...]] = []
+        self._events: list[tuple[int, bytes]] = []
         self.leaf_hashes: list[bytes] = []
 
     def add_message(self, judged: JudgedMessage, *, number: int, epoch: int) -> None:
@@ -352,28 +352,28 @@ class _Rows:
                 self._add_refusal(outcome, place)
 
     def add_entry(self, chained: Chained, *, epoch: int, stream_seq: int, position: int, stream_time_us: int) -> None:
-        accepted, candidate, leaf_index = chained.accepted, chained.candidate, chained.leaf_index
+        candidate, leaf_index = chained.candidate, chained.leaf_index
         event_id_hash, signer_gln, declaration = chained.key
-        self.leaf_hashes.append(accepted.leaf_hash)
-        self._rows[ENTRY].append(
-            {
-                "leaf_index": leaf_index,
-                "entry": accepted.entry,
-                "signed_event_sha256": candidate.sha256,
-                "list_salt": accepted.list_salt,
-                "map_keys": accepted.map_keys,
-                "event_id": candidate.event_id,
-                "event_id_hash": event_id_hash,
-                "signer_gln": signer_gln,
-                "declaration": declaration,
-                "epoch": epoch,
-                "stream_seq": stream_seq,
-                "position": position,
-                "stream_time_us": stream_time_us,
-                "payload_type": accepted.payload_type,
-            }
+        self.leaf_hashes.append(candidate.leaf_hash)
+        self._entries.append(
+            (
+                leaf_index,
+                candidate.entry,
+                candidate.sha256,
+                candidate.list_salt,
+                candidate.map_keys,
+                candidate.event_id,
+                event_id_hash,
+                signer_gln,
+                declaration,
+                epoch,
+                stream_seq,
+                position,
+                stream_time_us,
+                candidate.payload_type,
+            )
         )
-        self._rows[SIGNED_EVENT].append({"leaf_index": leaf_index, "data": candidate.signed_event})
+        self._events.append((leaf_index, candidate.signed_event))
 
     def _add_refusal(self, refused: Refused, place: dict[str, int]) -> None:
         code, field, message = refusal_texts(refused.error)
@@ -394,6 +394,8 @@ class _Rows:
         for table, rows in self._rows.items():
             if rows:
                 bulk_insert(connection, table, rows)
+        for table, values in ((ENTRY, self._entries), (SIGNED_EVENT, self._events)):
+            bulk_insert_rows(connection, table, table.columns.keys(), values)
 
 
 # --- what stands in the log ---
@@ -445,7 +447,7 @@ _ENTRIES = (
 def entries(connection: Connection, *, start: int, end: int) -> list[StoredEntry]:
     """Return the entries [start, end) that stand, in order."""
     rows = connection.execute(_ENTRIES.where(ENTRY.c.leaf_index >= start, ENTRY.c.leaf_index < end))
-    return [StoredEntry(*row) for row in rows]
+    return [StoredEntry._make(row) for row in rows]
 
 
 def entries_of_types(
@@ -457,12 +459,12 @@ def entries_of_types(
         query = query.where(ENTRY.c.payload_type.in_(payload_types))
         if PayloadType.EPCIS not in payload_types:
             query = query.where(text(OTHER_THAN_EPCIS))
-    return [StoredEntry(*row) for row in connection.execute(query.limit(limit))]
+    return [StoredEntry._make(row) for row in connection.execute(query.limit(limit))]
 
 
 def entries_at(connection: Connection, indices: Sequence[int]) -> list[StoredEntry]:
     """Return the entries at these indices that stand, in log order."""
-    return [StoredEntry(*row) for row in connection.execute(_ENTRIES.where(ENTRY.c.leaf_index.in_(indices)))]
+    return [StoredEntry._make(row) for row in connection.execute(_ENTRIES.where(ENTRY.c.leaf_index.in_(indices)))]
 
 
 def index_of_event(connection: Connection, *, event_id_hash: bytes) -> int | None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ledger.examiners import Examiners
-from ledger.intake import OpenMessage, StreamMessage, examine_message
+from ledger.intake import OpenMessage, StreamMessage, Unreadable, examine_message
 from medtrail.codec import encode_batch
-from medtrail.errors import MedtrailError, UnavailableError
+from medtrail.errors import UnavailableError
 from medtrail.event import PackLevel, Product
 from medtrail.gs1 import Gtin
 
@@ -52,9 +52,10 @@ def messages_of(*batches: bytes) -> list[StreamMessage]:
 def plain(opened: OpenMessage) -> list[object]:
     """Return a message's candidates so that errors compare by what they say."""
     return [
-        (*candidate[:3], (type(outcome), vars(outcome)) if isinstance(outcome, MedtrailError) else outcome)
+        (*candidate[:3], type(candidate.error), vars(candidate.error))
+        if isinstance(candidate, Unreadable)
+        else candidate
         for candidate in opened.candidates
-        for outcome in [candidate.outcome]
     ]
 
 
