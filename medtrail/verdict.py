@@ -2,7 +2,8 @@
 
 Whoever judges (the ledger against the whole log, a service against its own books) collects findings, one for each code
 that applies; :func:`conclude` makes the verdict: the code with the highest rank leads, the others are named beside it.
-An action is a property of the code, so that a recalled or suspect pack can never read as "accept".
+An action is a property of the code, so that a recalled or suspect pack can never read as "accept". Every surface (scan,
+VRS, FMD) takes its answer from here; docs/verification.md has the table.
 """
 
 from collections.abc import Sequence
@@ -62,6 +63,35 @@ ACTION_OF: dict[VerdictCode, VerdictAction] = {
     VerdictCode.UNREADABLE: VerdictAction.RESCAN,
 }
 
+# CBV dispositions, of a last event or persistent, that speak against a pack whatever its custody.
+CODE_OF_DISPOSITION: dict[str, VerdictCode] = {
+    **dict.fromkeys(
+        (
+            "damaged",
+            "mismatch_class",
+            "mismatch_instance",
+            "mismatch_quantity",
+            "needs_replacement",
+            "no_pedigree_match",
+            "non_conformant",
+            "non_sellable_other",
+            "reserved",
+            "unavailable",
+            "unknown",
+        ),
+        VerdictCode.HELD,
+    ),
+    "expired": VerdictCode.EXPIRED,
+    "partially_dispensed": VerdictCode.PARTIALLY_DISPENSED,
+    "dispensed": VerdictCode.ALREADY_DISPENSED,
+    "retail_sold": VerdictCode.ALREADY_DISPENSED,
+    "destroyed": VerdictCode.DECOMMISSIONED,
+    "disposed": VerdictCode.DECOMMISSIONED,
+    "inactive": VerdictCode.DECOMMISSIONED,
+    "stolen": VerdictCode.STOLEN,
+    "recalled": VerdictCode.RECALLED,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -113,6 +143,11 @@ class Verdict:
     alerts: tuple[str, ...] = ()
     tree_size: int = 0
     further_codes: tuple[VerdictCode, ...] = ()
+
+    @property
+    def codes(self) -> frozenset[VerdictCode]:
+        """Every code that applies, the leading one included."""
+        return frozenset({self.code, *self.further_codes})
 
 
 @dataclass(frozen=True, slots=True)
