@@ -163,6 +163,7 @@ class Enrolment:
         signing_key_ids: did:key; those already known stay.
         sealing_key: X25519, 32 bytes.
         nats_user_key: NATS user public key (``U…``).
+        responder_url: Where it answers verification requests for its products; may be empty.
     """
 
     organisation: str
@@ -175,6 +176,7 @@ class Enrolment:
     sealing_key: bytes
     nats_user_key: str
     licences: tuple[Licence, ...] = ()
+    responder_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ class Organisation:
     nats_user_key: str
     licences: tuple[Licence, ...]
     key_ids: tuple[str, ...]
+    responder_url: str = ""
 
     @property
     def glns(self) -> frozenset[Gln]:
@@ -314,6 +315,7 @@ class Registry:
             nats_user_key=enrolment.nats_user_key,
             licences=enrolment.licences,
             key_ids=kept + added,
+            responder_url=enrolment.responder_url,
         )
         for gln in (enrolment.gln, *enrolment.locations):
             self._party_of[gln] = enrolment.gln

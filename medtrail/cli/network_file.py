@@ -121,6 +121,7 @@ class OrganisationDescription:
     gln: Gln
     locations: tuple[Gln, ...]
     company_prefixes: tuple[str, ...]
+    responder_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,8 @@ class _Reader:
                     raise self._error("organisation", f"the {what} {value} stands twice")
 
     def _organisation(self, table: dict[str, Any], where: str) -> OrganisationDescription:
-        self._check_keys(table, where, {"name", "display_name", "role", "gln", "locations", "company_prefixes"})
+        known = {"name", "display_name", "role", "gln", "locations", "company_prefixes", "responder_url"}
+        self._check_keys(table, where, known)
         name = self._text(table, where, "name")
         check_name(name, field=f"{self._file_name}: {where}.name")
         role = self._text(table, where, "role")
@@ -234,6 +236,7 @@ class _Reader:
                 self._prefix({place: prefix}, where, place)
                 for place, prefix in self._items(table, where, "company_prefixes")
             ),
+            responder_url=self._text(table, where, "responder_url", default=""),
         )
 
     def _product(self, table: dict[str, Any], where: str, names: set[str]) -> ProductDescription:

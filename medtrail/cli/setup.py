@@ -113,7 +113,13 @@ def ensure_folders(root: Path, description: NetworkDescription) -> NetworkFolder
 
 def _profile(item: OrganisationDescription) -> Profile:
     return Profile(
-        item.name, item.display_name, item.gln, item.locations, item.company_prefixes, frozenset({item.role})
+        item.name,
+        item.display_name,
+        item.gln,
+        item.locations,
+        item.company_prefixes,
+        frozenset({item.role}),
+        item.responder_url,
     )
 
 

@@ -72,6 +72,16 @@ ACCESS: dict[str, Rule] = {
         "AcceptReturn",
     ),
     **_rows(f"{_API}.pharmacy.v1.PharmacyService", Rule(frozenset({Role.PHARMACY}), own=True), "Dispense"),
+    **_rows(f"{_API}.fmd.v1.FmdService", _OWN_TRADING, "VerifyState", "Supply", "Deactivate", "Undo"),
+    **_rows(
+        f"{_API}.verification.v1.VerificationService",
+        _OWN_TRADING,
+        "AnswerVerification",
+        "AnswerConnectivity",
+        "GetResponder",
+        "RequestVerification",
+        "ListVerifications",
+    ),
     **_rows(f"{_API}.recall.v1.RecallService", _OWN_MAKING, "IssueRecall"),
     **_rows(f"{_API}.recall.v1.RecallService", _OWN_TRADING, "ListRecalls"),
     **_rows(

@@ -2,7 +2,7 @@
 
 ::
 
-    organisation.json   name, display_name, gln, locations, company_prefixes, roles
+    organisation.json   name, display_name, gln, locations, company_prefixes, roles, responder_url
     signing.key         Ed25519 seed, hex        secret
     sealing.key         X25519 private key, hex  secret
     nats.key            NATS user seed (SU…)     secret
@@ -49,7 +49,11 @@ SEED_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Who an organisation is, as organisation.json tells it; the roles are empty for the authority."""
+    """Who an organisation is, as organisation.json tells it; the roles are empty for the authority.
+
+    Attributes:
+        responder_url: Where it answers verification requests for its products; may be empty.
+    """
 
     name: str
     display_name: str
@@ -57,6 +61,7 @@ class Profile:
     locations: tuple[Gln, ...] = ()
     company_prefixes: tuple[str, ...] = ()
     roles: frozenset[Role] = frozenset()
+    responder_url: str = ""
 
 
 class _KeyFolder:
@@ -255,6 +260,7 @@ def create_organisation(
         sealing_key=bytes(sealing_key.public_key),
         nats_user_key=nats_public_key(nats_seed),
         licences=licences,
+        responder_url=profile.responder_url,
     )
     write_file(path / "enrolment.bin", authority.sign(enrolment))
     _write_profile(path, profile)
@@ -274,6 +280,8 @@ def _write_profile(path: Path, profile: Profile) -> None:
         "company_prefixes": list(profile.company_prefixes),
         "roles": sorted(profile.roles),
     }
+    if profile.responder_url:
+        document["responder_url"] = profile.responder_url
     write_file(path / "organisation.json", json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
@@ -292,6 +300,7 @@ def _read_profile(path: Path) -> Profile:
             locations=tuple(Gln(text) for text in _texts(document, "locations")),
             company_prefixes=_texts(document, "company_prefixes"),
             roles=frozenset(Role(text) for text in _texts(document, "roles")),
+            responder_url=_text(document, "responder_url") if "responder_url" in document else "",
         )
     except ValueError as error:
         raise MalformedError(f"{path}: {error}", code="PROFILE_MALFORMED", field="roles") from error

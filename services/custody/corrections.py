@@ -1,16 +1,24 @@
 """Taking back: what an error declaration or a refusal of the ledger does to the books."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from medtrail.epcis.hash import event_hash
-from medtrail.epcis.model import EpcisEvent
-from medtrail.errors import NotFoundError
+from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
+from medtrail.errors import ConflictError, NotFoundError
+from medtrail.gs1 import parse_epc
 from services.custody import events_store, holdings_store
 from services.custody.desk import Accepted, Session
 from services.custody.events_store import Stored
-from services.custody.holding import Holding, HoldingState
+from services.custody.holding import Books, Holding, HoldingState
+from services.custody.rules import Origin
+from services.custody.steps import reason_extension, step_of
+from services.custody.units import Named, Unit, as_unit
+
+DID_NOT_OCCUR = "did_not_occur"
+INCORRECT_DATA = "incorrect_data"
 
 
 def declare(session: Session, statement: EpcisEvent, *, field: str) -> Accepted:
@@ -32,6 +40,74 @@ def declare(session: Session, statement: EpcisEvent, *, field: str) -> Accepted:
         take_back(session.connection, declared, code="DECLARED_ERROR")
         session.reload()
     return accepted
+
+
+def deed_of(session: Session, named: Named) -> Stored | None:
+    """Return the event of ours that made a unit what it is; None when nothing, or another's event, did."""
+    holding = session.books.get(named.unit)
+    if holding is None:
+        return None
+    return events_store.find_event(
+        session.connection, signer=session.desk.gln, event_id=holding.event_id, declaration=False
+    )
+
+
+def undo(session: Session, named: Named, *, reason: str) -> list[Accepted]:
+    """Take back what an event of ours did to one unit, by declaring the event an error.
+
+    Where it names other units too, a corrective event says of them again what happened, at its own time. It is signed
+    first: nobody who reads the log in order finds them free in between.
+
+    Raises:
+        NotFoundError: No event of ours made the unit what it is (DEED_UNKNOWN).
+        ConflictError: The event names the unit's container only (UNIT_IN_CONTAINER).
+    """
+    stored = deed_of(session, named)
+    if stored is None or not isinstance(stored.event.statement, EpcisEvent):
+        message = f"no event of {session.desk.gln} made {named.unit.path} what it is"
+        raise NotFoundError(message, code="DEED_UNKNOWN", field=named.field)
+    statement = stored.event.statement
+    units = {item.unit for item in step_of(statement, field="event").units}
+    if named.unit not in units:
+        message = f"{named.unit.path} was in a container of which the event tells; undo that"
+        raise ConflictError(message, code="UNIT_IN_CONTAINER", field=named.field)
+    others = tuple(unit for unit in units if unit != named.unit)
+    made = [_say_again(session, stored, statement, others)] if others else []
+    declaration = ErrorDeclaration(
+        declaration_time=session.now,
+        reason=INCORRECT_DATA if made else DID_NOT_OCCUR,
+        corrective_event_ids=tuple(item.event_id for item in made),
+        extensions=(reason_extension(reason),),
+    )
+    declared = replace(statement, event_id=stored.event.header.event_id, error_declaration=declaration)
+    return [*made, declare(session, declared, field=named.field)]
+
+
+def _say_again(session: Session, stored: Stored, statement: EpcisEvent, others: Sequence[Unit]) -> Accepted:
+    session.load(others)
+    event_id = stored.event.header.event_id
+    wanted = {unit.digital_link for unit in others}
+    again = replace(statement, epc_list=tuple(epc for epc in statement.epc_list if _link(epc) in wanted))
+
+    def effect(books: Books, origin: Origin) -> None:
+        for unit in others:
+            for holding in (books.get(unit), *books.inside(unit)):
+                # What later events have moved on stands as they left it.
+                if holding is not None and holding.event_id == event_id:
+                    books.change(holding, event_id=origin.event_id)
+
+    accepted = session.record(again, effect=effect)
+    corrective = events_store.find_by_hash(session.connection, accepted.signed_event_sha256)
+    if corrective is not None:
+        paths = set(holdings_store.befores(session.connection, corrective.number))
+        holdings_store.inherit_befores(
+            session.connection, event_number=corrective.number, earlier=stored.number, paths=paths
+        )
+    return accepted
+
+
+def _link(epc: str) -> str:
+    return as_unit(parse_epc(epc), field="epcList").digital_link
 
 
 def take_back(connection: Connection, stored: Stored, *, code: str) -> None:

@@ -33,6 +33,7 @@ from medtrail.runtime import outbox
 from medtrail.trust import Organisation, Registry, claims_of
 from services.custody import advice, events_store, holdings_store
 from services.custody.events_store import Stored
+from services.custody.holding import Books
 from services.custody.parties import organisation_gln, place_of
 from services.custody.recalls import KnownRecall, RecallIndex
 from services.custody.rules import Origin, Received
@@ -97,6 +98,9 @@ class Accepted:
     resend: bool = False
 
 
+Effect = Callable[[Books, Origin], None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Signed:
     """An event signed before it is judged: its bytes count only if it is recorded under the number that it has."""
@@ -149,6 +153,11 @@ class Session:
     def _counter(self) -> str:
         return f"source_seq/{self.desk.source}"
 
+    def load(self, units: Iterable[Unit]) -> None:
+        """Read the books of further units, before anything is recorded of them."""
+        self._units = (*self._units, *units)
+        self.reload()
+
     def reload(self) -> None:
         """Read the books anew, after something else in the transaction has written to them."""
         self.books = holdings_store.load_books(self.connection, self._units)
@@ -160,6 +169,7 @@ class Session:
         field: str = "event",
         fields: Mapping[Unit, str] | None = None,
         actor: Gln | None = None,
+        effect: Effect | None = None,
     ) -> Accepted:
         """Judge an event, apply it to the books, sign and store it; the same content again changes nothing.
 
@@ -168,6 +178,8 @@ class Session:
             field: Path of the event, for errors.
             fields: Fields that named the units, where the event was made from a request.
             actor: Another party that did it: then we are its witness, and our books do not change.
+            effect: What it does to the books instead of its rule, where the rule was applied long ago: it says anew
+                what was said before.
 
         Raises:
             DuplicateError: Other content stands under its id (EVENT_ID_CONFLICT).
@@ -188,7 +200,7 @@ class Session:
         step = step_of(statement, field=field).with_fields(fields or {})
         own = actor is None
         if own and statement.error_declaration is None:
-            self._apply(step, statement, event_id)
+            self._apply(step, statement, event_id, effect)
         stored = self._sign(draft, {named.unit for named in step.named}, prepared)
         if own and statement.error_declaration is None:
             holdings_store.save_changes(self.connection, self.books, event_number=stored.number)
@@ -240,10 +252,13 @@ class Session:
             raise DuplicateError(message, code="EVENT_ID_CONFLICT", field=f"{field}.eventID")
         return replace(_accepted(found), resend=True)
 
-    def _apply(self, step: Step, statement: EpcisEvent, event_id: str) -> None:
+    def _apply(self, step: Step, statement: EpcisEvent, event_id: str, effect: Effect | None) -> None:
         place = place_of(statement)
         location = place if place in self.desk.glns else None
         origin = Origin(event_id, statement.event_time, offset_of(statement), location)
+        if effect is not None:
+            effect(self.books, origin)
+            return
         received = apply_step(self.books, step, origin, recalls=self.recalls)
         if received is not None:
             self.received.append(received)

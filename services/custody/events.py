@@ -18,7 +18,7 @@ from medtrail.epcis.model import (
 )
 from medtrail.gs1 import Gln, OtherKey, Sgln
 from services.custody.holding import Ending
-from services.custody.steps import reason_extension
+from services.custody.steps import ENDINGS_BY_REASON, reason_extension
 from services.custody.units import Unit
 
 MAX_UNITS_PER_EVENT = 1000
@@ -174,13 +174,18 @@ _WORDS_OF_ENDING = {
     Ending.LOST: ("decommissioning", "unknown"),
     Ending.SAMPLED: ("sampling", "inactive"),
     Ending.DAMAGED: ("decommissioning", "damaged"),
+    # CBV has no words for these either: the event's reason tells them apart.
+    Ending.EXPORTED: ("decommissioning", "inactive"),
+    Ending.LOCKED: ("decommissioning", "inactive"),
+    Ending.FREE_SAMPLE: ("sampling", "inactive"),
 }
 
 
 def ending(units: Sequence[Unit], occasion: Occasion, how: Ending) -> EpcisEvent:
     """Return that the life of units ended."""
     biz_step, disposition = _WORDS_OF_ENDING[how]
-    return _object(units, occasion, action=Action.DELETE, biz_step=biz_step, disposition=disposition)
+    made = _object(units, occasion, action=Action.DELETE, biz_step=biz_step, disposition=disposition)
+    return replace(made, extensions=(reason_extension(how.value),)) if how in ENDINGS_BY_REASON else made
 
 
 def _routed(event: EpcisEvent, route: Route) -> EpcisEvent:

@@ -44,6 +44,9 @@ class Ending(StrEnum):
     SAMPLED = "sampled"
     DAMAGED = "damaged"
     EMPTIED = "emptied"
+    EXPORTED = "exported"
+    FREE_SAMPLE = "free_sample"
+    LOCKED = "locked"
 
 
 @dataclass(frozen=True, slots=True)

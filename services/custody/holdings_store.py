@@ -147,6 +147,18 @@ def befores(connection: Connection, event_number: int) -> dict[str, Holding | No
     return {path: from_row(json.loads(before)) if before else None for path, before in rows}
 
 
+def inherit_befores(connection: Connection, *, event_number: int, earlier: int, paths: Iterable[str]) -> None:
+    """Let an event that says anew what an earlier one said of units stand for it: what was known before is the same."""
+    for path, before in befores(connection, earlier).items():
+        if path in paths:
+            text = "" if before is None else json.dumps(to_row(before), separators=(",", ":"))
+            connection.execute(
+                update(HoldingBefore)
+                .where(col(HoldingBefore.event_number) == event_number, col(HoldingBefore.path) == path)
+                .values(before=text)
+            )
+
+
 def restore(connection: Connection, path: str, before: Holding | None) -> None:
     """Set a unit back to what was known before, or forget it."""
     connection.execute(delete(HoldingRow).where(col(HoldingRow.path) == path))

@@ -102,6 +102,8 @@ _ENDING_OF_STEP = {
     "killing": Ending.DECOMMISSIONED,
     "sampling": Ending.SAMPLED,
 }
+# Endings for which CBV has no word of their own: our reason says which.
+ENDINGS_BY_REASON = frozenset({Ending.EXPORTED, Ending.FREE_SAMPLE, Ending.LOCKED})
 _KIND_OF_STEP = {
     "receiving": StepKind.RECEIVE,
     "accepting": StepKind.ARRIVE,
@@ -183,10 +185,16 @@ def _of_biz_step(event: EpcisEvent, units: tuple[Named, ...]) -> Step:
     if step in _DISPENSING:
         return Step(StepKind.DISPENSE_PART if disposition == "partially_dispensed" else StepKind.DISPENSE, units)
     if step in _ENDING_OF_STEP or event.action is Action.DELETE or disposition in {"stolen", "destroyed"}:
-        ending = _ENDING_OF_DISPOSITION.get(disposition, _ENDING_OF_STEP.get(step, Ending.DECOMMISSIONED))
-        return Step(StepKind.END, units, ending=ending)
+        return Step(StepKind.END, units, ending=_ending_of(event, step, disposition))
     releases = step in _RELEASING and disposition in _SALEABLE
     return Step(StepKind.RELEASE if releases else StepKind.OBSERVE, units)
+
+
+def _ending_of(event: EpcisEvent, step: str, disposition: str) -> Ending:
+    reason = reason_of(event)
+    if disposition == "inactive" and reason in ENDINGS_BY_REASON:
+        return Ending(reason)
+    return _ENDING_OF_DISPOSITION.get(disposition, _ENDING_OF_STEP.get(step, Ending.DECOMMISSIONED))
 
 
 def reason_of(event: EpcisEvent) -> str:

@@ -78,6 +78,12 @@ class _DecommissionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_De
     """Taken as a sample."""
     DECOMMISSION_REASON_DAMAGED: _DecommissionReason.ValueType  # 6
     """Damaged."""
+    DECOMMISSION_REASON_EXPORTED: _DecommissionReason.ValueType  # 7
+    """Taken out of the market by export."""
+    DECOMMISSION_REASON_FREE_SAMPLE: _DecommissionReason.ValueType  # 8
+    """Given as a free sample."""
+    DECOMMISSION_REASON_LOCKED: _DecommissionReason.ValueType  # 9
+    """Locked: serial number taken out of use while the pack is looked into."""
 
 class DecommissionReason(_DecommissionReason, metaclass=_DecommissionReasonEnumTypeWrapper):
     """How the life of a unit ends."""
@@ -96,6 +102,12 @@ DECOMMISSION_REASON_SAMPLED: DecommissionReason.ValueType  # 5
 """Taken as a sample."""
 DECOMMISSION_REASON_DAMAGED: DecommissionReason.ValueType  # 6
 """Damaged."""
+DECOMMISSION_REASON_EXPORTED: DecommissionReason.ValueType  # 7
+"""Taken out of the market by export."""
+DECOMMISSION_REASON_FREE_SAMPLE: DecommissionReason.ValueType  # 8
+"""Given as a free sample."""
+DECOMMISSION_REASON_LOCKED: DecommissionReason.ValueType  # 9
+"""Locked: serial number taken out of use while the pack is looked into."""
 Global___DecommissionReason: _TypeAlias = DecommissionReason  # noqa: Y015
 
 class _HoldingState:

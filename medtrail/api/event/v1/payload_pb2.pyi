@@ -575,6 +575,7 @@ class Enrolment(_message.Message):
     SEALING_KEY_FIELD_NUMBER: _builtins.int
     NATS_USER_KEY_FIELD_NUMBER: _builtins.int
     LICENCES_FIELD_NUMBER: _builtins.int
+    RESPONDER_URL_FIELD_NUMBER: _builtins.int
     organisation: _builtins.str
     """Short name: 1 to 64 characters of [a-z0-9-]."""
     display_name: _builtins.str
@@ -585,6 +586,8 @@ class Enrolment(_message.Message):
     """X25519 sealing key; 32 bytes."""
     nats_user_key: _builtins.str
     """NATS user key, such as "UABC…"."""
+    responder_url: _builtins.str
+    """Base URL at which it answers verification requests for its products (GS1 Lightweight Messaging); may be empty."""
     @_builtins.property
     def locations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """GLNs of its locations; its keys speak for all."""
@@ -618,10 +621,11 @@ class Enrolment(_message.Message):
         sealing_key: _builtins.bytes = ...,
         nats_user_key: _builtins.str = ...,
         licences: _abc.Iterable[Global___Licence] | None = ...,
+        responder_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["company_prefixes", b"company_prefixes", "display_name", b"display_name", "gln", b"gln", "licences", b"licences", "locations", b"locations", "nats_user_key", b"nats_user_key", "organisation", b"organisation", "roles", b"roles", "sealing_key", b"sealing_key", "signing_key_ids", b"signing_key_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["company_prefixes", b"company_prefixes", "display_name", b"display_name", "gln", b"gln", "licences", b"licences", "locations", b"locations", "nats_user_key", b"nats_user_key", "organisation", b"organisation", "responder_url", b"responder_url", "roles", b"roles", "sealing_key", b"sealing_key", "signing_key_ids", b"signing_key_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
