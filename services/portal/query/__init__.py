@@ -1,0 +1,1 @@
+"""SimpleEventQuery: parsed into a small tree, then SQL over the index."""
