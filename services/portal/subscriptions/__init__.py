@@ -1,0 +1,1 @@
+"""Query subscriptions: by webhook, by schedule, and over WebSocket."""
