@@ -262,6 +262,30 @@ def epcis_convert(
     run_convert(context.obj.output, source, target, xml_version=xml_version)
 
 
+@epcis_app.command("validate")
+def epcis_validate(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="EPCIS document: .json, .jsonld or .xml, of any size.")],
+    *,
+    profile: Annotated[
+        list[str] | None, typer.Option("--profile", help="Rules beside those of the standards: dscsa.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Findings printed at most; all are counted.")] = 1000,
+) -> None:
+    """Hold an EPCIS document to the rules and print every finding with its place: exit 0 accepted, 1 refused."""
+    from medtrail.cli.epcis_validate import run_validate
+
+    run_validate(context.obj.output, file, profiles=profile or [], limit=limit)
+
+
+@epcis_app.command("rules")
+def epcis_rules(context: typer.Context) -> None:
+    """Print the rules that EPCIS documents are held to."""
+    from medtrail.cli.epcis_validate import run_rules
+
+    run_rules(context.obj.output)
+
+
 @gs1_app.command("parse")
 def gs1_parse(
     context: typer.Context,

@@ -21,7 +21,7 @@ Faults = Iterator[MalformedError]
 _OFFSET = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d\Z")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+\Z")
 # Keys that medtrail trades in: there a wrong check digit is a wrong pack, pallet, party or place.
-_TRADED = re.compile(r"^urn:epc:(id:(sgtin|sscc|sgln|pgln)|class:lgtin|idpat:sgtin):|/(01|00|414|417)/")
+TRADED = re.compile(r"^urn:epc:(id:(sgtin|sscc|sgln|pgln)|class:lgtin|idpat:sgtin):|/(01|00|414|417)/")
 _UOM = re.compile(r"[A-Z0-9]{2,3}\Z")
 
 # Fields by JSON-LD name, and the event types that may fill them (EPCIS 2.0, sections 7.4.2 to 7.4.6).
@@ -234,7 +234,7 @@ def _identifier(text: str, field: str) -> Faults:
         parse_epc(text)
     except MalformedError as error:
         # A wrong key of another kind (an asset, a document) is taken for the URI that it is.
-        if _TRADED.search(text):
+        if TRADED.search(text):
             yield fault(error.code, error.message, field)
 
 

@@ -1,0 +1,403 @@
+"""A walk over a JSON-LD document that goes on after a fault.
+
+The file is read twice: first for its head, because JSON has no order and events are read by the head's namespaces,
+then for its events, each on its own.
+
+Source: EPCIS 2.0, section 10 (JSON and JSON-LD bindings).
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, BinaryIO, Final
+
+from medtrail.epcis.build import EXTENSIONS, parse_time
+from medtrail.epcis.json_in import _DOCUMENT_FIELDS as DOCUMENT_FIELDS
+from medtrail.epcis.json_in import _DOCUMENT_TYPES as DOCUMENT_TYPES
+from medtrail.epcis.json_in import MAX_DEPTH
+from medtrail.epcis.json_in import _extensions as read_extensions
+from medtrail.epcis.json_in import _read_context as read_context
+from medtrail.epcis.json_in import _vocabulary as read_vocabulary
+from medtrail.epcis.model import EpcisDocument, Extension, Vocabulary
+from medtrail.epcis.namespaces import Prefixes
+from medtrail.epcis.rules.finding import Fault, Finding, Path, fault_of, pointer_of
+from medtrail.epcis.rules.json_source import MAX_NESTING, JsonSource, Piece
+from medtrail.epcis.rules.loose import MAX_EVENT_BYTES, MAX_HEAD_BYTES, LooseEvent
+from medtrail.epcis.rules.shape import EVENT, Field, Kind
+from medtrail.errors import MalformedError
+
+_CONTROLS: Final = re.compile(r"\\u00(?:0[0-8bcefBCEF]|1[0-9a-fA-F])")
+_WORDS: Final = frozenset({"bizStep", "disposition"})
+_NESTED_WORDS: Final = frozenset({"type", "exception", "component", "reason"})
+_QUERY_RESULTS: Final = frozenset({"queryResults", "resultsBody"})
+# A query document may do without its date.
+_REQUIRED: Final = ("schemaVersion", "epcisBody", "creationDate")
+_TEXTS: Final = ("sender", "receiver", "instanceIdentifier", "schemaVersion")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A value of the document: where it stands, what it is, and its number if it is an event."""
+
+    path: Path
+    piece: Piece
+    event: int | None = None
+
+
+class _Repeating(dict[str, Any]):
+    """An object in which names stand twice."""
+
+
+class _Structure:
+    """Finds head and events in a document's objects."""
+
+    def __init__(self, source: JsonSource, *, event_limit: int, head_limit: int) -> None:
+        self._source = source
+        self._event_limit = event_limit
+        self._head_limit = head_limit
+        self._events = 0
+        self.faults: list[Fault] = []
+        self.lists = 0
+        self.has_body = False
+
+    def parts(self) -> Iterator[_Part]:
+        """Yield every value of the head and every event, in the order of the text."""
+        for name in self._names(()):
+            if name == "epcisBody" and self._source.peek() == "{":
+                self.has_body = True
+                yield from self._body((name,))
+            else:
+                yield _Part((name,), self._source.piece(limit=self._head_limit))
+        self._source.end()
+
+    def _names(self, path: Path) -> Iterator[str]:
+        seen: set[str] = set()
+        for name in self._source.members():
+            if name in seen:
+                self.faults.append(Fault("FIELD_TWICE", (*path, name), "stands twice"))
+            if len(seen) < MAX_NESTING:
+                seen.add(name)
+            yield name
+
+    def _body(self, path: Path) -> Iterator[_Part]:
+        for name in self._names(path):
+            here = (*path, name)
+            following = self._source.peek()
+            if name in _QUERY_RESULTS and following == "{":
+                yield from self._body(here)
+            elif name == "eventList" and following == "[":
+                self.lists += 1
+                for number in self._source.items():
+                    yield self._event((*here, number))
+            elif name == "event":
+                self.lists += 1
+                yield self._event(here)
+            else:
+                yield _Part(here, self._source.piece(limit=0))
+
+    def _event(self, path: Path) -> _Part:
+        self._events += 1
+        return _Part(path, self._source.piece(limit=self._event_limit), self._events - 1)
+
+
+class JsonWalk:
+    """Walks over one document.
+
+    Args:
+        stream: The file, seekable, from its beginning.
+        max_event: Bytes of an event that is still read.
+        max_head: Bytes of a part of the head that is still read.
+    """
+
+    def __init__(self, stream: BinaryIO, *, max_event: int = MAX_EVENT_BYTES, max_head: int = MAX_HEAD_BYTES) -> None:
+        self._stream = stream
+        self._max_event = max_event
+        self._max_head = max_head
+        self._prefixes = Prefixes()
+
+    def __iter__(self) -> Iterator[EpcisDocument | LooseEvent | Finding]:
+        """Yield the head (a document without events), findings outside events, and every event."""
+        try:
+            self._stream.seek(0)
+            source = JsonSource(self._stream)
+            first = source.peek()
+        except MalformedError as error:
+            yield _finding(fault_of(error))
+            return
+        if first not in {"{", ""}:
+            yield Finding("DOCUMENT_MALFORMED", "", f"expected an object, got {first!r}")
+            return
+        yield from self._document(source)
+
+    def _document(self, source: JsonSource) -> Iterator[EpcisDocument | LooseEvent | Finding]:
+        head, faults, complete = self._head(source)
+        yield from map(_finding, faults)
+        kind = head.get("type")
+        if complete and not (isinstance(kind, str) and kind in DOCUMENT_TYPES):
+            yield from self._bare(head)
+            return
+        document, faults = self._read_head(head, complete=complete)
+        yield from map(_finding, faults)
+        yield document
+        self._stream.seek(0)
+        yield from self._events(JsonSource(self._stream), complete=complete)
+
+    def _head(self, source: JsonSource) -> tuple[dict[str, Any], list[Fault], bool]:
+        head: dict[str, Any] = {}
+        faults: list[Fault] = []
+        structure = _Structure(source, event_limit=0, head_limit=self._max_head)
+        try:
+            for part in structure.parts():
+                if len(part.path) == 1:
+                    head[str(part.path[0])] = _parse(part, faults, code="HEADER_TOO_LARGE", limit=self._max_head)
+        except MalformedError:
+            # Told when the events before it have been told.
+            return head, faults, False
+        if structure.has_body:
+            head["epcisBody"] = {}
+        return head, faults, True
+
+    def _bare(self, head: dict[str, Any]) -> Iterator[LooseEvent | Finding]:
+        faults = self._context(head)
+        if "query-schema" in str(head.get("@context"))[:1000]:
+            yield Finding("DOCUMENT_IS_QUERY", "", "a query asks for events; it holds none")
+            return
+        yield from map(_finding, faults)
+        raw, faults = _Event(self._prefixes).read(head)
+        yield LooseEvent(0, raw, tuple(faults), lambda path: (pointer_of(path), None))
+
+    def _context(self, head: Mapping[str, Any]) -> list[Fault]:
+        if "@context" not in head:
+            return [Fault("CONTEXT_MISSING", ("@context",), "JSON-LD needs an @context")]
+        try:
+            self._prefixes = read_context(head["@context"], self._prefixes, "$.@context")
+        except MalformedError as error:
+            return [fault_of(error)]
+        return []
+
+    def _read_head(self, head: dict[str, Any], *, complete: bool) -> tuple[EpcisDocument, list[Fault]]:
+        faults = self._context(head) if complete or "@context" in head else []
+        if complete:
+            faults += _required(head)
+        texts = _texts(head, faults)
+        created = _time(head.get("creationDate"), faults)
+        unknown = {name: value for name, value in head.items() if name not in DOCUMENT_FIELDS}
+        header = head.get("epcisHeader")
+        rest = dict(header) if isinstance(header, Mapping) else {}
+        vocabularies = _vocabularies(rest.pop("epcisMasterData", None), faults)
+        return EpcisDocument(
+            events=(),
+            schema_version=texts["schemaVersion"] or "",
+            creation_date=created,
+            namespaces=self._prefixes.custom(),
+            sender=texts["sender"],
+            receiver=texts["receiver"],
+            instance_identifier=texts["instanceIdentifier"],
+            vocabularies=vocabularies,
+            header_extensions=_extensions(rest, self._prefixes, ("epcisHeader",), faults),
+            extensions=_extensions(unknown, self._prefixes, (), faults),
+        ), faults
+
+    def _events(self, source: JsonSource, *, complete: bool) -> Iterator[LooseEvent | Finding]:
+        structure = _Structure(source, event_limit=self._max_event, head_limit=0)
+        try:
+            for part in structure.parts():
+                if part.event is not None:
+                    yield self._event(part)
+        except MalformedError as error:
+            yield _finding(fault_of(error))
+        yield from map(_finding, structure.faults)
+        if complete and structure.lists != 1:
+            code = "FIELD_TWICE" if structure.lists else "FIELD_MISSING"
+            yield Finding(code, "/epcisBody/eventList", "expected one list of events")
+
+    def _event(self, part: _Part) -> LooseEvent:
+        faults: list[Fault] = []
+        item = _parse(part, faults, code="EVENT_TOO_LARGE", limit=self._max_event)
+        raw: dict[str, Any] | None = None
+        if isinstance(item, Mapping):
+            raw, more = _Event(self._prefixes).read(item)
+            faults = [Fault(fault.code, fault.path[len(part.path) :], fault.message) for fault in faults] + more
+        elif faults:
+            faults = [Fault(fault.code, (), fault.message) for fault in faults]
+        else:
+            faults = [Fault("EVENT_MALFORMED", (), "expected an object")]
+        return LooseEvent(part.event or 0, raw, tuple(faults), lambda path: (pointer_of(part.path, path), None))
+
+
+def _finding(fault: Fault) -> Finding:
+    return Finding(fault.code, pointer_of(fault.path), fault.message)
+
+
+def _parse(part: _Part, faults: list[Fault], *, code: str, limit: int) -> object:
+    """Return a value, or None where it cannot be read; faults are told at its path."""
+    text = part.piece.text
+    if text is None:
+        faults.append(Fault(code, part.path, f"expected at most {limit} characters"))
+        return None
+    if part.piece.too_deep:
+        faults.append(Fault("NESTING_TOO_DEEP", part.path, f"nested deeper than {MAX_NESTING}"))
+        return None
+    repeats = False
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal repeats
+        made = dict(found)
+        if len(made) == len(found):
+            return made
+        repeats = True
+        return _Repeating(found)
+
+    try:
+        value = json.loads(
+            text, parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse_constant, object_pairs_hook=pairs
+        )
+        if "\\u" in text:
+            # Half of a surrogate pair is no text: nothing could encode it afterwards.
+            json.dumps(value, ensure_ascii=False, default=str).encode()
+    except (ValueError, ArithmeticError) as error:
+        faults.append(Fault("JSON_MALFORMED", part.path, f"line {part.piece.line}: not JSON: {str(error)[:100]}"))
+        return None
+    if _CONTROLS.search(text):
+        faults.append(Fault("CHARACTER_FORBIDDEN", part.path, "holds a control character that XML cannot carry"))
+    if repeats:
+        faults += (
+            Fault("FIELD_TWICE", path, "a name stands twice in this object") for path in _repeats(value, part.path)
+        )
+    return value
+
+
+def _refuse_constant(text: str) -> None:
+    message = f"{text} is no JSON number"
+    raise ValueError(message)
+
+
+def _repeats(value: object, path: Path) -> Iterator[Path]:
+    if isinstance(value, _Repeating):
+        yield path
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _repeats(item, (*path, name))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _repeats(item, (*path, number))
+
+
+def _required(head: Mapping[str, Any]) -> Iterator[Fault]:
+    names = _REQUIRED if head["type"] == "EPCISDocument" else _REQUIRED[:2]
+    for name in names:
+        if head.get(name) is None:
+            yield Fault("FIELD_MISSING", (name,), f"{name} is required")
+
+
+def _texts(head: Mapping[str, Any], faults: list[Fault]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in _TEXTS:
+        value = head.get(name)
+        if value is not None and not isinstance(value, str | Decimal):
+            faults.append(Fault("FIELD_MALFORMED", (name,), "expected a text"))
+            value = None
+        found[name] = None if value is None else str(value)
+    return found
+
+
+def _time(value: object, faults: list[Fault]) -> Any:  # noqa: ANN401  # a time or None
+    try:
+        return None if value is None else parse_time(value, field="$.creationDate")
+    except MalformedError as error:
+        faults.append(fault_of(error))
+        return None
+
+
+def _vocabularies(master: object, faults: list[Fault]) -> tuple[Vocabulary, ...]:
+    lists = master.get("vocabularyList", []) if isinstance(master, Mapping) else []
+    path = "$.epcisHeader.epcisMasterData.vocabularyList"
+    found: list[Vocabulary] = []
+    if not isinstance(lists, list):
+        faults.append(Fault("FIELD_MALFORMED", ("epcisHeader", "epcisMasterData", "vocabularyList"), "expected a list"))
+        lists = []
+    for number, item in enumerate(lists):
+        try:
+            found.append(read_vocabulary(item, f"{path}[{number}]"))
+        except MalformedError as error:
+            faults.append(fault_of(error))
+    return tuple(found)
+
+
+def _extensions(
+    items: Mapping[str, Any], prefixes: Prefixes, path: Path, faults: list[Fault], *, unnamed: str = "FIELD_UNKNOWN"
+) -> tuple[Extension, ...]:
+    found: list[Extension] = []
+    for name, value in items.items():
+        try:
+            found += read_extensions({name: value}, prefixes, "$", MAX_DEPTH)
+        except MalformedError as error:
+            code = unnamed if error.code == "FIELD_UNKNOWN" else error.code
+            faults.append(Fault(code, (*path, name), error.message))
+    return tuple(found)
+
+
+class _Event:
+    """Takes one event apart."""
+
+    def __init__(self, prefixes: Prefixes) -> None:
+        self._prefixes = prefixes
+        self._faults: list[Fault] = []
+
+    def read(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+        """Return an event's fields, and what was wrong with its names and extensions."""
+        if "@context" in item:
+            try:
+                self._prefixes = read_context(item["@context"], self._prefixes, "$.@context")
+            except MalformedError as error:
+                self._faults.append(fault_of(error))
+        known = {name: value for name, value in item.items() if name not in {"@context", "isA", "ilmd"}}
+        raw = self._object(known, EVENT, (), extensible=True, words=_WORDS)
+        if "ilmd" in item:
+            raw["ilmd"] = self._ilmd(item["ilmd"])
+        return raw, self._faults
+
+    def _ilmd(self, value: object) -> tuple[Extension, ...]:
+        if not isinstance(value, Mapping):
+            self._faults.append(Fault("FIELD_MALFORMED", ("ilmd",), "expected an object"))
+            return ()
+        return _extensions(value, self._prefixes, ("ilmd",), self._faults, unnamed="NAMESPACE_MISSING")
+
+    def _object(
+        self,
+        item: Mapping[str, Any],
+        fields: Mapping[str, Field],
+        path: Path,
+        *,
+        extensible: bool,
+        words: frozenset[str] = _NESTED_WORDS,
+    ) -> dict[str, Any]:
+        raw: dict[str, Any] = {}
+        others: dict[str, Any] = {}
+        for name, value in item.items():
+            if name in fields:
+                raw[name] = self._value(fields[name], value, (*path, name), word=name in words)
+            elif (name.startswith("@") and extensible) or self._prefixes.split(name)[0]:
+                others[name] = value
+            else:
+                raw[name] = value
+        raw[EXTENSIONS] = _extensions(others, self._prefixes, path, self._faults)
+        return raw
+
+    def _value(self, known: Field, value: object, path: Path, *, word: bool) -> object:
+        if word and isinstance(value, str):
+            return self._prefixes.expand_value(value)
+        if known.kind is Kind.TEXTS and path[0] == "persistentDisposition" and isinstance(value, list):
+            return [self._prefixes.expand_value(item) if isinstance(item, str) else item for item in value]
+        if known.kind is Kind.OBJECT and isinstance(value, Mapping):
+            return self._object(value, known.fields, path, extensible=known.extensible)
+        if known.kind is Kind.OBJECTS and isinstance(value, list):
+            return [
+                self._object(part, known.fields, (*path, number), extensible=known.extensible)
+                if isinstance(part, Mapping)
+                else part
+                for number, part in enumerate(value)
+            ]
+        return value
