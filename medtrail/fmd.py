@@ -368,3 +368,13 @@ def _premises_fault(verdict: Verdict, facts: PackFacts, undo: Undo, done: Decomm
     if state is FmdState.SUPPLIED and not undo.not_supplied:
         return _answer(state, FmdCode.SUPPLY_NOT_DENIED, "State that the pack was not handed to the public")
     return None
+
+
+def success(state: FmdState) -> FmdAnswer:
+    """Return the answer that what was asked is done."""
+    return _answer(state, FmdCode.SUCCESS, f"The pack is {state.replace('_', ' ')}")
+
+
+def refusal(state: FmdState, code: FmdCode, information: str) -> FmdAnswer:
+    """Return the answer that the organisation's own books forbid it."""
+    return _answer(state, code, information, silent=state in OF_LOT_OR_PRODUCT)

@@ -36,6 +36,7 @@ class ServiceSettings(BaseSettings):
         authority_key_id: The pinned authority key, did:key.
         overdue_after_s: Age from which a missing receipt or acknowledgement is an alarm, 1 second to 30 days.
         time_zone: IANA name; a pack is usable to the end of its expiry day here.
+        verification_file: Partners, policies and responders of verification requests (TOML); none: the enrolled only.
         log_level: debug, info, warning or error.
     """
 
@@ -54,6 +55,7 @@ class ServiceSettings(BaseSettings):
     authority_key_id: str
     overdue_after_s: Annotated[float, Field(ge=1, le=30 * 86_400)] = 300.0
     time_zone: str = "UTC"
+    verification_file: Path | None = None
     log_level: LogLevel = "info"
 
 

@@ -64,6 +64,7 @@ class Premises:
         prover: Proves what receipts say.
         erasures: Erases copies of what is erased from the log.
         bus: The exchange.
+        settings: Of the process.
     """
 
     folder: OrganisationFolder
@@ -75,6 +76,7 @@ class Premises:
     prover: ReceiptProver
     erasures: Erasures
     bus: Bus
+    settings: ServiceSettings
 
 
 Bind = Callable[[Premises], Sequence[Binding]]
@@ -129,7 +131,7 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
         handlers = make_handlers(desk, relay, confirmer, verifier, policy=policy)
         puller = InboxPuller(bus, database, gln=folder.gln, handlers=handlers)
         erasures = Erasures(database, ledger, replica, gln=folder.gln)
-        yield Premises(folder, office, replica, relay, puller, confirmer, prover, erasures, bus)
+        yield Premises(folder, office, replica, relay, puller, confirmer, prover, erasures, bus, settings)
     finally:
         await bus.close()
         await channel.close()

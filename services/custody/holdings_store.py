@@ -215,6 +215,12 @@ def list_holdings(connection: Connection, query: HoldingQuery, *, after: str, li
     return [from_row(row) for row in rows], total
 
 
+def knows_lot(connection: Connection, gtin: Gtin, lot: str) -> bool:
+    """Tell whether any unit of a trade item and lot is known here."""
+    query = select(col(HoldingRow.path)).where(col(HoldingRow.gtin) == str(gtin), col(HoldingRow.lot) == lot)
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def of_despatch(connection: Connection, despatch_id: str) -> list[Holding]:
     """Return the holdings that a despatch brings or brought."""
     return _select(connection, col(HoldingRow.despatch_id), [despatch_id])

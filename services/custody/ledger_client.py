@@ -12,7 +12,7 @@ from medtrail.codec import decode_payload, decode_signed_event, to_timestamp
 from medtrail.envelope import verify_signatures
 from medtrail.errors import NotFoundError, VerificationError
 from medtrail.event import ErasureOrder, Event
-from medtrail.gs1 import Sgtin
+from medtrail.gs1 import Gtin, Sgtin
 from medtrail.item_map import log_entry
 from medtrail.merkle import hash_leaf, verify_inclusion
 from medtrail.note import NoteVerifier
@@ -58,6 +58,19 @@ class LedgerClient:
         )
         answer = await self._stub.VerifyPack(request, timeout=VERIFY_DEADLINE_S)
         return verdict_from_message(answer.verdict)
+
+    async def knows_lot(self, gtin: Gtin, lot: str) -> bool:
+        """Tell whether any unit of a trade item and lot is in the log.
+
+        Raises:
+            UnavailableError: It did not answer within 2 seconds.
+        """
+        request = ledger_pb2.TraceLotRequest(gtin=str(gtin), lot=lot, page_size=1)
+        try:
+            await self._stub.TraceLot(request, timeout=VERIFY_DEADLINE_S)
+        except NotFoundError:
+            return False
+        return True
 
     async def find_logged(self, *, sha256: bytes, event_id: str) -> tuple[int, Event, str] | None:
         """Return index, event and signer's did:key of a chained event, proven; None when it is not in the log (yet).

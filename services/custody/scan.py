@@ -8,7 +8,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from medtrail.errors import MalformedError, MedtrailError
-from medtrail.gs1 import Sgtin
+from medtrail.gs1 import Gtin, Sgtin
 from medtrail.gs1.scan import parse_scan, require_pack
 from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
@@ -43,6 +43,10 @@ class Scanner:
             seen = self.read(text, moment)
         except MalformedError as error:
             return verdicts.unreadable(error, judge_time=moment)
+        return await self.judge_seen(seen, moment)
+
+    async def judge_seen(self, seen: Seen, moment: datetime) -> Verdict:
+        """Return the verdict on a pack that was read."""
         own, ledger = await asyncio.gather(self._own(seen.sgtin, seen.lot), self._ask(seen, moment))
         offset = moment.astimezone(self._zone).utcoffset()
         occasion = Occasion(moment) if offset is None else Occasion(moment, offset)
@@ -59,6 +63,18 @@ class Scanner:
         if scan.lot is None or scan.expiry is None:
             raise AssertionError  # require_pack has seen to it
         return Seen(sgtin, scan.lot, scan.expiry.day)
+
+    async def knows_lot(self, gtin: Gtin, lot: str) -> bool:
+        """Tell whether a lot of a trade item is known here or in the log; true when the ledger cannot be asked."""
+        if await self._database.read(lambda connection: holdings_store.knows_lot(connection, gtin, lot)):
+            return True
+        if self._ledger is None:
+            return True
+        try:
+            return await self._ledger.knows_lot(gtin, lot)
+        except MedtrailError as error:
+            log.warning("ledger not asked", code=error.code)
+            return True
 
     async def _own(self, sgtin: Sgtin, lot: str) -> Own:
         def look(connection: Connection) -> Own:

@@ -6,7 +6,7 @@ Units stand as canonical paths (``/01/…/21/…``, ``/00/…``), GLNs as 13 dig
 
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, Index, MetaData, UniqueConstraint
+from sqlalchemy import DDL, BigInteger, Index, MetaData, UniqueConstraint, event
 from sqlmodel import Field, SQLModel
 
 CUSTODY_METADATA = MetaData()
@@ -190,3 +190,35 @@ class EventChange(CustodyTable, table=True):
     signed_event_sha256: bytes
     kind: int
     record_time_us: int = Field(sa_type=BigInteger)
+
+
+class VerificationRow(CustodyTable, table=True):
+    """One question about a pack or a product, and its answer: :class:`services.custody.verifications.Record`.
+
+    Rows are only ever added: the database itself refuses to change or delete one.
+    """
+
+    __tablename__: ClassVar[str] = "verification"
+
+    number: int | None = Field(default=None, primary_key=True)
+    record_us: int = Field(sa_type=BigInteger)
+    kind: int
+    caller: str
+    requester: str
+    responder: str
+    context: str
+    question: str
+    http_status: int
+    answer: str
+    corr_uuid: str
+
+
+for _verb in ("UPDATE", "DELETE"):
+    event.listen(
+        VerificationRow.__table__,  # type: ignore[attr-defined]
+        "after_create",
+        DDL(  # type: ignore[no-untyped-call]
+            f"CREATE TRIGGER verification_no_{_verb.lower()} BEFORE {_verb} ON verification "
+            "BEGIN SELECT RAISE(ABORT, 'records of verifications are only added'); END"
+        ),
+    )

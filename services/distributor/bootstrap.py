@@ -5,12 +5,19 @@ from collections.abc import Sequence
 from medtrail.runtime.server import Binding
 from services.custody.bootstrap import Premises, run_service
 from services.distributor.servicer import distributor_binding
+from services.fmd.servicer import fmd_binding
 from services.recall.servicer import recall_binding
+from services.verification.servicer import verification_binding
 
 
 def bindings(premises: Premises) -> Sequence[Binding]:
     """Return what a distributor serves beside custody."""
-    return [recall_binding(premises.office), distributor_binding(premises.office)]
+    return [
+        recall_binding(premises.office),
+        distributor_binding(premises.office),
+        fmd_binding(premises.office),
+        verification_binding(premises),
+    ]
 
 
 def main() -> None:

@@ -4,13 +4,20 @@ from collections.abc import Sequence
 
 from medtrail.runtime.server import Binding
 from services.custody.bootstrap import Premises, run_service
+from services.fmd.servicer import fmd_binding
 from services.manufacturer.servicer import manufacturer_binding
 from services.recall.servicer import recall_binding
+from services.verification.servicer import verification_binding
 
 
 def bindings(premises: Premises) -> Sequence[Binding]:
     """Return what a manufacturer serves beside custody."""
-    return [recall_binding(premises.office), manufacturer_binding(premises.office, lambda: premises.replica.products)]
+    return [
+        recall_binding(premises.office),
+        manufacturer_binding(premises.office, lambda: premises.replica.products),
+        fmd_binding(premises.office),
+        verification_binding(premises),
+    ]
 
 
 def main() -> None:

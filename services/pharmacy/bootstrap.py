@@ -4,13 +4,20 @@ from collections.abc import Sequence
 
 from medtrail.runtime.server import Binding
 from services.custody.bootstrap import Premises, run_service
+from services.fmd.servicer import fmd_binding
 from services.pharmacy.servicer import pharmacy_binding
 from services.recall.servicer import recall_binding
+from services.verification.servicer import verification_binding
 
 
 def bindings(premises: Premises) -> Sequence[Binding]:
     """Return what a pharmacy serves beside custody."""
-    return [recall_binding(premises.office), pharmacy_binding(premises.office)]
+    return [
+        recall_binding(premises.office),
+        pharmacy_binding(premises.office),
+        fmd_binding(premises.office),
+        verification_binding(premises),
+    ]
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""The verbs of the Falsified Medicines Directive: verify, supply, decommission, undo."""

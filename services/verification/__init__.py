@@ -1,0 +1,1 @@
+"""Verification of product identifiers between trading partners: answering, asking, and the records of both."""
