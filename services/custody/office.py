@@ -65,6 +65,7 @@ class Office:
         work: Callable[[Session], M],
         *,
         units: Sequence[Unit] = (),
+        before: Sequence[Message] = (),
     ) -> M:
         """Answer a write once: the same request id with the same content gets its first answer again.
 
@@ -73,19 +74,20 @@ class Office:
             answer: Class of the answer.
             work: Does it, inside one transaction.
             units: Those whose books the work touches.
+            before: Requests that came before this one and belong to it.
 
         Raises:
             DuplicateError: The id was used for another request (REQUEST_ID_REUSED).
         """
         request_id = check_request_id(getattr(request, "request_id", ""))
         method = type(request).__name__
-        digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+        digest = _digest((*before, request))
         self.check_ready()
 
         def run(connection: Connection) -> bytes:
-            before = events_store.answered(connection, request_id, method=method, request_sha256=digest)
-            if before is not None:
-                return before
+            known = events_store.answered(connection, request_id, method=method, request_sha256=digest)
+            if known is not None:
+                return known
             made = work(Session(connection, self.desk, units)).SerializeToString(deterministic=True)
             events_store.keep_answer(connection, request_id, method=method, request_sha256=digest, answer=made)
             return made
@@ -147,6 +149,12 @@ class Office:
             message = f"{location} is no location of {self.desk.gln}"
             raise AuthorizationError(message, code="LOCATION_NOT_OWN", field="occasion.location")
         return location
+
+
+def _digest(requests: Sequence[Message]) -> bytes:
+    # The hash of the only request, or of the hashes of all.
+    hashes = [hashlib.sha256(request.SerializeToString(deterministic=True)).digest() for request in requests]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(b"".join(hashes)).digest()
 
 
 def check_request_id(text: str) -> str:

@@ -1,6 +1,6 @@
 """CustodyService: from messages to commands and back. Rules stand elsewhere."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 
 from sqlalchemy import Connection
@@ -41,6 +41,8 @@ from services.custody.verdicts import unreadable
 
 MAX_CHUNK_EVENTS = 500
 MAX_CHUNK_BYTES = 2 * 1024 * 1024
+MAX_TRANSACTION_EVENTS = 10_000
+MAX_TRANSACTION_BYTES = 32 * 1024 * 1024
 MAX_NUMBER = 64
 WATCH_REST_S = 0.5
 """Longest time between two looks for changes."""
@@ -300,6 +302,7 @@ class CustodyServicer(custody_pb2_grpc.CustodyServiceServicer):
         await database.read(partial(check_cursor, number=number, sha256=request.signed_event_sha256))
         first = True
         while True:
+            listening = bell.listen()
             changes, newest = await database.read(lambda connection: _changes(connection, number))  # noqa: B023 - awaited before it changes
             if changes or first:
                 yield custody_pb2.WatchEventsResponse(
@@ -310,34 +313,83 @@ class CustodyServicer(custody_pb2_grpc.CustodyServiceServicer):
                 number = changes[-1].number
             if number == newest:
                 # Partners' events and the ledger's answers come without the bell.
-                await bell.wait(timeout_s=WATCH_REST_S)
+                await bell.wait(timeout_s=WATCH_REST_S, listening=listening)
 
     async def CaptureEvents(
         self, request_iterator: AsyncIterator[custody_pb2.CaptureEventsRequest], context: Context
     ) -> AsyncIterator[custody_pb2.CaptureEventsResponse]:
         """Capture EPCIS events as they are; one answer a chunk, in order."""
-        async for request in request_iterator:
-            yield await self._capture(request)
+        async for parts in _transactions(request_iterator):
+            for answer in await self._capture(parts):
+                yield answer
 
-    async def _capture(self, request: custody_pb2.CaptureEventsRequest) -> custody_pb2.CaptureEventsResponse:
+    async def _capture(self, parts: list[custody_pb2.CaptureEventsRequest]) -> list[custody_pb2.CaptureEventsResponse]:
+        """Capture the chunks of one transaction; one answer each."""
+        at = 0
         try:
-            check_request_id(request.request_id)
-            statements = _statements(request)
-            units = tuple(capture.units_of_chunk(statements))
+            chunks: list[list[EpcisEvent]] = []
+            units: set[Unit] = set()
+            for at, part in enumerate(parts):  # noqa: B007 - tells where it stopped
+                check_request_id(part.request_id)
+                chunks.append(_statements(part))
+                units |= capture.units_of_chunk(chunks[-1])
 
             def work(session: Session) -> custody_pb2.CaptureEventsResponse:
-                made = capture.capture(session, statements, second_hand=request.second_hand)
-                return custody_pb2.CaptureEventsResponse(
-                    request_id=request.request_id,
-                    events=_messages(made),
-                    change_number=newest_change(session.connection),
-                )
+                nonlocal at
+                made = []
+                for at, (part, chunk) in enumerate(zip(parts, chunks, strict=True)):  # noqa: B007 - as above
+                    made += _messages(capture.capture(session, chunk, second_hand=part.second_hand))
+                number = newest_change(session.connection)
+                return custody_pb2.CaptureEventsResponse(events=made, change_number=number)
 
-            return await self._office.write(request, custody_pb2.CaptureEventsResponse, work, units=units)
+            *before, last = parts
+            whole = await self._office.write(
+                last, custody_pb2.CaptureEventsResponse, work, units=tuple(units), before=before
+            )
         except UnavailableError:
             raise
         except MedtrailError as error:
-            return custody_pb2.CaptureEventsResponse(request_id=request.request_id, errors=[_capture_error(error)])
+            return [_refused(part, error if number == at else None) for number, part in enumerate(parts)]
+        return list(_answers(parts, whole))
+
+
+async def _transactions(
+    requests: AsyncIterator[custody_pb2.CaptureEventsRequest],
+) -> AsyncIterator[list[custody_pb2.CaptureEventsRequest]]:
+    """Yield the requests of each transaction; those of one that is not ended are dropped."""
+    parts: list[custody_pb2.CaptureEventsRequest] = []
+    events = size = 0
+    async for request in requests:
+        parts.append(request)
+        events, size = events + len(request.events), size + request.ByteSize()
+        if len(parts) > 1 and (events > MAX_TRANSACTION_EVENTS or size > MAX_TRANSACTION_BYTES):
+            message = f"one transaction has at most {MAX_TRANSACTION_EVENTS} events of {MAX_TRANSACTION_BYTES} bytes"
+            raise TooLargeError(message, code="TRANSACTION_SIZE", field="continued")
+        if not request.continued:
+            yield parts
+            parts, events, size = [], 0, 0
+
+
+def _answers(
+    parts: list[custody_pb2.CaptureEventsRequest], whole: custody_pb2.CaptureEventsResponse
+) -> Iterator[custody_pb2.CaptureEventsResponse]:
+    first = 0
+    for part in parts:
+        yield custody_pb2.CaptureEventsResponse(
+            request_id=part.request_id,
+            events=whole.events[first : first + len(part.events)],
+            change_number=whole.change_number,
+        )
+        first += len(part.events)
+
+
+def _refused(part: custody_pb2.CaptureEventsRequest, error: MedtrailError | None) -> custody_pb2.CaptureEventsResponse:
+    if error is not None:
+        found = _capture_error(error)
+    else:
+        message = "another chunk of the transaction was refused"
+        found = custody_pb2.CaptureError(code="TRANSACTION_REFUSED", message=message)
+    return custody_pb2.CaptureEventsResponse(request_id=part.request_id, errors=[found])
 
 
 def _capture_error(error: MedtrailError) -> custody_pb2.CaptureError:

@@ -1161,10 +1161,17 @@ class CaptureEventsRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     SECOND_HAND_FIELD_NUMBER: _builtins.int
+    CONTINUED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of this chunk."""
     second_hand: _builtins.bool
     """True when the caller passes on what another party did (EPCIS files that came by other ways)."""
+    continued: _builtins.bool
+    """True when the next request of the stream belongs to the same transaction: all of their events or none, 10,000 and
+    32 MiB at most. Nothing is judged, recorded or answered before a request comes that is not continued; its
+    request_id is that of the whole. When an event is refused, the answers to the other requests of the transaction
+    have the one error TRANSACTION_REFUSED.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_epcis_pb2.EpcisEvent]:
         """1 to 500 events, at most 2 MiB."""
@@ -1175,10 +1182,11 @@ class CaptureEventsRequest(_message.Message):
         request_id: _builtins.str = ...,
         events: _abc.Iterable[_epcis_pb2.EpcisEvent] | None = ...,
         second_hand: _builtins.bool = ...,
+        continued: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "request_id", b"request_id", "second_hand", b"second_hand"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "events", b"events", "request_id", b"request_id", "second_hand", b"second_hand"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -213,7 +213,7 @@ class CustodyServiceServicer:
 
     def CaptureEvents(self, request_iterator, context):
         """Captures EPCIS events as they are, under the same rules as the verbs. One answer a request, in order; each request
-        is one transaction: all of its events or none.
+        is one transaction, all of its events or none, unless it says that it is continued.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

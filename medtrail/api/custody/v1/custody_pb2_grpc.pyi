@@ -63,7 +63,7 @@ class CustodyServiceStub:
     """Lists what is held here."""
     CaptureEvents: _grpc.StreamStreamMultiCallable[_custody_pb2.CaptureEventsRequest, _custody_pb2.CaptureEventsResponse]
     """Captures EPCIS events as they are, under the same rules as the verbs. One answer a request, in order; each request
-    is one transaction: all of its events or none.
+    is one transaction, all of its events or none, unless it says that it is continued.
     """
     OrderErasure: _grpc.UnaryUnaryMultiCallable[_custody_pb2.OrderErasureRequest, _custody_pb2.OrderErasureResponse]
     """Signs the order to erase an event of one's own. The ledger carries it out, or refuses it: LedgerService.ListErasures
@@ -111,7 +111,7 @@ class CustodyServiceAsyncStub(CustodyServiceStub):
     """Lists what is held here."""
     CaptureEvents: _aio.StreamStreamMultiCallable[_custody_pb2.CaptureEventsRequest, _custody_pb2.CaptureEventsResponse]  # type: ignore[assignment]
     """Captures EPCIS events as they are, under the same rules as the verbs. One answer a request, in order; each request
-    is one transaction: all of its events or none.
+    is one transaction, all of its events or none, unless it says that it is continued.
     """
     OrderErasure: _aio.UnaryUnaryMultiCallable[_custody_pb2.OrderErasureRequest, _custody_pb2.OrderErasureResponse]  # type: ignore[assignment]
     """Signs the order to erase an event of one's own. The ledger carries it out, or refuses it: LedgerService.ListErasures
@@ -234,7 +234,7 @@ class CustodyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_custody_pb2.CaptureEventsResponse], _abc.AsyncIterator[_custody_pb2.CaptureEventsResponse]]:
         """Captures EPCIS events as they are, under the same rules as the verbs. One answer a request, in order; each request
-        is one transaction: all of its events or none.
+        is one transaction, all of its events or none, unless it says that it is continued.
         """
 
     @_abc_1.abstractmethod
