@@ -40,6 +40,8 @@ ITEMS_A_RECEIPT = 2000
 ITEM_BYTES_A_RECEIPT = 400 * 1024
 RETRY_S = 1.0
 _ITEM_BYTES = 64
+MOST_OF_FIELD = 200
+"""Characters of a refusal's field that are told: its names are the producer's, and may fill an event by themselves."""
 _REFUSALS = uuid.UUID("6a0a3c1e-6a0b-5b1c-9f0e-5d2f6f6e1a11")
 """Name space of the event ids of refusals: the same refusal has the same id however often it is sent."""
 
@@ -178,7 +180,10 @@ class Notifier:
 
 
 def named_parties(signed_event: bytes) -> tuple[str, ...]:
-    """Return the GLNs of sources and destinations that an event names, as far as it can be read; sorted."""
+    """Return the GLNs of sources and destinations that an event names, as far as it can be read; sorted.
+
+    A refused event may name anything there: what is no GLN is nobody's to be told.
+    """
     try:
         signed = decode_signed_event(signed_event)
         statement = decode_payload(signed.payload_type, signed.payload).statement
@@ -187,7 +192,22 @@ def named_parties(signed_event: bytes) -> tuple[str, ...]:
     if not isinstance(statement, EpcisEvent):
         return ()
     named = (*statement.source_list, *statement.destination_list)
-    return tuple(sorted({gln for item in named if (gln := party_of_uri(item.id))}))
+    return tuple(sorted({str(gln) for item in named if (gln := _gln_or_none(party_of_uri(item.id))) is not None}))
+
+
+def _gln_or_none(text: str) -> Gln | None:
+    try:
+        return Gln(text)
+    except MedtrailError:
+        return None
+
+
+def _producer(subject: str) -> str:
+    """Return the GLN on whose subject a message came; empty where the subject is nobody's."""
+    try:
+        return str(parse_events_subject(subject))
+    except MedtrailError:
+        return ""
 
 
 def _parts(items: Sequence[ReceiptItem]) -> Iterator[list[ReceiptItem]]:
@@ -214,7 +234,7 @@ def _read_round(connection: Connection, tree_size: int) -> _Round | None:
     epoch = messages[0].epoch
     messages = [message for message in messages if message.epoch == epoch]
     due = _Round(last_number=messages[-1].number, epoch=epoch)
-    producers = {message.stream_seq: str(parse_events_subject(message.subject)) for message in messages}
+    producers = {message.stream_seq: _producer(message.subject) for message in messages}
     times = {message.stream_seq: from_us(message.stream_time_us) for message in messages}
     first, last = messages[0].stream_seq, messages[-1].stream_seq
     before = connection.execute(
@@ -234,7 +254,8 @@ def _read_round(connection: Connection, tree_size: int) -> _Round | None:
     for query, resend in ((chained, False), (resent, True)):
         for row in connection.execute(query):
             item = ReceiptItem(row.event_id, row.signed_event_sha256, row.leaf_index, resend)
-            due.items[producers[row.stream_seq]].append(item)
+            if producers[row.stream_seq]:
+                due.items[producers[row.stream_seq]].append(item)
     refused = connection.execute(
         select(REFUSAL)
         .where(REFUSAL.c.epoch == epoch, REFUSAL.c.stream_seq.between(first, last))
@@ -245,11 +266,12 @@ def _read_round(connection: Connection, tree_size: int) -> _Round | None:
             signed_event_sha256=row.signed_event_sha256,
             event_id=row.event_id,
             code=row.code,
-            field=row.field,
+            field=row.field[:MOST_OF_FIELD],
             message=row.message,
             stream_seq=row.stream_seq,
             stream_time=times[row.stream_seq],
         )
         stored = _StoredRefusal(row.signed_event, refusal, row.position, row.signer_gln)
-        due.refusals.append((producers[row.stream_seq], stored))
+        if producers[row.stream_seq]:
+            due.refusals.append((producers[row.stream_seq], stored))
     return due

@@ -257,11 +257,13 @@ def _check_master_data(event: EpcisEvent, field: str) -> Faults:
 def _check_extensions(event: EpcisEvent, field: str) -> Faults:
     for path, extensions in _extension_places(event, field):
         for extension in extensions:
+            # A name may be as long as the event: where it stands is told by its beginning.
+            named = f"{path}.{extension.name[:60]}"
             if not extension.namespace:
-                yield fault("NAMESPACE_MISSING", "extensions need a namespace", f"{path}.{extension.name}")
+                yield fault("NAMESPACE_MISSING", "extensions need a namespace", named)
             if is_reserved(extension.namespace):
-                message = f"{extension.namespace} holds fields of the standard, not extensions"
-                yield fault("NAMESPACE_RESERVED", message, f"{path}.{extension.name}")
+                message = f"{extension.namespace[:200]} holds fields of the standard, not extensions"
+                yield fault("NAMESPACE_RESERVED", message, named)
 
 
 def _extension_places(event: EpcisEvent, field: str) -> Iterator[tuple[str, tuple[Extension, ...]]]:

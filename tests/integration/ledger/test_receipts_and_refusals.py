@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ledger.notifier import FOLLOWER_NAME, named_parties
+from ledger.notifier import FOLLOWER_NAME, _read_round, named_parties
 from ledger.storage import log_store
 from ledger.storage.open import open_storage
 from medtrail.codec import decode_payload, decode_receipt, decode_signed_event, encode_batch
 from medtrail.envelope import verify_signatures
-from medtrail.epcis.model import SourceDest
+from medtrail.epcis.model import Extension, SourceDest
 from medtrail.event import Refusal
 from medtrail.exchange import ReceiptItem
 from medtrail.subjects import MessageKind, parse_inbox_subject
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually
-    from tests.integration.ledger.conftest import CheckLog, Events, LogHome, RunLedger, Running
+    from tests.integration.ledger.conftest import CheckLog, Events, LogHome, NewLog, RunLedger, Running
 
 
 async def pulled(running: "Running", name: str, count: int) -> list[tuple[MessageKind, bytes]]:
@@ -107,6 +107,47 @@ def test_refusal_is_signed_and_goes_to_sender_signer_and_named_parties(
 
     asyncio.run(scenario())
     assert check_log(log_home.root).refusal_count == 1
+
+
+def test_refused_event_with_odd_parties_and_long_names_stops_nobodys_receipts(
+    run_ledger: "RunLedger", log_home: "LogHome", events: "Events", check_log: "CheckLog"
+) -> None:
+    # Parties need not be GLNs; and where an error stands is told by names that the producer chose.
+    stranger = replace(
+        events.observe(1), source_list=(SourceDest("owning_party", "https://example.com/parties/strange"),)
+    )
+    long = replace(events.observe(2), extensions=(Extension("", "n" * 261_000, "x"),))
+    refused = [events.sign(stranger, key=events.key("distributor")), events.sign(long)]
+    good = events.sign(events.commission(1))
+
+    async def scenario() -> None:
+        async with run_ledger() as running:
+            for event in (*refused, good):
+                await running.publish("maker", encode_batch([event]))
+            taken = await pulled(running, "maker", 3)
+            assert [kind for kind, _ in taken].count(MessageKind.RECEIPT) == 1
+            told = [decode_signed_event(data) for kind, data in taken if kind is MessageKind.REFUSAL]
+            statements = [decode_payload(signed.payload_type, signed.payload).statement for signed in told]
+            assert {one.code for one in statements if isinstance(one, Refusal)} == {
+                "ACTOR_NOT_SIGNER",
+                "NAMESPACE_MISSING",
+            }
+
+    asyncio.run(scenario())
+    assert check_log(log_home.root).refusal_count == 2
+
+
+def test_message_on_a_subject_of_nobody_is_told_to_nobody(new_log: "NewLog", events: "Events") -> None:
+    offline = new_log()
+    offline.enrol(events)
+    size = offline.integrate(
+        offline.message(b"hello", sender="test"), offline.message(encode_batch([events.sign(events.commission(1))]))
+    ).tree.size
+    due = offline.database.read_now(lambda connection: _read_round(connection, size))
+    assert due is not None
+    assert due.last_number == 3
+    assert "test" not in due.items
+    assert not due.refusals
 
 
 def test_receipt_sent_again_after_a_crash_is_stored_once(
