@@ -1,25 +1,39 @@
-"""Reading a document by its format."""
+"""Reading a whole document at once: the stream's head and events as one value."""
 
-from medtrail.epcis.json_in import read_json
+import io
+from dataclasses import replace
+
+from medtrail.epcis.build import MAX_DOCUMENT_BYTES
 from medtrail.epcis.model import EpcisDocument
-from medtrail.epcis.xml_in import read_xml
-from medtrail.errors import MalformedError
+from medtrail.epcis.stream import open_events
+from medtrail.errors import TooLargeError
 
 
 def read_document(data: bytes, *, format: str) -> EpcisDocument:  # noqa: A002  # the word that callers expect
-    """Read an EPCIS document.
+    """Read an EPCISDocument, an EPCISQueryDocument, or one bare event.
 
     Args:
-        data: The file's bytes, at most 16 MiB.
+        data: The file's bytes, at most 16 MiB; :func:`~medtrail.epcis.stream.open_events` reads larger ones.
         format: ``json`` or ``xml``; file endings with or without the dot (``.jsonld``) mean their format.
 
     Raises:
-        MalformedError: An unknown format, or not an EPCIS document of it.
+        TooLargeError: More than 16 MiB.
+        MalformedError: An unknown format, or not EPCIS of it: a field is missing, unknown or of wrong form, or the XML
+            has a document type or entities.
     """
-    ending = format.lower().lstrip(".")
-    if ending in {"json", "jsonld"}:
-        return read_json(data)
-    if ending == "xml":
-        return read_xml(data)
-    message = f"expected json, jsonld or xml, got {format[:20]!r}"
-    raise MalformedError(message, code="FORMAT_UNKNOWN")
+    if len(data) > MAX_DOCUMENT_BYTES:
+        message = f"expected at most {MAX_DOCUMENT_BYTES} bytes, got {len(data)}"
+        raise TooLargeError(message, code="DOCUMENT_TOO_LARGE")
+    stream = open_events(io.BytesIO(data), format=format)
+    events = tuple(event for _, event in stream)
+    return replace(stream.head, events=events, namespaces=stream.namespaces)
+
+
+def read_json(data: bytes) -> EpcisDocument:
+    """Read JSON-LD, versions 2.0; see :func:`read_document`."""
+    return read_document(data, format="json")
+
+
+def read_xml(data: bytes) -> EpcisDocument:
+    """Read XML, version 1.2 or 2.0; see :func:`read_document`."""
+    return read_document(data, format="xml")

@@ -6,15 +6,15 @@ user extension; a key without namespace that the standard does not know is refus
 Source: EPCIS 2.0, section 10 (JSON and JSON-LD bindings).
 """
 
-import json
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from medtrail.epcis.build import (
     EVENT_FIELDS,
     EXTENSIONS,
-    MAX_DOCUMENT_BYTES,
     METADATA_FIELDS,
     REPORT_FIELDS,
     Raw,
@@ -23,7 +23,9 @@ from medtrail.epcis.build import (
     parse_number,
     parse_time,
 )
+from medtrail.epcis.business_header import ROOT_NAME, SBDH
 from medtrail.epcis.model import (
+    DocumentKind,
     EpcisDocument,
     EpcisEvent,
     Extension,
@@ -31,7 +33,6 @@ from medtrail.epcis.model import (
     VocabularyElement,
 )
 from medtrail.epcis.namespaces import Prefixes, is_reserved
-from medtrail.errors import MalformedError, TooLargeError
 
 MAX_DEPTH = 32
 
@@ -58,80 +59,94 @@ _EXTENSIBLE = frozenset(
 )
 _DOCUMENT_TYPES = frozenset({"EPCISDocument", "EPCISQueryDocument"})
 _DOCUMENT_FIELDS = frozenset(
-    {"@context", "id", "type", "schemaVersion", "creationDate", "sender", "receiver", "instanceIdentifier",
-     "epcisHeader", "epcisBody"}
+    {"@context", "id", "type", "schemaVersion", "creationDate", "createdAt", "sender", "receiver",
+     "instanceIdentifier", "epcisHeader", "epcisBody"}
 )  # fmt: skip
+_DOCUMENT_TEXTS = ("sender", "receiver", "instanceIdentifier", "schemaVersion")
+_BODY_FIELDS = frozenset(
+    {"type", "isA", "id", "queryResults", "resultsBody", "eventList", "event", "queryName", "subscriptionID"}
+)
+# Keys of JSON-LD that say nothing of an event or document.
+_KEYWORDS = frozenset({"@context", "@id", "@type", "@vocab"})
+# JSON-LD keywords inside an extension, and the attributes that say the same in XML.
+KEYWORD_ATTRIBUTES: dict[str, tuple[str, str]] = {
+    "@id": ("http://www.w3.org/1999/02/22-rdf-syntax-ns#", "resource"),
+    "@language": ("http://www.w3.org/XML/1998/namespace", "lang"),
+    "@type": ("http://www.w3.org/2001/XMLSchema-instance", "type"),
+}
+TEXT = "#text"
+_TEXTS = re.compile(r"#text\d*\Z|@value\Z", re.ASCII)
 
 
-def read_json(data: bytes) -> EpcisDocument:
-    """Read an EPCISDocument, an EPCISQueryDocument, or one bare event.
-
-    Args:
-        data: UTF-8, at most 16 MiB.
-
-    Raises:
-        TooLargeError: More than 16 MiB.
-        MalformedError: Not JSON, not EPCIS, or a field is missing, unknown or of wrong form.
-    """
-    if len(data) > MAX_DOCUMENT_BYTES:
-        message = f"expected at most {MAX_DOCUMENT_BYTES} bytes, got {len(data)}"
-        raise TooLargeError(message, code="DOCUMENT_TOO_LARGE")
-    try:
-        document = json.loads(
-            data,
-            parse_float=Decimal,
-            parse_int=Decimal,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_refuse_repeats,
-        )
-        if b"\\u" in data:
-            # Half of a surrogate pair is no text: nothing could encode it afterwards.
-            json.dumps(document, ensure_ascii=False, default=str).encode()
-    except (ValueError, RecursionError, ArithmeticError) as error:
-        message = f"not JSON: {str(error)[:100]}"
-        raise MalformedError(message, code="JSON_MALFORMED") from error
-    if not isinstance(document, dict):
-        fail("DOCUMENT_MALFORMED", "expected an object", "$")
-    if "@context" not in document:
-        fail("CONTEXT_MISSING", "JSON-LD needs an @context", "$.@context")
-    prefixes = _read_context(document["@context"], Prefixes(), "$.@context")
-    kind = document.get("type")
-    if not isinstance(kind, str) or kind not in _DOCUMENT_TYPES:
-        return EpcisDocument(events=(_event(document, prefixes, "$"),), namespaces=prefixes.custom())
-    return _document(document, prefixes)
+def refuse_constant(text: str) -> None:
+    """Refuse NaN and the infinities, which Python's reader would take."""
+    raise RefusedError(f"{text} is no JSON number")
 
 
-def _refuse_constant(text: str) -> None:
-    message = f"{text} is no JSON number"
-    raise ValueError(message)
-
-
-def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object's members; a key that stands twice is refused, since readers differ in which they believe."""
     found = dict(pairs)
     if len(found) != len(pairs):
         message = "a key stands twice in one object"
-        raise ValueError(message)
+        raise RefusedError(message)
     return found
 
 
-def _document(document: dict[str, Any], prefixes: Prefixes) -> EpcisDocument:
-    body = document.get("epcisBody")
-    if not isinstance(body, dict):
-        fail("FIELD_MISSING", "is required", "$.epcisBody")
-    path, events = _event_list(body)
-    creation_date = document.get("creationDate")
+class RefusedError(ValueError):
+    """JSON that no further bytes would mend."""
+
+
+def is_document(members: Raw) -> bool:
+    """Return whether a root object claims to be a document, and no bare event."""
+    kind = members.get("type")
+    return isinstance(kind, str) and kind in _DOCUMENT_TYPES
+
+
+def root_prefixes(members: Raw) -> Prefixes:
+    """Return the prefixes that a root object declares.
+
+    Raises:
+        MalformedError: It has no ``@context``, or one of wrong form.
+    """
+    if "@context" not in members:
+        fail("CONTEXT_MISSING", "JSON-LD needs an @context", "$.@context")
+    return _read_context(members["@context"], Prefixes(), "$.@context")
+
+
+def bare_head_of(document: dict[str, Any], prefixes: Prefixes) -> EpcisDocument:
+    """Return the document around an event that stands by itself; what it says of one is taken off it."""
+    document.pop("schemaVersion", None)
+    creation_date = document.pop("creationDate", None)
+    return EpcisDocument(
+        events=(),
+        creation_date=None if creation_date is None else parse_time(creation_date, field="$.creationDate"),
+        namespaces=prefixes.custom(),
+        kind=DocumentKind.EVENT,
+    )
+
+
+def head_of(document: Raw, prefixes: Prefixes, body: Raw) -> EpcisDocument:
+    """Return a document without its events.
+
+    Args:
+        document: Members of the root object.
+        prefixes: As the document declares them.
+        body: Members of the object that holds the events, and of those around it up to ``epcisBody``.
+
+    Raises:
+        MalformedError: A field is unknown or of wrong form.
+    """
+    for key in body:
+        if key not in _BODY_FIELDS:
+            fail("FIELD_UNKNOWN", "no field of a body", f"$.epcisBody.{key}")
+    creation_date = document.get("creationDate", document.get("createdAt"))
     extensions = _extensions(
         {key: value for key, value in document.items() if key not in _DOCUMENT_FIELDS}, prefixes, "$", MAX_DEPTH
     )
     vocabularies, header_extensions = _header(document.get("epcisHeader"), prefixes)
-    texts: dict[str, str | None] = {}
-    for name in ("sender", "receiver", "instanceIdentifier", "schemaVersion"):
-        value = document.get(name)
-        if value is not None and not isinstance(value, str | Decimal):
-            fail("FIELD_MALFORMED", "expected a text", f"$.{name}")
-        texts[name] = None if value is None else str(value)
-    return EpcisDocument(
-        events=tuple(_event(item, prefixes, f"{path}[{number}]") for number, item in enumerate(events)),
+    texts = {name: _optional_text(document, name, "$") for name in _DOCUMENT_TEXTS}
+    found = EpcisDocument(
+        events=(),
         schema_version=texts["schemaVersion"] or "2.0",
         creation_date=None if creation_date is None else parse_time(creation_date, field="$.creationDate"),
         namespaces=prefixes.custom(),
@@ -139,24 +154,23 @@ def _document(document: dict[str, Any], prefixes: Prefixes) -> EpcisDocument:
         receiver=texts["receiver"],
         instance_identifier=texts["instanceIdentifier"],
         vocabularies=vocabularies,
-        header_extensions=header_extensions,
+        header_extensions=tuple(item for item in header_extensions if item.namespace != SBDH),
         extensions=extensions,
+        kind=DocumentKind(document["type"]),
+        query_name=_optional_text(body, "queryName", "$.epcisBody"),
+        subscription_id=_optional_text(body, "subscriptionID", "$.epcisBody"),
     )
+    business = [item.value for item in header_extensions if (item.namespace, item.name) == (SBDH, ROOT_NAME)]
+    if not business or not isinstance(business[0], tuple):
+        return found
+    return replace(found, business_header=business[0])
 
 
-def _event_list(body: dict[str, Any]) -> tuple[str, list[Any]]:
-    path = "$.epcisBody"
-    for step in ("queryResults", "resultsBody"):
-        if isinstance(body.get(step), dict):
-            body, path = body[step], f"{path}.{step}"
-    if "event" in body:
-        if "eventList" in body:
-            fail("FIELD_TWICE", "events stand in event and in eventList", f"{path}.eventList")
-        return f"{path}.event", [body["event"]]
-    events = body.get("eventList")
-    if not isinstance(events, list):
-        fail("FIELD_MISSING", "expected a list of events", f"{path}.eventList")
-    return f"{path}.eventList", events
+def _optional_text(members: Raw, name: str, field: str) -> str | None:
+    value = members.get(name)
+    if value is not None and not isinstance(value, str | Decimal):
+        fail("FIELD_MALFORMED", "expected a text", f"{field}.{name}")
+    return None if value is None else str(value)
 
 
 def _read_context(context: object, prefixes: Prefixes, field: str) -> Prefixes:
@@ -174,46 +188,86 @@ def _read_context(context: object, prefixes: Prefixes, field: str) -> Prefixes:
 
 
 def _header(header: object, prefixes: Prefixes) -> tuple[tuple[Vocabulary, ...], tuple[Extension, ...]]:
-    if not isinstance(header, dict):
+    if header is None:
         return (), ()
-    master = header.get("epcisMasterData")
-    lists = master.get("vocabularyList", []) if isinstance(master, dict) else []
-    path = "$.epcisHeader.epcisMasterData.vocabularyList"
-    if not isinstance(lists, list):
-        fail("FIELD_MALFORMED", "expected a list", path)
-    vocabularies = tuple(_vocabulary(item, f"{path}[{number}]") for number, item in enumerate(lists))
+    if not isinstance(header, dict):
+        fail("FIELD_MALFORMED", "expected an object", "$.epcisHeader")
+    master = header.get("epcisMasterData", {})
+    path = "$.epcisHeader.epcisMasterData"
+    _check_members(master, frozenset({"vocabularyList"}), path)
+    lists = _list(master, "vocabularyList", path)
+    vocabularies = tuple(
+        _vocabulary(item, f"{path}.vocabularyList[{number}]", prefixes) for number, item in enumerate(lists)
+    )
     rest = {key: value for key, value in header.items() if key != "epcisMasterData"}
     return vocabularies, _extensions(rest, prefixes, "$.epcisHeader", MAX_DEPTH)
 
 
-def _vocabulary(item: object, field: str) -> Vocabulary:
+def _check_members(item: object, known: frozenset[str], field: str) -> None:
+    if not isinstance(item, dict):
+        fail("FIELD_MALFORMED", "expected an object", field)
+    for key in item:
+        if key not in known:
+            fail("FIELD_UNKNOWN", f"the standard knows {', '.join(sorted(known))} here", f"{field}.{key}")
+
+
+def _list(item: Raw, name: str, field: str) -> list[Any]:
+    found = item.get(name, [])
+    if not isinstance(found, list):
+        fail("FIELD_MALFORMED", "expected a list", f"{field}.{name}")
+    return found
+
+
+def _vocabulary(item: object, field: str, prefixes: Prefixes = Prefixes()) -> Vocabulary:  # noqa: B008 - frozen
     if not isinstance(item, dict) or not isinstance(item.get("type"), str):
         fail("FIELD_MALFORMED", "expected an object with a type", field)
-    elements = item.get("vocabularyElementList", [])
-    if not isinstance(elements, list):
-        fail("FIELD_MALFORMED", "expected a list", f"{field}.vocabularyElementList")
+    _check_members(item, _VOCABULARY_FIELDS, field)
+    elements = _list(item, "vocabularyElementList", field)
     return Vocabulary(
         item["type"],
         tuple(
-            _vocabulary_element(found, f"{field}.vocabularyElementList[{number}]")
+            _vocabulary_element(found, f"{field}.vocabularyElementList[{number}]", prefixes)
             for number, found in enumerate(elements)
         ),
     )
 
 
-def _vocabulary_element(item: object, field: str) -> VocabularyElement:
+def _vocabulary_element(item: object, field: str, prefixes: Prefixes) -> VocabularyElement:
     if not isinstance(item, dict) or not isinstance(item.get("id"), str):
         fail("FIELD_MALFORMED", "expected an object with an id", field)
-    attributes = item.get("attributes", [])
-    children = item.get("children", [])
-    if not isinstance(attributes, list) or not isinstance(children, list):
-        fail("FIELD_MALFORMED", "expected lists", field)
-    pairs = []
-    for number, attribute in enumerate(attributes):
+    attributes: list[tuple[str, str]] = []
+    structured: list[tuple[str, tuple[Extension, ...]]] = []
+    for number, attribute in enumerate(_list(item, "attributes", field)):
+        at = f"{field}.attributes[{number}]"
         if not isinstance(attribute, dict) or not isinstance(attribute.get("id"), str):
-            fail("FIELD_MALFORMED", "expected an object with an id", f"{field}.attributes[{number}]")
-        pairs.append((attribute["id"], str(attribute.get("attribute", ""))))
-    return VocabularyElement(item["id"], tuple(pairs), tuple(str(child) for child in children))
+            fail("FIELD_MALFORMED", "expected an object with an id", at)
+        _check_members(attribute, _ATTRIBUTE_FIELDS, at)
+        value = attribute.get("attribute", "")
+        if isinstance(value, dict):
+            structured.append((attribute["id"], _extensions(value, prefixes, f"{at}.attribute", MAX_DEPTH - 1)))
+        else:
+            attributes.append((attribute["id"], _attribute_text(value, f"{at}.attribute")))
+    children = tuple(
+        _attribute_text(child, f"{field}.children[{number}]")
+        for number, child in enumerate(_list(item, "children", field))
+    )
+    rest = {key: value for key, value in item.items() if key not in _ELEMENT_FIELDS}
+    extensions = _extensions(rest, prefixes, field, MAX_DEPTH)
+    return VocabularyElement(item["id"], tuple(attributes), children, tuple(structured), extensions)
+
+
+_VOCABULARY_FIELDS = frozenset({"isA", "type", "vocabularyElementList"})
+_ELEMENT_FIELDS = frozenset({"isA", "id", "attributes", "children"})
+_ATTRIBUTE_FIELDS = frozenset({"isA", "id", "attribute"})
+
+
+def _attribute_text(value: object, field: str) -> str:
+    """Return what XML can say in an attribute: numbers and truth values become text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is not None and not isinstance(value, str | Decimal | int | float):
+        fail("FIELD_MALFORMED", "expected a text", field)
+    return "" if value is None else str(value)
 
 
 def event_from_json(item: object, *, namespaces: Iterable[tuple[str, str]] = (), field: str = "$") -> EpcisEvent:
@@ -230,10 +284,11 @@ def event_from_json(item: object, *, namespaces: Iterable[tuple[str, str]] = (),
     prefixes = Prefixes()
     for prefix, uri in namespaces:
         prefixes = prefixes.with_prefix(prefix, uri)
-    return _event(item, prefixes, field)
+    return event_of(item, prefixes, field)
 
 
-def _event(item: object, prefixes: Prefixes, field: str) -> EpcisEvent:
+def event_of(item: object, prefixes: Prefixes, field: str) -> EpcisEvent:
+    """Return the event of a parsed JSON object, under the prefixes in force around it."""
     if not isinstance(item, dict):
         fail("EVENT_MALFORMED", "expected an object", field)
     if "@context" in item:
@@ -292,7 +347,13 @@ def _extensions(items: Raw, prefixes: Prefixes, field: str, depth: int) -> tuple
     found: list[Extension] = []
     for key, value in items.items():
         path = f"{field}.{key}"
+        values = value if isinstance(value, list) else [value]
+        if depth != MAX_DEPTH and _TEXTS.match(key):
+            found += [Extension("", TEXT, _scalar(item, path)) for item in values]
+            continue
         if key.startswith("@"):
+            if key not in _KEYWORDS:
+                fail("FIELD_UNKNOWN", "no keyword of JSON-LD that may stand here", path)
             continue
         namespace, name = prefixes.split(key)
         if not namespace and depth == MAX_DEPTH:
@@ -300,33 +361,37 @@ def _extensions(items: Raw, prefixes: Prefixes, field: str, depth: int) -> tuple
             fail("FIELD_UNKNOWN", "neither a field of the standard nor under a declared namespace", path)
         if is_reserved(namespace):
             fail("NAMESPACE_RESERVED", f"{namespace} holds fields of the standard, not extensions", path)
-        found += [
-            _extension(namespace, name, item, prefixes=prefixes, field=path, depth=depth)
-            for item in (value if isinstance(value, list) else [value])
-        ]
+        found += [_extension(namespace, name, item, prefixes=prefixes, field=path, depth=depth) for item in values]
     return tuple(found)
 
 
 def _extension(namespace: str, name: str, value: object, *, prefixes: Prefixes, field: str, depth: int) -> Extension:
     if depth == 0:
         fail("EXTENSION_DEPTH", f"nested deeper than {MAX_DEPTH}", field)
-    if isinstance(value, dict):
-        attributes = tuple(
-            (*prefixes.split(key[1:]), str(text))
-            for key, text in value.items()
-            if key.startswith("@")
-            and key not in {"@context", "@type", "@id", "@value"}
-            and not key.startswith("@xmlns")
-        )
-        if "@context" in value:
-            prefixes = _read_context(value["@context"], prefixes, f"{field}.@context")
-        if "#text" in value:
-            return Extension(namespace, name, _scalar(value["#text"], field), attributes)
-        rest = {key: item for key, item in value.items() if not key.startswith("@")}
-        return Extension(namespace, name, _extensions(rest, prefixes, field, depth - 1), attributes)
     if isinstance(value, list):
         fail("FIELD_MALFORMED", "a list in a list has no EPCIS form", field)
-    return Extension(namespace, name, _scalar(value, field))
+    if not isinstance(value, dict):
+        return Extension(namespace, name, _scalar(value, field))
+    if "@context" in value:
+        prefixes = _read_context(value["@context"], prefixes, f"{field}.@context")
+    attributes: list[tuple[str, str, str]] = []
+    rest: dict[str, Any] = {}
+    for key, item in value.items():
+        if not key.startswith("@") or key == "@value":
+            rest[key] = item
+        elif key != "@context" and not key.startswith("@xmlns"):
+            attributes.append((*_attribute_name(key, prefixes), _attribute_text(item, f"{field}.{key}")))
+    if len(rest) == 1 and _TEXTS.match(next(iter(rest))):
+        (text,) = rest.values()
+        return Extension(namespace, name, _scalar(text, field), tuple(attributes))
+    return Extension(namespace, name, _extensions(rest, prefixes, field, depth - 1), tuple(attributes))
+
+
+def _attribute_name(key: str, prefixes: Prefixes) -> tuple[str, str]:
+    """Return (namespace, name) of an attribute's key; ``@:id`` is an attribute named like a keyword."""
+    if key.startswith("@:"):
+        return "", key[2:]
+    return KEYWORD_ATTRIBUTES.get(key) or prefixes.split(key[1:])
 
 
 def _scalar(value: object, field: str) -> str | Decimal | bool | None:

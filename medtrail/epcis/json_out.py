@@ -1,16 +1,27 @@
-"""EPCIS 2.0 JSON-LD out: one stable form for one document.
+"""EPCIS 2.0 JSON-LD out: one stable form for one document, numbers digit by digit.
+
+What JSON objects cannot say by themselves is said so that our reader and others' agree on it:
+
+- An element's text beside its attributes or children is ``#text``; attributes are keys with ``@``.
+- Children of one name that others stand between get a second prefix of their namespace (``ext--2:name``); of children
+  without a namespace the order among different names is not kept.
 
 Source: EPCIS 2.0, section 10 (JSON and JSON-LD bindings).
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from medtrail.epcis.build import METADATA_FIELDS, REPORT_FIELDS
+from medtrail.epcis.business_header import ROOT_NAME, SBDH
+from medtrail.epcis.json_in import KEYWORD_ATTRIBUTES, TEXT
 from medtrail.epcis.model import (
+    DocumentKind,
     EpcisDocument,
     EpcisEvent,
     Extension,
@@ -18,55 +29,113 @@ from medtrail.epcis.model import (
     SensorElement,
     SensorMetadata,
     SensorReport,
+    VocabularyElement,
 )
-from medtrail.epcis.namespaces import BUILT_IN
+from medtrail.epcis.namespaces import AGAIN, BUILT_IN
+from medtrail.errors import MalformedError
 
 CONTEXT = "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld"
 
+# Half of a surrogate pair stands in no text that can be encoded, so it marks what json cannot write by itself.
+_MARK = "\ud800"
+_MARKED = re.compile(f'"{_MARK}([-+.0-9E]+)"')
+_KEYWORD_OF = {name: keyword for keyword, name in KEYWORD_ATTRIBUTES.items()}
+_KEYWORDS = frozenset({*KEYWORD_ATTRIBUTES, "@context", "@value"})
+_EVENTS = '"\udfff"'
+
 
 def write_json(document: EpcisDocument) -> bytes:
-    """Return the document as EPCIS 2.0 JSON-LD, indented, in UTF-8."""
+    """Return the document as EPCIS 2.0 JSON-LD, indented, in UTF-8.
+
+    Raises:
+        MalformedError: A text is half of a surrogate pair, or a number is none (NOT_IN_JSON).
+    """
     names = _Names(document.namespaces)
     events = [_event_object(event, names) for event in document.events]
-    header = _header_object(document, names)
-    body = {
-        "type": "EPCISDocument",
-        "schemaVersion": "2.0",
-        "creationDate": None if document.creation_date is None else _time(document.creation_date),
-        "sender": document.sender,
-        "receiver": document.receiver,
-        "instanceIdentifier": document.instance_identifier,
-        **names.extensions(document.extensions),
-        "epcisHeader": header or None,
-        "epcisBody": {"eventList": events},
-    }
-    found = {"@context": names.context(), **{key: value for key, value in body.items() if value is not None}}
-    return json.dumps(found, indent=2, ensure_ascii=False, default=_number).encode() + b"\n"
+    if document.kind is DocumentKind.EVENT and len(events) == 1:
+        about = {} if document.creation_date is None else {"creationDate": _time(document.creation_date)}
+        return _encode(_dumps({"@context": names.context(), **about, **events[0]}, indent=2)) + b"\n"
+    frame = _frame(document, names, events)
+    return _encode(_dumps({"@context": names.context(), **frame}, indent=2)) + b"\n"
+
+
+def write_json_events(head: EpcisDocument, events: Iterable[EpcisEvent]) -> Iterator[bytes]:
+    """Yield a capture or query document of any number of events, a piece an event, in UTF-8.
+
+    Args:
+        head: The document; its own events come first.
+        events: What follows. A namespace that the head does not declare is declared in the event.
+
+    Raises:
+        MalformedError: As :func:`write_json`.
+    """
+    kind = head.kind if head.kind is not DocumentKind.EVENT else DocumentKind.CAPTURE
+    names = _Names(head.namespaces)
+    frame = _frame(replace(head, events=(), kind=kind), names, "\udfff")
+    before, _, after = _dumps({"@context": names.context(), **frame}, indent=2).partition(_EVENTS)
+    yield _encode(before) + b"["
+    separator = b"\n"
+    for found in (head.events, events):
+        for event in found:
+            own = _Names(names.declared())
+            item = _event_object(event, own)
+            context = own.context()[1 + len(names.declared()) :]
+            text = _dumps({"@context": context, **item} if context else item)
+            yield separator + _encode(text)
+            separator = b",\n"
+    yield b"\n]" + _encode(after) + b"\n"
 
 
 def event_to_json(event: EpcisEvent) -> dict[str, Any]:
-    """Return one event as JSON-LD object with its own ``@context``; numbers are int or float."""
+    """Return one event as JSON-LD object with its own ``@context``; numbers are int or float.
+
+    A float holds some 17 digits. Where digits matter, :func:`event_to_text` gives the same object with all of them.
+    """
+    parsed: dict[str, Any] = json.loads(event_to_text(event))
+    return parsed
+
+
+def event_to_text(event: EpcisEvent) -> str:
+    """Return one event as the text of a JSON-LD object with its own ``@context``, numbers digit by digit."""
     names = _Names(())
     found = _event_object(event, names)
-    text = json.dumps({"@context": names.context(), **found}, default=_number)
-    parsed: dict[str, Any] = json.loads(text)
-    return parsed
+    return _dumps({"@context": names.context(), **found})
+
+
+def _dumps(value: object, indent: int | None = None) -> str:
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=_number)
+    return _MARKED.sub(r"\1", text) if _MARK in text else text
+
+
+def _number(value: Decimal) -> str:
+    if not value.is_finite():
+        message = f"{value} is no JSON number"
+        raise MalformedError(message, code="NOT_IN_JSON")
+    return f"{_MARK}{value}"
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        message = "holds half of a surrogate pair, which is no text"
+        raise MalformedError(message, code="NOT_IN_JSON") from error
 
 
 class _Names:
     """Prefixes for the namespaces that a document uses; new ones are made up as they come."""
 
     def __init__(self, namespaces: Iterable[tuple[str, str]]) -> None:
-        self._prefix_of = {uri: prefix for prefix, uri in BUILT_IN.items()}
-        self._custom: dict[str, str] = {}
-        for prefix, uri in namespaces:
-            self._custom[prefix] = uri
+        self._custom = dict(namespaces)
+        self._prefix_of = {uri: prefix for prefix, uri in BUILT_IN.items() if prefix not in self._custom}
+        for prefix, uri in self._custom.items():
             self._prefix_of.setdefault(uri, prefix)
 
     def key(self, namespace: str, name: str) -> str:
         """Return a key for a namespaced name."""
-        if not namespace:
-            return name
+        return f"{self._prefix(namespace)}:{name}" if namespace else name
+
+    def _prefix(self, namespace: str) -> str:
         prefix = self._prefix_of.get(namespace)
         if prefix is None:
             number = len(self._custom) + 1
@@ -75,7 +144,11 @@ class _Names:
             prefix = f"ext{number}"
             self._custom[prefix] = namespace
             self._prefix_of[namespace] = prefix
-        return f"{prefix}:{name}"
+        return prefix
+
+    def declared(self) -> list[tuple[str, str]]:
+        """Return what the context declares beside the standard's own prefixes, in order."""
+        return list(self._custom.items())
 
     def context(self) -> list[Any]:
         """Return the ``@context``."""
@@ -84,21 +157,39 @@ class _Names:
     def extensions(self, extensions: Iterable[Extension]) -> dict[str, Any]:
         """Return extensions as members of a JSON object; repeated names become lists."""
         grouped: dict[str, list[Any]] = {}
+        runs: dict[tuple[str, str], int] = {}
+        last: tuple[str, str] | None = None
         for extension in extensions:
-            grouped.setdefault(self.key(extension.namespace, extension.name), []).append(self._value(extension))
+            name = (extension.namespace, extension.name)
+            if name != last:
+                runs[name] = runs.get(name, 0) + 1
+                last = name
+            grouped.setdefault(self._key_of_run(extension, runs[name]), []).append(self._value(extension))
         return {key: values[0] if len(values) == 1 else values for key, values in grouped.items()}
+
+    def _key_of_run(self, extension: Extension, run: int) -> str:
+        if run > 1 and extension.namespace:
+            again = f"{self._prefix(extension.namespace)}{AGAIN}{run}"
+            self._custom[again] = extension.namespace
+            return f"{again}:{extension.name}"
+        if run > 1 and extension.name == TEXT:
+            return f"{TEXT}{run}"
+        return self.key(extension.namespace, extension.name)
 
     def _value(self, extension: Extension) -> object:
         value = extension.value
-        attributes = {f"@{self.key(namespace, name)}": text for namespace, name, text in extension.attributes}
+        attributes = {self._attribute(namespace, name): text for namespace, name, text in extension.attributes}
         if isinstance(value, tuple):
             return {**attributes, **self.extensions(value)}
-        return {**attributes, "#text": value} if attributes else value
+        return {**attributes, TEXT: value} if attributes else value
 
-
-def _number(value: Decimal) -> int | float:
-    """Return a decimal as JSON number; the only values that json does not know by itself."""
-    return int(value) if value == value.to_integral_value() and "E" not in str(value) else float(value)
+    def _attribute(self, namespace: str, name: str) -> str:
+        keyword = _KEYWORD_OF.get((namespace, name))
+        if keyword is not None:
+            return keyword
+        # Without a namespace, a name may be a keyword of JSON-LD or hold what parts a prefix from a name.
+        plain = bool(namespace) or (":" not in name and f"@{name}" not in _KEYWORDS and not name.startswith("xmlns"))
+        return f"@{self.key(namespace, name)}" if plain else f"@:{name}"
 
 
 def _time(moment: datetime) -> str:
@@ -109,27 +200,48 @@ def _filled(items: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in items.items() if value not in (None, [], {})}
 
 
+def _frame(document: EpcisDocument, names: _Names, events: object) -> dict[str, Any]:
+    """Return a document's members but its context."""
+    header = _header_object(document, names)
+    body: dict[str, Any] = {"eventList": events}
+    if document.kind is DocumentKind.QUERY:
+        about = {"queryName": document.query_name, "subscriptionID": document.subscription_id}
+        body = {"queryResults": {**_filled(about), "resultsBody": body}}
+    found = {
+        "type": document.kind.value if document.kind is DocumentKind.QUERY else DocumentKind.CAPTURE.value,
+        "schemaVersion": "2.0",
+        "creationDate": None if document.creation_date is None else _time(document.creation_date),
+        "sender": document.sender,
+        "receiver": document.receiver,
+        "instanceIdentifier": document.instance_identifier,
+        **names.extensions(document.extensions),
+        "epcisHeader": header or None,
+        "epcisBody": body,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def _header_object(document: EpcisDocument, names: _Names) -> dict[str, Any]:
     vocabularies = [
         {
             "type": vocabulary.type,
-            "vocabularyElementList": [
-                _filled(
-                    {
-                        "id": element.id,
-                        "attributes": [{"id": name, "attribute": text} for name, text in element.attributes],
-                        "children": list(element.children),
-                    }
-                )
-                for element in vocabulary.elements
-            ],
+            "vocabularyElementList": [_element_object(element, names) for element in vocabulary.elements],
         }
         for vocabulary in document.vocabularies
     ]
     header = names.extensions(document.header_extensions)
+    if document.business_header:
+        header.update(names.extensions((Extension(SBDH, ROOT_NAME, document.business_header),)))
     if vocabularies:
         header["epcisMasterData"] = {"vocabularyList": vocabularies}
     return header
+
+
+def _element_object(element: VocabularyElement, names: _Names) -> dict[str, Any]:
+    attributes: list[dict[str, Any]] = [{"id": name, "attribute": text} for name, text in element.attributes]
+    attributes += [{"id": name, "attribute": names.extensions(items)} for name, items in element.structured]
+    found = _filled({"id": element.id, "attributes": attributes, "children": list(element.children)})
+    return {**found, **names.extensions(element.extensions)}
 
 
 def _event_object(event: EpcisEvent, names: _Names) -> dict[str, Any]:

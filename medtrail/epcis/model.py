@@ -42,6 +42,7 @@ class Extension:
         namespace: Namespace URI; empty for a nested key without one.
         name: Local name.
         value: Text, number (exact decimal), boolean, None, or child elements. Repeated names stand for JSON arrays.
+            Text between child elements is a child named ``#text`` without namespace.
         attributes: XML attributes as (namespace, name, text), in document order.
     """
 
@@ -211,11 +212,21 @@ class EpcisEvent:
 
 @dataclass(frozen=True, slots=True)
 class VocabularyElement:
-    """One master data element: identifier, attributes as (name, value), and the identifiers of its children."""
+    """One master data element.
+
+    Attributes:
+        id: What is described.
+        attributes: (name, text), in document order.
+        children: Identifiers of its children.
+        structured: Attributes that hold elements instead of text: (name, elements).
+        extensions: Elements of other namespaces.
+    """
 
     id: str
     attributes: tuple[tuple[str, str], ...] = ()
     children: tuple[str, ...] = ()
+    structured: tuple[tuple[str, tuple[Extension, ...]], ...] = ()
+    extensions: tuple[Extension, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +235,15 @@ class Vocabulary:
 
     type: str
     elements: tuple[VocabularyElement, ...] = ()
+
+
+class DocumentKind(StrEnum):
+    """What a document is, spelled as its root element."""
+
+    CAPTURE = "EPCISDocument"
+    QUERY = "EPCISQueryDocument"
+    EVENT = "Event"
+    """One event without a document around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +260,12 @@ class EpcisDocument:
         vocabularies: Master data in the header.
         header_extensions: Header elements of other namespaces (DSCSA transaction statement).
         extensions: Document-level user extensions.
+        business_header: Elements of the standard business document header, in document order. The first sender's and
+            receiver's identifiers and the instance identifier are empty there: the three fields above say them. Empty
+            where the header says no more than those fields.
+        kind: Capture document, query document or bare event.
+        query_name: Of a query document, or None.
+        subscription_id: Of a query document that a subscription sent, or None.
     """
 
     events: tuple[EpcisEvent, ...]
@@ -252,6 +278,10 @@ class EpcisDocument:
     vocabularies: tuple[Vocabulary, ...] = ()
     header_extensions: tuple[Extension, ...] = ()
     extensions: tuple[Extension, ...] = ()
+    business_header: tuple[Extension, ...] = ()
+    kind: DocumentKind = DocumentKind.CAPTURE
+    query_name: str | None = None
+    subscription_id: str | None = None
 
     @property
     def ignored_fields(self) -> frozenset[tuple[str, str]]:

@@ -14,6 +14,9 @@ BUILT_IN: dict[str, str] = {
     "owl": "http://www.w3.org/2002/07/owl#",
 }
 
+AGAIN = "--"
+"""Between a prefix and a number: a second name of its namespace, for keys that would stand twice in one object."""
+
 _VOCABULARIES = frozenset({BUILT_IN["cbv"], BUILT_IN["gs1"]})
 
 
@@ -36,8 +39,12 @@ class Prefixes:
         return Prefixes({**self.declared, prefix: uri})
 
     def custom(self) -> tuple[tuple[str, str], ...]:
-        """Return the declared prefixes as (prefix, URI)."""
-        return tuple(self.declared.items())
+        """Return the declared prefixes as (prefix, URI), without second names that a writer made up."""
+        return tuple(
+            (prefix, uri)
+            for prefix, uri in self.declared.items()
+            if self.uri_of(prefix.split(AGAIN)[0]) != uri or AGAIN not in prefix
+        )
 
     def uri_of(self, prefix: str) -> str | None:
         """Return the namespace of a prefix, or None."""

@@ -7,16 +7,20 @@ which both versions take.
 Source: EPCIS 1.2, section 9; EPCIS 2.0, section 9 (XML bindings, element order of the schemas).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain, islice
 
 from lxml import etree
 from lxml.etree import _Element as Element
 
 from medtrail.epcis import cbv
 from medtrail.epcis.build import METADATA_FIELDS, REPORT_FIELDS
+from medtrail.epcis.business_header import ROOT_NAME, SBDH, put_together
+from medtrail.epcis.json_in import TEXT
 from medtrail.epcis.model import (
+    DocumentKind,
     EpcisDocument,
     EpcisEvent,
     ErrorDeclaration,
@@ -28,12 +32,14 @@ from medtrail.epcis.model import (
     SensorMetadata,
     SensorReport,
     SourceDest,
+    VocabularyElement,
 )
 from medtrail.epcis.namespaces import BUILT_IN
-from medtrail.epcis.xml_in import SBDH
+from medtrail.epcis.xml_in import PRESERVE, TYPE_OF, XSI
 from medtrail.errors import MalformedError
 
 _DOCUMENT_NAMESPACE = {"1.2": "urn:epcglobal:epcis:xsd:1", "2.0": "urn:epcglobal:epcis:xsd:2"}
+_QUERY_NAMESPACE = {"1.2": "urn:epcglobal:epcis-query:xsd:1", "2.0": "urn:epcglobal:epcis-query:xsd:2"}
 
 
 def write_xml(document: EpcisDocument, *, version: str = "2.0") -> bytes:
@@ -46,31 +52,113 @@ def write_xml(document: EpcisDocument, *, version: str = "2.0") -> bytes:
     Raises:
         MalformedError: An unknown version, or an event that the version cannot say.
     """
-    namespace = _DOCUMENT_NAMESPACE.get(version)
+    if document.kind is DocumentKind.EVENT and len(document.events) == 1:
+        namespace = _namespace_of(document, version)
+        body = etree.Element("EventList", nsmap=_nsmap(document, namespace))
+        _add_event(body, document.events[0], version=version, number=0)
+        element = next(body.iter(document.events[0].type.value))
+        _about(element, document, version)
+        return _serialised(element)
+    return b"".join(write_xml_events(document, (), version=version))
+
+
+def write_xml_events(head: EpcisDocument, events: Iterable[EpcisEvent], *, version: str = "2.0") -> Iterator[bytes]:
+    """Yield a capture or query document of any number of events, in pieces of a hundred events, in UTF-8.
+
+    Args:
+        head: The document; its own events come first.
+        events: What follows. A namespace that the head does not declare is declared in the event.
+        version: ``2.0`` or ``1.2``.
+
+    Raises:
+        MalformedError: As :func:`write_xml`.
+    """
+    namespace = _namespace_of(head, version)
+    nsmap = _nsmap(head, namespace)
+    root, body = _frame(head, namespace, nsmap, version)
+    etree.indent(root)
+    depth = sum(1 for _ in body.iterancestors())
+    indent = "\n" + "  " * depth
+    body.text = f"{indent}  {_HERE}{indent}"
+    frame = _serialised(root)
+    before, _, after = frame.partition(f"{indent}  {_HERE}{indent}".encode())
+    yield before
+    count = 0
+    everything = chain(head.events, events)
+    while batch := list(islice(everything, _BATCH)):
+        yield _batch(batch, nsmap=nsmap, depth=depth, version=version, first=count)
+        count += len(batch)
+    yield (indent.encode() if count else b"") + after
+
+
+_HERE = "EVENTS"
+_BATCH = 100
+
+
+def _namespace_of(document: EpcisDocument, version: str) -> str:
+    known = _QUERY_NAMESPACE if document.kind is DocumentKind.QUERY else _DOCUMENT_NAMESPACE
+    namespace = known.get(version)
     if namespace is None:
         message = f"expected version 2.0 or 1.2, got {version[:20]!r}"
         raise MalformedError(message, code="VERSION_UNKNOWN")
+    return namespace
+
+
+def _nsmap(document: EpcisDocument, namespace: str) -> dict[str, str]:
     # Prefixes of the standard's own context mean the same namespace in XML, so that CURIEs and names agree.
-    nsmap = {"epcis": namespace, "cbvmda": BUILT_IN["cbvmda"]}
-    for prefix, uri in document.namespaces:
-        if prefix not in nsmap and ":" in uri and prefix.isidentifier():
-            nsmap[prefix] = uri
-    root = etree.Element(f"{{{namespace}}}EPCISDocument", nsmap=nsmap, schemaVersion=version)
-    moment = document.creation_date
-    if moment is not None:
-        root.set("creationDate", _time(moment))
-    _header(root, document)
-    for extension in document.extensions:
-        _extension(root, extension)
-    body = etree.SubElement(etree.SubElement(root, "EPCISBody"), "EventList")
-    for number, event in enumerate(document.events):
-        if version == "1.2":
-            _check_speakable(event, f"events[{number}]")
-        try:
-            _Writer(version).event(body, event)
-        except ValueError as error:
-            message = "holds a character that XML cannot carry"
-            raise MalformedError(message, code="NOT_IN_XML", field=f"events[{number}]") from error
+    declared = {prefix: uri for prefix, uri in document.namespaces if ":" in uri and prefix.isidentifier()}
+    return {"cbvmda": BUILT_IN["cbvmda"], **declared, "epcis": namespace, "xsd": BUILT_IN["xsd"], "xsi": XSI}
+
+
+def _frame(document: EpcisDocument, namespace: str, nsmap: dict[str, str], version: str) -> tuple[Element, Element]:
+    """Return a document without its events, and its list of them."""
+    kind = DocumentKind.QUERY if document.kind is DocumentKind.QUERY else DocumentKind.CAPTURE
+    root = etree.Element(f"{{{namespace}}}{kind.value}", nsmap=nsmap)
+    _about(root, document, version)
+    try:
+        _header(root, document)
+        for extension in document.extensions:
+            _extension(root, extension)
+    except ValueError as error:
+        message = "holds a character that XML cannot carry"
+        raise MalformedError(message, code="NOT_IN_XML", field="header") from error
+    parent = etree.SubElement(root, "EPCISBody")
+    if kind is DocumentKind.QUERY:
+        parent = etree.SubElement(parent, f"{{{namespace}}}QueryResults")
+        _optional(parent, "queryName", document.query_name)
+        _optional(parent, "subscriptionID", document.subscription_id)
+        parent = etree.SubElement(parent, "resultsBody")
+    return root, etree.SubElement(parent, "EventList")
+
+
+def _about(root: Element, document: EpcisDocument, version: str) -> None:
+    root.set("schemaVersion", version)
+    if document.creation_date is not None:
+        root.set("creationDate", _time(document.creation_date))
+
+
+def _batch(events: Sequence[EpcisEvent], *, nsmap: dict[str, str], depth: int, version: str, first: int) -> bytes:
+    """Return events as they stand in a document that declares the namespaces, indented."""
+    body = etree.Element("EventList", nsmap=nsmap)
+    for number, event in enumerate(events, start=first):
+        _add_event(body, event, version=version, number=number)
+    etree.indent(body, level=depth)
+    data: bytes = etree.tostring(body, encoding="UTF-8", xml_declaration=False)
+    # What stands between the list's own tags, without the white space before its end.
+    return data[data.index(b">") + 1 : data.rindex(b"<")].rstrip()
+
+
+def _add_event(body: Element, event: EpcisEvent, *, version: str, number: int) -> None:
+    if version == "1.2":
+        _check_speakable(event, f"events[{number}]")
+    try:
+        _Writer(version).event(body, event)
+    except ValueError as error:
+        message = "holds a character that XML cannot carry"
+        raise MalformedError(message, code="NOT_IN_XML", field=f"events[{number}]") from error
+
+
+def _serialised(root: Element) -> bytes:
     etree.indent(root)
     data: bytes = etree.tostring(root, xml_declaration=True, encoding="UTF-8")
     return data + b"\n"
@@ -104,47 +192,36 @@ def _optional(parent: Element, name: str, text: str | None) -> None:
 
 
 def _header(root: Element, document: EpcisDocument) -> None:
-    business = (document.sender, document.receiver, document.instance_identifier)
-    if not any(business) and not document.vocabularies and not document.header_extensions:
+    business = put_together(document)
+    if not business and not document.vocabularies and not document.header_extensions:
         return
     header = _add(root, "EPCISHeader")
-    if any(business):
-        _business_header(header, document)
+    if business:
+        element = etree.SubElement(header, f"{{{SBDH}}}{ROOT_NAME}", nsmap={"sbdh": SBDH})
+        for item in business:
+            _extension(element, item)
     if document.vocabularies:
         lists = _add(_add(_add(header, "extension"), "EPCISMasterData"), "VocabularyList")
         for vocabulary in document.vocabularies:
             elements = _add(_add(lists, "Vocabulary", type=vocabulary.type), "VocabularyElementList")
-            for item in vocabulary.elements:
-                element = _add(elements, "VocabularyElement", id=item.id)
-                for name, text in item.attributes:
-                    _add(element, "attribute", text, id=name)
-                if item.children:
-                    children = _add(element, "children")
-                    for child in item.children:
-                        _add(children, "id", child)
+            for described in vocabulary.elements:
+                _vocabulary_element(elements, described)
     for extension in document.header_extensions:
         _extension(header, extension)
 
 
-def _business_header(header: Element, document: EpcisDocument) -> None:
-    def add(parent: Element, name: str, text: str | None = None) -> Element:
-        element = etree.SubElement(parent, f"{{{SBDH}}}{name}", nsmap={"sbdh": SBDH})
-        element.text = text
-        return element
-
-    business = add(header, "StandardBusinessDocumentHeader")
-    add(business, "HeaderVersion", "1.0")
-    for name, party in (("Sender", document.sender), ("Receiver", document.receiver)):
-        if party is not None:
-            add(add(business, name), "Identifier", party).set("Authority", "GS1")
-    identification = add(business, "DocumentIdentification")
-    add(identification, "Standard", "EPCglobal")
-    add(identification, "TypeVersion", "1.0")
-    if document.instance_identifier is not None:
-        add(identification, "InstanceIdentifier", document.instance_identifier)
-    add(identification, "Type", "Events")
-    if document.creation_date is not None:
-        add(identification, "CreationDateAndTime", _time(document.creation_date))
+def _vocabulary_element(parent: Element, item: VocabularyElement) -> None:
+    element = _add(parent, "VocabularyElement", id=item.id)
+    for name, text in item.attributes:
+        _extension(element, Extension("", "attribute", text, (("", "id", name),)))
+    for name, structure in item.structured:
+        _extension(element, Extension("", "attribute", structure, (("", "id", name),)))
+    if item.children:
+        children = _add(element, "children")
+        for child in item.children:
+            _add(children, "id", child)
+    for extension in item.extensions:
+        _extension(element, extension)
 
 
 class _Writer:
@@ -256,7 +333,7 @@ def _quantities(element: Element, name: str, elements: tuple[QuantityElement, ..
         for item in elements:
             quantity = _add(parent, "quantityElement")
             _add(quantity, "epcClass", item.epc_class)
-            _optional(quantity, "quantity", None if item.quantity is None else str(item.quantity))
+            _optional(quantity, "quantity", None if item.quantity is None else _number(item.quantity))
             _optional(quantity, "uom", item.uom)
 
 
@@ -305,22 +382,50 @@ def _sensor_text(ours: str, found: object) -> str:
         return _time(found)
     if isinstance(found, bool):
         return str(found).lower()
+    if isinstance(found, Decimal):
+        return _number(found)
     words = _REPORT_WORDS.get(ours)
     return str(found) if words is None else words.web(str(found))
 
 
 def _extension(parent: Element, extension: Extension) -> None:
+    if extension.name == TEXT and not extension.namespace:
+        _append_text(parent, _text_of(extension.value))
+        return
     name = f"{{{extension.namespace}}}{extension.name}" if extension.namespace else extension.name
     element = etree.SubElement(parent, name)
     for namespace, key, text in extension.attributes:
         element.set(f"{{{namespace}}}{key}" if namespace else key, text)
-    value = extension.value
-    if isinstance(value, tuple):
-        for child in value:
+    if isinstance(extension.value, tuple):
+        for child in extension.value:
             _extension(element, child)
-    elif isinstance(value, bool):
-        element.text = str(value).lower()
-    elif isinstance(value, Decimal):
-        element.text = str(value)
+        return
+    text = _text_of(extension.value)
+    element.text = text or None
+    typed = TYPE_OF.get(type(extension.value))
+    if typed is not None:
+        element.set(f"{{{XSI}}}{typed[0]}", typed[1])
+    if text != text.strip():
+        namespace, key, preserve = PRESERVE
+        element.set(f"{{{namespace}}}{key}", preserve)
+
+
+def _append_text(parent: Element, text: str) -> None:
+    """Add text after an element's last child, or at its beginning."""
+    if len(parent):
+        parent[-1].tail = (parent[-1].tail or "") + text
     else:
-        element.text = value
+        parent.text = (parent.text or "") + text
+
+
+def _text_of(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Decimal):
+        return _number(value)
+    return "" if value is None else str(value)
+
+
+def _number(value: Decimal) -> str:
+    """Return a number as xsd:decimal spells it, digit by digit; it knows no exponents."""
+    return format(value, "f")

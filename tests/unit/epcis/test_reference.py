@@ -1,12 +1,14 @@
 """Documents of others: reference hashes, valid and invalid documents, where their folder is there."""
 
 import hashlib
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from medtrail.epcis import (
+    EpcisDocument,
     EventType,
     check_event,
     event_hash,
@@ -18,6 +20,7 @@ from medtrail.epcis import (
     write_xml,
 )
 from medtrail.errors import MalformedError
+from tests.unit.epcis.canonical_xml import canonical
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 HASHES = DATA / "epcis-event-hash"
@@ -82,17 +85,48 @@ def test_every_1_2_document_that_1_2_can_say_comes_back_in_it() -> None:
     written = 0
     for path in sorted((DOCUMENTS / "1.2").rglob("*.xml")):
         document = read_xml(path.read_bytes())
-        speakable = not any(
-            event.sensor_element_list
-            or event.persistent_disposition
-            or event.certification_info
-            or event.type is EventType.ASSOCIATION
-            for event in document.events
-        )
-        if speakable:
+        if _speakable(document):
             assert read_xml(write_xml(document, version="1.2")).events == document.events, path.name
             written += 1
     assert written >= 10
+
+
+def test_every_valid_xml_document_says_the_same_after_model_and_json() -> None:
+    compared = 0
+    for path in _files(DOCUMENTS, invalid=False):
+        if path.suffix == ".xml":
+            data = path.read_bytes()
+            document = read_xml(data)
+            through_json = read_json(write_json(document))
+            assert replace(through_json, schema_version=document.schema_version) == document, path.name
+            version = "1.2" if document.schema_version == "1.2" and _speakable(document) else "2.0"
+            expected = canonical(data)
+            changed = tuple((key, version if key == "schemaVersion" else text) for key, text in expected[1])
+            assert canonical(write_xml(through_json, version=version)) == (expected[0], changed, expected[2]), path.name
+            compared += 1
+    assert compared >= 45
+
+
+def test_every_valid_json_document_says_the_same_after_model_and_xml() -> None:
+    compared = 0
+    for path in _files(DOCUMENTS, invalid=False):
+        if path.suffix == ".json":
+            document = read_json(path.read_bytes())
+            again = read_json(write_json(read_xml(write_xml(document))))
+            # Where prefixes are declared is not kept, only what they mean.
+            assert replace(again, namespaces=document.namespaces) == document, path.name
+            compared += 1
+    assert compared >= 35
+
+
+def _speakable(document: EpcisDocument) -> bool:
+    return not any(
+        event.sensor_element_list
+        or event.persistent_disposition
+        or event.certification_info
+        or event.type is EventType.ASSOCIATION
+        for event in document.events
+    )
 
 
 def _read_and_check(path: Path) -> None:

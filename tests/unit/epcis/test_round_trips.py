@@ -101,15 +101,27 @@ def test_numbers_and_truth_values_come_back_from_json(event: EpcisEvent) -> None
     assert read_json(write_json(EpcisDocument(events=(found,)))).events == (found,)
 
 
-def test_numbers_and_truth_values_become_text_in_xml(event: EpcisEvent) -> None:
+def test_numbers_and_truth_values_come_back_from_xml(event: EpcisEvent) -> None:
+    marked = (("urn:x:", "unit", "KGM"),)
     values = (
-        Extension("urn:x:", "number", Decimal("2.25")),
+        Extension("urn:x:", "number", Decimal("2.250"), marked),
         Extension("urn:x:", "flag", value=True),
         Extension("urn:x:", "none", None),
     )
-    found = read_xml(write_xml(EpcisDocument(events=(replace(event, extensions=values),)))).events[0]
+    found = replace(event, extensions=values)
 
-    assert [item.value for item in found.extensions] == ["2.25", "true", ""]
+    assert read_xml(write_xml(EpcisDocument(events=(found,)))).events == (found,)
+
+
+@pytest.mark.parametrize(
+    ("key", "word", "text"),
+    [("type", "xsd:decimal", "1e3"), ("type", "xsd:boolean", "yes"), ("nil", "true", "x"), ("type", "xsd:int", "7")],
+)
+def test_marked_text_of_other_writers_stays_as_it_is(event: EpcisEvent, key: str, word: str, text: str) -> None:
+    value = Extension("urn:x:", "a", text, (("http://www.w3.org/2001/XMLSchema-instance", key, word),))
+    found = replace(event, extensions=(value,))
+
+    assert read_xml(write_xml(EpcisDocument(events=(found,)))).events == (found,)
 
 
 def test_new_prefixes_avoid_declared_ones(event: EpcisEvent) -> None:
