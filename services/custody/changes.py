@@ -70,9 +70,18 @@ class ChangeBell:
         rung, self._rung = self._rung, asyncio.Event()
         rung.set()
 
-    async def wait(self, *, timeout_s: float) -> None:
-        """Wait for the bell, or so long: not every writer rings."""
-        rung = self._rung
+    def listen(self) -> asyncio.Event:
+        """Return what the next ring sets: listened to before a look, no ring after the look is missed."""
+        return self._rung
+
+    async def wait(self, *, timeout_s: float, listening: asyncio.Event | None = None) -> None:
+        """Wait for the bell, or so long: not every writer rings.
+
+        Args:
+            timeout_s: Longest time.
+            listening: From :meth:`listen`, before; None: from now on.
+        """
+        rung = listening or self._rung
         try:
             async with asyncio.timeout(timeout_s):
                 await rung.wait()

@@ -5,6 +5,7 @@ destination has its type after a space, a quantity or a measurement its unit. A 
 ``{namespace}name``: ``ext`` and ``inner`` at the event's top level and below, ``ilmd`` and ``inner_ilmd``, and so on.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -74,6 +75,19 @@ _QUANTITY_LISTS = (
     ("inputEPCClass", "input_quantity_list"),
     ("outputEPCClass", "output_quantity_list"),
 )
+
+
+_URN = re.compile(r"(?i:urn:epc:)(?:id|class|idpat):[a-z]+:([0-9]{4,12})\.")
+
+
+def company_prefixes(event: EpcisEvent) -> frozenset[str]:
+    """Return the GS1 company prefixes that the EPC URNs of an event show."""
+    texts = [epc for _, attribute in _EPC_LISTS for epc in getattr(event, attribute)]
+    texts += [element.epc_class for _, attribute in _QUANTITY_LISTS for element in getattr(event, attribute)]
+    texts += [item.id for item in (*event.source_list, *event.destination_list)]
+    texts += [place.id for place in (event.read_point, event.biz_location) if place is not None]
+    texts += [event.parent_id] if event.parent_id is not None else []
+    return frozenset(match[1] for text in texts if (match := _URN.match(text)) is not None)
 
 
 def extension_field(scope: str, namespace: str, name: str) -> str:

@@ -1,7 +1,7 @@
 """Keeps the index up to date: follows the events of the organisation's service from where it stood."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable
 from typing import Protocol
 
 from medtrail.api.custody.v1 import custody_pb2
@@ -21,8 +21,8 @@ class Custody(Protocol):
     """The one call of the organisation's service that is used here."""
 
     def WatchEvents(  # noqa: N802 - as the contract has it
-        self, request: custody_pb2.WatchEventsRequest
-    ) -> AsyncIterator[custody_pb2.WatchEventsResponse]:
+        self, request: custody_pb2.WatchEventsRequest, /
+    ) -> AsyncIterable[custody_pb2.WatchEventsResponse]:
         """Tell every change to the events kept there."""
 
 

@@ -98,3 +98,11 @@ class MasterChild(IndexTable, table=True):
 
     parent: str = Field(primary_key=True)
     child: str = Field(primary_key=True)
+
+
+class CompanyPrefix(IndexTable, table=True):
+    """A GS1 company prefix that an EPC URN has shown: what it takes to spell links as URNs."""
+
+    __tablename__: ClassVar[str] = "company_prefix"
+
+    prefix: str = Field(primary_key=True)

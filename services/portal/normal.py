@@ -18,7 +18,7 @@ from medtrail.gs1 import OtherKey, Sgln, parse_epc
 MAX_TEXT = 512
 """Longer texts are compared by their hash, so that no row of the index is large."""
 
-_EPOCH: Final = datetime(1, 1, 1, tzinfo=UTC)
+START: Final = datetime(1, 1, 1, tzinfo=UTC)
 _BIAS: Final = 5000
 _NINES: Final = str.maketrans("0123456789", "9876543210")
 _PREFIXES: Final = Prefixes()
@@ -79,7 +79,7 @@ def time_key(moment: datetime) -> str:
 
 def microseconds(moment: datetime) -> int:
     """Return an aware moment as microseconds since the year 1, so that none is negative."""
-    elapsed = moment - _EPOCH
+    elapsed = moment - START
     return (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds
 
 

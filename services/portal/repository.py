@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -14,12 +14,13 @@ from medtrail.codec import decode_payload, decode_signed_event
 from medtrail.epcis.model import EpcisEvent, Vocabulary
 from medtrail.errors import MedtrailError, NotFoundError
 from medtrail.event import Capture
+from medtrail.gs1 import PrefixLengths
 from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
 from services.custody.changes import ChangeBell
-from services.portal.facts import Kind, facts_of
-from services.portal.index_tables import INDEX_METADATA, IndexState, MasterAttribute, MasterChild
-from services.portal.normal import bounded, identifier, microseconds
+from services.portal.facts import Kind, company_prefixes, facts_of
+from services.portal.index_tables import INDEX_METADATA, CompanyPrefix, IndexState, MasterAttribute, MasterChild
+from services.portal.normal import START, bounded, identifier, microseconds
 from services.portal.query import sql
 from services.portal.query.sql import EVENT, FACT, Position
 from services.portal.query.tree import Query
@@ -27,9 +28,9 @@ from services.portal.query.tree import Query
 log = get_logger(__name__)
 
 MAX_PAGE_BYTES = 8 * 1024 * 1024
-_START = datetime(1, 1, 1, tzinfo=UTC)
 _STATE: Any = IndexState.__table__  # type: ignore[attr-defined]
 _ATTRIBUTE: Any = MasterAttribute.__table__  # type: ignore[attr-defined]
+_PREFIX: Any = CompanyPrefix.__table__  # type: ignore[attr-defined]
 _CHILD: Any = MasterChild.__table__  # type: ignore[attr-defined]
 
 
@@ -104,6 +105,9 @@ class EventRepository:
         self.database = database
         self.bell = ChangeBell()
         self.cursor = Cursor(0, b"", 0)
+        self.prefixes = PrefixLengths()
+        """Company prefixes that the events' URNs have shown; used on the event loop."""
+        self._known_prefixes: set[str] = set()
 
     def prepare(self) -> None:
         """Make the tables and read where the index stands. Blocks: for the start of a process.
@@ -113,6 +117,7 @@ class EventRepository:
         """
         self.database.create_tables(INDEX_METADATA)
         self.cursor = self.database.write_now(_read_cursor)
+        self._learn(self.database.read_now(lambda c: set(c.execute(select(_PREFIX.c.prefix)).scalars())))
 
     async def apply(self, changes: Sequence[EventChange]) -> None:
         """Take in changes, in order, in one transaction with the cursor; those taken in before change nothing."""
@@ -121,8 +126,18 @@ class EventRepository:
             return
         # Reading events takes longer than writing them, and needs no transaction.
         read = await asyncio.to_thread(lambda: [(change, _read(change)) for change in fresh])
-        self.cursor = await self.database.write(partial(_apply, changes=read, generation=self.cursor.generation))
+        shown = {prefix for _, found in read if found is not None for prefix in company_prefixes(found[0])}
+        new = sorted(shown - self._known_prefixes)
+        self.cursor = await self.database.write(
+            partial(_apply, changes=read, prefixes=new, generation=self.cursor.generation)
+        )
+        self._learn(new)
         self.bell.ring()
+
+    def _learn(self, prefixes: Iterable[str]) -> None:
+        for prefix in prefixes:
+            self._known_prefixes.add(prefix)
+            self.prefixes.learn_prefix(prefix)
 
     async def begin_anew(self) -> None:
         """Forget all events: another database is followed from now on. Master data and what others keep here stay."""
@@ -263,7 +278,16 @@ def _read(change: EventChange) -> _Read:
     return statement, event.header.capture is not Capture.FIRST_HAND
 
 
-def _apply(connection: Connection, *, changes: Sequence[tuple[EventChange, _Read]], generation: int) -> Cursor:
+def _apply(
+    connection: Connection,
+    *,
+    changes: Sequence[tuple[EventChange, _Read]],
+    prefixes: Sequence[str],
+    generation: int,
+) -> Cursor:
+    if prefixes:
+        rows = [{"prefix": prefix} for prefix in prefixes]
+        connection.execute(upsert(_PREFIX).on_conflict_do_nothing(), rows)
     for change, read in changes:
         if read is not None:
             _insert(connection, change, *read)
@@ -383,7 +407,7 @@ def _found(row: Any) -> FoundEvent:  # noqa: ANN401  # a row of indexed_event
     signed = decode_signed_event(row["signed_event"])
     event = decode_payload(signed.payload_type, signed.payload)
     assert isinstance(event.statement, EpcisEvent)  # noqa: S101  # nothing else is indexed
-    record_time = _START + timedelta(microseconds=row["record_us"])
+    record_time = START + timedelta(microseconds=row["record_us"])
     return FoundEvent(
         number=row["number"],
         event=replace(event.statement, event_id=event.header.event_id, record_time=record_time),
