@@ -20,6 +20,7 @@ from medtrail.runtime.database import Database
 PROJECTION_NAME = "projection.db"
 BATCH_EVENTS = 1000
 BATCH_BYTES = 2 * 1024 * 1024
+RETRY_S = 1.0
 
 ReadEntries = Callable[[int, int], Awaitable[Sequence[ChainedEvent]]]
 """Return the entries [start, stop) of the log, in order."""
@@ -83,7 +84,13 @@ class Projector:
         while True:
             await self._more.wait()
             self._more.clear()
-            await self.catch_up(self._published)
+            try:
+                await self.catch_up(self._published)
+            except UnavailableError as error:
+                # A database that is away: what asks and what chains goes on without us.
+                self._log.warning("projector waits", code=error.code, reason=error.message)
+                self._more.set()
+                await asyncio.sleep(RETRY_S)
 
     async def catch_up(self, tree_size: int) -> int:
         """Take in all entries below a size; return how many were new.

@@ -38,6 +38,8 @@ _ERASED_KEY = PROJECTION_METADATA.tables[ErasedKeyRow.__tablename__]
 _PAYLOAD = PROJECTION_METADATA.tables[PayloadRow.__tablename__]
 
 _TRADE_ITEM = "/01/"
+_NO_QUANTITY = "-"
+"""In the place of a unit of measure, where a unit is named without a quantity: it may be named with one as well."""
 _READ_AS_A_WHOLE = frozenset({PayloadType.TRUST, PayloadType.PRODUCT, PayloadType.RECALL})
 # SQLite binds at most 32,766 variables a statement.
 _CHUNK = 10_000
@@ -134,8 +136,9 @@ def _add_event(rows: _Rows, event: Event, fact: EventFact) -> None:
         }
     )
     for ref in refs_of(leaf, event):
+        uom = _NO_QUANTITY if ref.quantity is None else ref.uom
         rows.units.append(
-            {"unit": ref.unit, "leaf_index": leaf, "part": ref.part, "uom": ref.uom, "quantity": ref.quantity}
+            {"unit": ref.unit, "leaf_index": leaf, "part": ref.part, "uom": uom, "quantity": ref.quantity}
         )
         if _commissions_lot(fact, ref):
             gtin = ref.unit.split("/")[2]

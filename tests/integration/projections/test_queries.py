@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ledger.projections.store import ChainedEvent, EventFilter
 from ledger.queries import Queries
 from medtrail.api.event.v1 import payload_pb2
 from medtrail.api.ledger.v1 import ledger_pb2
+from medtrail.epcis.model import Action, QuantityElement
 from medtrail.errors import ConflictError, NotFoundError, UnavailableError
 from medtrail.event import PackLevel, PayloadType, Product, Recall, RecallScope
 from medtrail.gs1 import Gtin, Lgtin
@@ -264,6 +266,44 @@ def test_batch_taken_in_twice_counts_once(database: Database) -> None:
         assert await database.write(lambda connection: store.add_rows(connection, rows, first=0, after=1)) is False
 
     asyncio.run(run())
+
+
+def test_projector_outlasts_a_database_that_is_away(database: Database) -> None:
+    log = _case_story().chained()
+    asked: list[int] = []
+
+    async def read(start: int, stop: int) -> list[ChainedEvent]:
+        asked.append(start)
+        if len(asked) == 1:
+            raise UnavailableError("the server went away", code="STORAGE_UNREACHABLE")
+        return [ChainedEvent(index, log[index]) for index in range(start, stop)]
+
+    async def run() -> None:
+        projector = Projector(database, read)
+        running = asyncio.create_task(projector.run())
+        projector.published(len(log))
+        async with asyncio.timeout(60):
+            await projector.wait_for(len(log))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(run())
+    assert database.read_now(store.next_index) == len(log)
+
+
+@pytest.mark.parametrize("epc", [LGTIN, "urn:x:bulk", ONE])
+def test_what_is_named_with_a_quantity_and_without_is_taken_in_as_both(database: Database, epc: str) -> None:
+    story = Story()
+    story.tell(
+        MAKER,
+        action=Action.OBSERVE,
+        biz_step="storing",
+        epc_list=(epc,),
+        quantity_list=(QuantityElement(epc), QuantityElement(epc, Decimal(2), "KGM")),
+    )
+    assert asyncio.run(_take(database, story)) == len(story.chained())
+    leaf = len(story.chained()) - 1
+    assert database.read_now(lambda connection: store.named_units(connection, leaf)) == [path(epc)]
 
 
 def test_log_that_lacks_a_published_entry_stops_the_projector(database: Database) -> None:
