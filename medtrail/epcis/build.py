@@ -169,43 +169,32 @@ def build_event(raw: Raw, *, field: str) -> EpcisEvent:
     """
     reader = _Reader(raw, field)
     type_name = reader.required("type")
-    if type_name not in {item.value for item in EventType}:
+    if type_name not in _TYPES:
         fail("EVENT_TYPE_UNKNOWN", f"expected one of the five event types, got {type_name[:60]!r}", f"{field}.type")
     action = reader.optional("action")
-    if action is not None and action not in {item.value for item in Action}:
+    if action is not None and action not in _ACTIONS:
         fail("ACTION_UNKNOWN", f"expected ADD, OBSERVE or DELETE, got {action[:40]!r}", f"{field}.action")
-    record_time = raw.get("recordTime")
+    moment = parse_time(reader.required("eventTime"), field=f"{field}.eventTime")
+    offset = reader.required("eventTimeZoneOffset")
+    # Most events fill few of the fields: only those that are there are built.
+    values: dict[str, Any] = {}
+    for name, value in raw.items():
+        field_of = _FIELDS.get(name)
+        if field_of is not None and value is not None:
+            values[field_of[0]] = field_of[1](reader, name)
     return EpcisEvent(
-        type=EventType(type_name),
-        event_time=parse_time(reader.required("eventTime"), field=f"{field}.eventTime"),
-        event_time_zone_offset=reader.required("eventTimeZoneOffset"),
-        record_time=None if record_time is None else parse_time(record_time, field=f"{field}.recordTime"),
-        event_id=reader.optional("eventID"),
-        error_declaration=reader.nested("errorDeclaration", _error_declaration),
-        certification_info=reader.texts("certificationInfo"),
-        action=None if action is None else Action(action),
-        epc_list=reader.texts("epcList"),
-        quantity_list=reader.objects("quantityList", _quantity),
-        parent_id=reader.optional("parentID"),
-        child_epcs=reader.texts("childEPCs"),
-        child_quantity_list=reader.objects("childQuantityList", _quantity),
-        input_epc_list=reader.texts("inputEPCList"),
-        input_quantity_list=reader.objects("inputQuantityList", _quantity),
-        output_epc_list=reader.texts("outputEPCList"),
-        output_quantity_list=reader.objects("outputQuantityList", _quantity),
-        transformation_id=reader.optional("transformationID"),
-        biz_step=reader.word("bizStep", cbv.BIZ_STEPS),
-        disposition=reader.word("disposition", cbv.DISPOSITIONS),
-        persistent_disposition=reader.nested("persistentDisposition", _persistent_disposition),
-        read_point=reader.nested("readPoint", _place),
-        biz_location=reader.nested("bizLocation", _place),
-        biz_transaction_list=reader.objects("bizTransactionList", _biz_transaction),
-        source_list=reader.objects("sourceList", _source),
-        destination_list=reader.objects("destinationList", _destination),
-        sensor_element_list=reader.objects("sensorElementList", _sensor_element),
+        type=_TYPES[type_name],
+        event_time=moment,
+        event_time_zone_offset=offset,
+        action=None if action is None else _ACTIONS[action],
         ilmd=raw.get("ilmd", ()),
         extensions=raw.get(EXTENSIONS, ()),
+        **values,
     )
+
+
+_TYPES = {item.value: item for item in EventType}
+_ACTIONS = {item.value: item for item in Action}
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +238,13 @@ class _Reader:
         value = self.raw.get(name)
         if value is None:
             return ()
-        values = value if isinstance(value, list) else [value]
-        for number, item in enumerate(values):
-            if not isinstance(item, str) or not item.strip():
+        found: list[str] = []
+        for number, item in enumerate(value if isinstance(value, list) else [value]):
+            text = item.strip() if isinstance(item, str) else ""
+            if not text:
                 fail("FIELD_MALFORMED", "expected a text", f"{self.at(name)}[{number}]")
-        return tuple(item.strip() for item in values)
+            found.append(text)
+        return tuple(found)
 
     def nested(self, name: str, build: "Callable[[_Reader], T]") -> "T | None":
         """Return a nested object, or None where it is absent."""
@@ -329,13 +320,17 @@ def _sensor_element(reader: _Reader) -> SensorElement:
 
 
 def _sensor_metadata(reader: _Reader) -> SensorMetadata:
-    values: dict[str, Any] = {ours: _sensor_value(reader, name, ours) for name, ours in METADATA_FIELDS.items()}
+    values: dict[str, Any] = _sensor_values(reader, METADATA_FIELDS)
     return SensorMetadata(extensions=reader.extensions(), **values)
 
 
 def _sensor_report(reader: _Reader) -> SensorReport:
-    values: dict[str, Any] = {ours: _sensor_value(reader, name, ours) for name, ours in REPORT_FIELDS.items()}
+    values: dict[str, Any] = _sensor_values(reader, REPORT_FIELDS)
     return SensorReport(extensions=reader.extensions(), **values)
+
+
+def _sensor_values(reader: _Reader, fields: Mapping[str, str]) -> dict[str, object]:
+    return {fields[name]: _sensor_value(reader, name, fields[name]) for name in reader.raw if name in fields}
 
 
 def _sensor_value(reader: _Reader, name: str, ours: str) -> object:
@@ -358,3 +353,50 @@ def _sensor_value(reader: _Reader, name: str, ours: str) -> object:
     text = str(value)
     words = WORDS_OF_REPORT.get(ours)
     return text if words is None else words.bare(text)
+
+
+Build = Callable[[_Reader, str], object]
+
+
+def _nested(build: Callable[[_Reader], object]) -> Build:
+    return lambda reader, name: reader.nested(name, build)
+
+
+def _objects(build: Callable[[_Reader], object]) -> Build:
+    return lambda reader, name: reader.objects(name, build)
+
+
+def _word(words: cbv.WordList) -> Build:
+    return lambda reader, name: reader.word(name, words)
+
+
+def _time(reader: _Reader, name: str) -> datetime:
+    return parse_time(reader.raw[name], field=reader.at(name))
+
+
+# Fields that an event may lack, by JSON-LD name: the field of the model, and how it is built.
+_FIELDS: dict[str, tuple[str, Build]] = {
+    "recordTime": ("record_time", _time),
+    "eventID": ("event_id", _Reader.optional),
+    "errorDeclaration": ("error_declaration", _nested(_error_declaration)),
+    "certificationInfo": ("certification_info", _Reader.texts),
+    "epcList": ("epc_list", _Reader.texts),
+    "quantityList": ("quantity_list", _objects(_quantity)),
+    "parentID": ("parent_id", _Reader.optional),
+    "childEPCs": ("child_epcs", _Reader.texts),
+    "childQuantityList": ("child_quantity_list", _objects(_quantity)),
+    "inputEPCList": ("input_epc_list", _Reader.texts),
+    "inputQuantityList": ("input_quantity_list", _objects(_quantity)),
+    "outputEPCList": ("output_epc_list", _Reader.texts),
+    "outputQuantityList": ("output_quantity_list", _objects(_quantity)),
+    "transformationID": ("transformation_id", _Reader.optional),
+    "bizStep": ("biz_step", _word(cbv.BIZ_STEPS)),
+    "disposition": ("disposition", _word(cbv.DISPOSITIONS)),
+    "persistentDisposition": ("persistent_disposition", _nested(_persistent_disposition)),
+    "readPoint": ("read_point", _nested(_place)),
+    "bizLocation": ("biz_location", _nested(_place)),
+    "bizTransactionList": ("biz_transaction_list", _objects(_biz_transaction)),
+    "sourceList": ("source_list", _objects(_source)),
+    "destinationList": ("destination_list", _objects(_destination)),
+    "sensorElementList": ("sensor_element_list", _objects(_sensor_element)),
+}

@@ -61,8 +61,12 @@ _EVENT_LISTS = ("EPCISBody/EventList", "EPCISBody/QueryResults/resultsBody/Event
 _TYPED_LISTS = {"bizTransactionList": "bizTransaction", "sourceList": "source", "destinationList": "destination"}
 
 
-def parse_xml(data: bytes) -> Element:
+def parse_xml(data: bytes, *, qualified: bool = True) -> Element:
     """Return the root element of XML without document type, standard elements without their namespace.
+
+    Args:
+        data: The XML.
+        qualified: Whether elements may be in a namespace of the standard.
 
     Raises:
         MalformedError: Not well-formed, or with a document type or entities.
@@ -75,7 +79,7 @@ def parse_xml(data: bytes) -> Element:
     if root.getroottree().docinfo.internalDTD is not None:
         message = "document types and entities are refused: write the text out"
         raise MalformedError(message, code="XML_ENTITY_REFUSED", field="/")
-    for element in root.iter():
+    for element in root.iter() if qualified else ():
         # Some writers put the standard's own elements into its namespace, which the schemas leave unqualified.
         tag = str(element.tag)
         if tag.startswith("{urn:epcglobal:epcis"):

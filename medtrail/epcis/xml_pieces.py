@@ -26,6 +26,7 @@ LIST_PATH = "/EPCISBody/EventList"
 TAG = re.compile(rb"""<(/?)([^\s/>"'=<]+)((?:[^>"'<]++|"[^"]*+"|'[^']*+')*+)>""")
 """A tag: whether it is an end tag, its name, and the rest."""
 _BETWEEN = re.compile(rb"(?:\s++|<!--.*?-->|<\?.*?\?>)*+", re.DOTALL)
+_STANDARD = "urn:epcglobal:epcis"
 _LONGEST_END = 1024
 """Of an end tag, bytes."""
 
@@ -52,6 +53,8 @@ class Scope:
     before: bytes
     after: bytes
     """End of the element around the piece."""
+    marks: tuple[bytes, ...]
+    """What stands in a piece that has elements in a namespace of the standard."""
 
     @classmethod
     def of(cls, element: Element, encoding: str) -> "Scope":
@@ -60,7 +63,13 @@ class Scope:
             f" xmlns{':' + prefix if prefix else ''}={quoteattr(uri)}" for prefix, uri in element.nsmap.items()
         )
         text = f'<?xml version="1.0" encoding="{encoding}"?><{LIST}{declared}>'
-        return cls(text.encode(encoding, "xmlcharrefreplace"), f"</{LIST}>".encode())
+        prefixes = [prefix for prefix, uri in element.nsmap.items() if uri.startswith(_STANDARD)]
+        marks = [f"<{prefix}:" if prefix else "<" for prefix in prefixes]
+        return cls(
+            text.encode(encoding, "xmlcharrefreplace"),
+            f"</{LIST}>".encode(),
+            tuple(mark.encode(encoding) for mark in (*marks, _STANDARD)),
+        )
 
     def parse(self, piece: bytes, wrappers: list[bytes]) -> Element:
         """Return the element that a piece inside wrapper elements is.
@@ -69,7 +78,8 @@ class Scope:
             etree.XMLSyntaxError: It is not well-formed.
         """
         closing = b"".join(b"</" + _name_of(tag) + b">" for tag in reversed(wrappers))
-        root = parse_xml(b"".join((self.before, *wrappers, piece, closing, self.after)))
+        qualified = any(mark in piece for mark in self.marks)
+        root = parse_xml(b"".join((self.before, *wrappers, piece, closing, self.after)), qualified=qualified)
         for _ in range(len(wrappers) + 1):
             root = root[0]
         return root
