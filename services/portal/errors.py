@@ -46,6 +46,12 @@ class UriTooLongError(TooLargeError):
     default_code = "URI_TOO_LONG"
 
 
+class UploadTooSlowError(MalformedError):
+    """A body takes longer to come than is waited for."""
+
+    default_code = "UPLOAD_TOO_SLOW"
+
+
 class MethodNotAllowedError(MalformedError):
     """The path is there and does not do this.
 
@@ -93,6 +99,7 @@ ANSWERS: dict[type[MedtrailError], Answer] = {
     UnavailableError: Answer(503, "ImplementationException"),
     NotAcceptableError: Answer(406, "NotAcceptableException"),
     UnsupportedMediaTypeError: Answer(415, "UnsupportedMediaTypeException"),
+    UploadTooSlowError: Answer(408, "ImplementationException"),
     UriTooLongError: Answer(414, "URITooLongException"),
     MethodNotAllowedError: Answer(405, "ImplementationException"),
     NotImplementedHereError: Answer(501, "ImplementationException"),

@@ -19,7 +19,7 @@ EPCIS_VERSION = "2.0.0"
 EPCIS_MIN = "1.2.0"
 CBV_VERSION = "2.0.0"
 CBV_MIN = "1.2.0"
-EXTENSIONS = "medtrail=https://medtrail.invalid/epcis/"
+EXTENSIONS = "cbvmda=urn:epcglobal:cbv:mda, gs1ushc=http://epcis.gs1us.org/hc/ns"
 _LONGEST_ACCEPT = 2000
 
 
@@ -108,6 +108,19 @@ def error_behaviour(connection: HTTPConnection) -> ErrorBehaviour:
         MalformedError: HEADER_INVALID.
     """
     return _choice(connection.headers, "GS1-Capture-Error-Behaviour", ErrorBehaviour, ErrorBehaviour.ROLLBACK)
+
+
+def flag(connection: HTTPConnection, name: str) -> bool:
+    """Return a header of ``true`` or ``false``; false where it is absent.
+
+    Raises:
+        MalformedError: HEADER_INVALID.
+    """
+    text = connection.headers.get(name, "false").strip().lower()
+    if text not in {"true", "false"}:
+        message = f"expected true or false, got {text[:50]!r}"
+        raise MalformedError(message, code="HEADER_INVALID", field=name)
+    return text == "true"
 
 
 def _choice(headers: Mapping[str, str], name: str, kind: type[E], default: E) -> E:
