@@ -6,23 +6,24 @@ to twenty characters of set 82 (``Y``: set 39, ``Z``: base64url); a name after a
 ``+`` joins AIs that are needed together, ``,`` separates alternatives.
 
 Source: GS1 General Specifications, sections 3.2, 4.13 and 7.8; GS1 Digital Link Standard: URI Syntax, sections 4.3 to
-4.9. Codes of North American coupons (8110, 8112) are read as text.
+4.9.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 _FORMATS: Final = {
-    "N18:csum": "00 8017 8018",
-    "N14:csum": "01 02 03",
-    "N13:csum": "410-417",
-    "N17:csum": "402",
-    "N13:csum X..17?": "253",
-    "N13:csum N..12?": "255",
-    "N1:zero N13:csum X..16?": "8003",
-    "N14:csum N4:pieceoftotal": "8006 8026",
-    "X..25:csumalpha": "8013",
-    "X..25:csumalpha:hasnondigit": "8014",
+    "N18:csum:gcppos1": "8017 8018",
+    "N18:csum:gcppos2": "00",
+    "N14:csum:gcppos2": "01 02 03",
+    "N13:csum:gcppos1": "410-417",
+    "N17:csum:gcppos1": "402",
+    "N13:csum:gcppos1 X..17?": "253",
+    "N13:csum:gcppos1 N..12?": "255",
+    "N1:zero N13:csum:gcppos1 X..16?": "8003",
+    "N14:csum:gcppos2 N4:pieceoftotal": "8006 8026",
+    "X..25:csumalpha:gcppos1": "8013",
+    "X..25:csumalpha:gcppos1:hasnondigit": "8014",
     "N6:yymmd0": "11 12 13 15 16 17",
     "N6:yymmdd": "4326 7006",
     "N6:yymmdd N6:yymmdd?": "7007",
@@ -39,9 +40,12 @@ _FORMATS: Final = {
     "X..20": "10 21 22 243 254 420 4318 7020 7021 7022 710-717 7240 8002 8012",
     "X..25": "7242 8020",
     "X..28": "235",
-    "X..30": "240 241 250 251 400 401 403 4308 4319 7002 7023 8004 90",
+    "X..30": "240 241 250 251 400 403 4308 4319 7002 90",
+    "X..30:gcppos1": "401 7023 8004",
     "X..50": "8009",
-    "X..70": "8110 8112 8200",
+    "X..70": "8200",
+    "X..70:couponcode": "8110",
+    "X..70:couponposoffer": "8112",
     "X..90": "91-99",
     "X..35:pcenc": "4300 4301 4310 4311 4320",
     "X..40:pcenc": "7253 7254 7259",
@@ -52,7 +56,7 @@ _FORMATS: Final = {
     "X2:iso3166alpha2": "4307 4317",
     "X2 X..28": "7230-7239",
     "X3:posinseqslash": "7258",
-    "Y..30": "8010",
+    "Y..30:gcppos1": "8010",
     "Z..90": "8030",
     "N1:yesno": "4321-4323",
     "N1:iso5218": "7252",
@@ -140,13 +144,17 @@ _EXCLUDES: Final = {
     "421": "4307",
     "422-425": "426",
     "4330": "4331",
+    "4331": "4330",
     "4332": "4333",
+    "4333": "4332",
     "7240": "03",
     "7250": "7251",
+    "7251": "7250",
     "7253-7255": "7256,7259",
     "7259": "7256",
     "8006": "01,03,37",
     "8017": "8018",
+    "8018": "8017",
     "8026": "02,03,8006",
 }
 

@@ -12,6 +12,8 @@ from medtrail.errors import MalformedError
 from medtrail.gs1.ai_table import AIS, Component
 from medtrail.gs1.checks import check_digit, check_pair, shown
 from medtrail.gs1.codes import COUNTRIES, COUNTRIES_ALPHA_2, CURRENCIES
+from medtrail.gs1.coupons import is_coupon, is_offer
+from medtrail.gs1.packages import PACKAGE_TYPES
 
 _CHARSETS: Final = {
     "N": re.compile(r"[0-9]*"),
@@ -82,8 +84,13 @@ def _form(pattern: str) -> Callable[[str], bool]:
 
 
 _RULES: Final[dict[str, Callable[[str], bool]]] = {
+    "couponcode": lambda text: is_coupon(text, is_date=lambda day: _date(day, digits=6, zero_day=False)),
+    "couponposoffer": is_offer,
     "csum": _check_digit,
     "csumalpha": _check_pair,
+    # The shortest company prefix has four digits; which ones are given out stands in no table that we could keep.
+    "gcppos1": _form(r"(?s:[0-9]{4}.*)"),
+    "gcppos2": _form(r"(?s:.[0-9]{4}.*)"),
     "hasnondigit": _form(r"(?s:.*[^0-9].*)"),
     "hh": _form(r"(?:[01][0-9]|2[0-3])"),
     "hhmi": _form(r"(?:[01][0-9]|2[0-3])[0-5][0-9]"),
@@ -101,8 +108,7 @@ _RULES: Final[dict[str, Callable[[str], bool]]] = {
     "mi": _form(r"[0-5][0-9]"),
     "nonzero": _form(r"[0-9]*[1-9][0-9]*"),
     "nozeroprefix": _form(r"(?:[1-9][0-9]*)?"),
-    # Codes of UN/ECE Recommendation 21 and GS1's additions, a list that changes: only their form is checked.
-    "packagetype": _form(r"[0-9A-Z]{1,4}"),
+    "packagetype": PACKAGE_TYPES.__contains__,
     "pcenc": _form(r"(?s:(?:[^%]|%[0-9A-Fa-f]{2})*)"),
     "pieceoftotal": _piece_of_total,
     "posinseqslash": _position_in_sequence,

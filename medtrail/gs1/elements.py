@@ -104,6 +104,11 @@ def read_bracketed(text: str) -> tuple[Element, ...]:
     return _some(found, text)
 
 
+def bracketed(elements: Iterable[Element]) -> str:
+    r"""Return elements as printed, ``(01)…(21)…``; a bracket in a value is written ``\(``."""
+    return "".join("(" + ai + ")" + value.replace("(", r"\(") for ai, value in elements)
+
+
 def _some(found: Sequence[Element], text: str) -> tuple[Element, ...]:
     if not found:
         message = f"expected element strings, got {shown(text)}"
@@ -124,13 +129,17 @@ def check_associations(elements: Sequence[Element]) -> None:
     """Check that elements may stand together: no contradicting repetition, no excluded AI, no companion missing.
 
     Raises:
-        MalformedError: AI_REPEATED, AI_EXCLUDED or AI_MISSING; the fact ``ai`` names the element.
+        MalformedError: AI_REPEATED, AI_EXCLUDED, AI_MISSING or AI_UNKNOWN; the fact ``ai`` names the element.
     """
     values: dict[str, str] = {}
     for ai, value in elements:
         if values.setdefault(ai, value) != value:
             message = f"AI ({ai}) stands twice, as {shown(values[ai])} and as {shown(value)}"
             raise MalformedError(message, code="AI_REPEATED", ai=ai)
+    unknown = next((ai for ai in values if ai not in AIS), None)
+    if unknown is not None:
+        message = f"expected a GS1 application identifier, got {shown(unknown)}"
+        raise MalformedError(message, code="AI_UNKNOWN", ai=unknown)
     for ai in values:
         _check_excluded(AIS[ai], values)
         _check_needed(AIS[ai], values)

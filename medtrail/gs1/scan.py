@@ -1,15 +1,15 @@
-"""One barcode as a scanner delivers it, and what is wrong with the scanner when it is the scanner.
+"""One barcode as a scanner delivers it.
 
 A wedge scanner types what it reads: a symbology identifier (``]d2``: GS1 DataMatrix) if it is set up to, element
 strings with GS (0x1D) between them, and an end of line. When it drops the GS, a short serial swallows what follows and
 the result may still parse; so a pack must show all four elements that the law puts on it before anything is said about
-the pack itself (:func:`require_pack`).
+the pack itself (:func:`require_pack`). What cannot be read is examined by :mod:`medtrail.gs1.scanner`.
 
-Source: GS1 General Specifications, sections 5.1.2 (symbology identifiers) and 7.8; ISO/IEC 15424.
+Source: GS1 General Specifications, sections 5.10 (symbology identifiers) and 7.8; ISO/IEC 15424.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from typing import Final
@@ -28,21 +28,26 @@ from medtrail.gs1.elements import (
 )
 from medtrail.gs1.expiry import Expiry
 from medtrail.gs1.keys import EpcKey, Gln, Gtin, Sgtin, Sscc
+from medtrail.gs1.scanner import (
+    ADVICE,
+    GS1_SYMBOLOGIES,
+    Fault,
+    diagnose,
+    diagnose_incomplete,
+    has_separator_in_words,
+    is_shouted_link,
+    swallowed,
+    symbol_advice,
+)
 
-# GS1-128, DataBar and composites, DataMatrix, QR, DotCode: symbols whose first FNC1 says that element strings follow.
-GS1_SYMBOLOGIES: Final = frozenset({"]C1", "]e0", "]d2", "]Q3", "]J1"})
 _ONE_DIMENSIONAL: Final = frozenset({"]C1", "]e0"})
 _EAN_UPC: Final = re.compile(r"\]E[0-4]")
 _LINEAR_LENGTHS: Final = frozenset({8, 12, 13, 14})
-
 _SYMBOLOGY: Final = re.compile(r"\][A-Za-z][0-9A-Za-z]")
-_BRACKET_MISTYPED: Final = re.compile(r"[^0-9A-Za-z(\]^](?:C1|c1|e0|d2|D2|Q3|q3|J1|j1)[0-9]")
-_SEPARATOR_MISTYPED: Final = re.compile(r"<GS>|\{GS\}|\[GS\]|\\x1[dD]|\\u001[dD]|[\u241d\xe8^~|\u2194]")
+_OUTSIDE_DATA: Final = re.compile(r"[^!\"%&'()*+,\-./0-9:;<=>?A-Z_a-z]")
 
-_SET_UP: Final = (
-    "This is about your scanner, not about the pack: set it to transmit the group separator (ASCII 29) and the "
-    "symbology identifier, set its keyboard layout to that of this computer, switch caps lock off, and scan again."
-)
+# Line ends and white space that scanners are set to add, and the frame of serial lines (STX, ETX, EOT).
+_AROUND: Final = " \t\r\n\0\x02\x03\x04\ufeff"
 
 
 class Spelling(StrEnum):
@@ -98,39 +103,78 @@ class Scan:
         return None if self.gtin is None or self.serial is None else Sgtin(self.gtin, self.serial)
 
 
-def parse_scan(text: str, *, today: date) -> Scan:
+def parse_scan(text: str, *, today: date, separator: str = GS) -> Scan:
     """Return what a barcode says, as a scanner or camera delivered it, or as it is printed or linked.
 
     Args:
-        text: At most 8,192 characters; white space and line ends around it are dropped.
+        text: At most 8,192 characters; white space, line ends and the frame of serial lines around it are dropped.
         today: Decides the century of the expiry.
+        separator: What the scanner is set to send for FNC1, at least one character of it outside GS1's set 82.
 
     Raises:
         MalformedError: A retail barcode (SCAN_LINEAR_ONLY), no GS1 barcode (SCAN_NOT_GS1), nothing (SCAN_EMPTY), a
-            scanner that garbles (SCANNER_NOT_CONFIGURED), or data that are wrong (AI_UNKNOWN, AI_VALUE_MALFORMED,
-            CHECK_DIGIT_WRONG, DATE_WRONG, AI_REPEATED, AI_EXCLUDED, AI_MISSING, …).
+            scanner that garbles (SCANNER_NOT_CONFIGURED: the fact ``fault`` says how), a separator that may stand in
+            data (SEPARATOR_AMBIGUOUS), or data that are wrong (AI_UNKNOWN, AI_VALUE_MALFORMED, CHECK_DIGIT_WRONG,
+            DATE_WRONG, AI_REPEATED, AI_EXCLUDED, AI_MISSING, …).
         TooLargeError: Over 8,192 characters.
     """
     check_size(text)
-    body = text.strip(" \t\r\n")
+    body = text.strip(_AROUND)
+    if separator != GS:
+        if _OUTSIDE_DATA.search(separator) is None:
+            message = f"{shown(separator)} may stand in data; a separator needs a character outside GS1's set 82"
+            raise MalformedError(message, code="SEPARATOR_AMBIGUOUS")
+        body = body.replace(separator, GS)
+    if not body:
+        message = "the scan is empty"
+        raise MalformedError(message, code="SCAN_EMPTY")
+    try:
+        return _parse(body, today)
+    except MalformedError as error:
+        found = diagnose(body, error)
+        if found is None:
+            raise
+        raise found.error() from error
+
+
+def _parse(body: str, today: date) -> Scan:
     symbology = body[:3] if _SYMBOLOGY.match(body) else None
     body = body[3:] if symbology else body
     _check_symbology(symbology, body)
     if is_link(body):
-        named, attributes = read_link(body)
-        return _scan(Spelling.LINK, (*named, *attributes), identifying=named, symbology=symbology, today=today)
+        return _of_link(body, symbology, today)
     if symbology is not None and symbology not in GS1_SYMBOLOGIES:
-        message = f"{symbology} is not the mark of a GS1 barcode; scan the GS1 DataMatrix (]d2)"
+        message = f"{symbology} marks {symbol_advice(symbology)}"
         raise MalformedError(message, code="SCAN_NOT_GS1", symbology=symbology)
     if symbology is None and body.startswith("("):
         elements = read_bracketed(body)
         return _scan(Spelling.BRACKETED, elements, identifying=elements, symbology=symbology, today=today)
-    elements = _read_symbol(body)
-    return _scan(Spelling.ELEMENT_STRING, elements, identifying=elements, symbology=symbology, today=today)
+    if has_separator_in_words(body):
+        message = f"{shown(body)} has the name of a separator in it"
+        raise MalformedError(message, code="ELEMENTS_MALFORMED")
+    elements = read_element_string(body.removeprefix(GS))
+    scan = _scan(Spelling.ELEMENT_STRING, elements, identifying=elements, symbology=symbology, today=today)
+    if GS not in body and scan.gtin is not None and _missing(scan) and swallowed(body):
+        name, advice = ADVICE[Fault.SEPARATOR_MISSING]
+        return replace(scan, warnings=(*scan.warnings, f"scanner not configured, it seems: {name}. {advice}"))
+    return scan
 
 
-def _not_configured(sign: str) -> MalformedError:
-    return MalformedError(f"{sign}. {_SET_UP}", code="SCANNER_NOT_CONFIGURED")
+def _of_link(uri: str, symbology: str | None, today: date) -> Scan:
+    if is_shouted_link(uri):
+        message = f"{shown(uri)} was typed with its letters inverted"
+        raise MalformedError(message, code="EPC_MALFORMED")
+    warnings: tuple[str, ...] = ()
+    try:
+        named, attributes = read_link(uri)
+    except MalformedError as error:
+        if error.code != "EPC_NOT_GS1":
+            raise
+        named, attributes = read_link(uri, aliases=True)
+        warnings = ("the link is spelled with names that GS1 Digital Link no longer has; numbers stand for them now",)
+    elements = (*named, *attributes)
+    scan = _scan(Spelling.LINK, elements, identifying=named, symbology=symbology, today=today)
+    return replace(scan, warnings=(*scan.warnings, *warnings)) if warnings else scan
 
 
 def _check_symbology(symbology: str | None, body: str) -> None:
@@ -141,26 +185,11 @@ def _check_symbology(symbology: str | None, body: str) -> None:
     if (symbology is not None and _EAN_UPC.match(symbology)) or (symbology is None and retail):
         message = f"{shown(body)} is a retail barcode without serial number; scan the square code"
         raise MalformedError(message, code="SCAN_LINEAR_ONLY")
-    if symbology is not None and symbology not in GS1_SYMBOLOGIES and symbology.swapcase() in GS1_SYMBOLOGIES:
-        raise _not_configured(f"{symbology} came where {symbology.swapcase()} is meant: letter case is inverted")
-    if symbology is None and _BRACKET_MISTYPED.match(body):
-        raise _not_configured(f"{shown(body[:3])} came where a symbology identifier is meant")
-    if body[:4].lower() == "http" and not is_link(body):
-        raise _not_configured(f"{shown(body[:12])} came where a link is meant")
 
 
-def _read_symbol(body: str) -> tuple[Element, ...]:
-    mistyped = _SEPARATOR_MISTYPED.search(body)
-    if mistyped is not None:
-        raise _not_configured(f"{shown(mistyped[0])} came where a group separator is meant")
-    try:
-        return read_element_string(body.removeprefix(GS))
-    except MalformedError as error:
-        # A serial or lot over 20 characters with no separator anywhere holds what should have followed it.
-        swallowed = error.code == "AI_VALUE_TOO_LONG" and error.facts["ai"] in {"10", "21"}
-        if swallowed and GS not in body:
-            raise _not_configured(f"({error.facts['ai']}) runs on, and no group separator came") from error
-        raise
+def _missing(scan: Scan) -> list[str]:
+    present = {ai for ai, _ in scan.ais}
+    return [ai for ai in ("01", "21", "17", "10") if ai not in present]
 
 
 def _scan(
@@ -201,7 +230,7 @@ def require_pack(scan: Scan) -> Sgtin:
             (PACK_INCOMPLETE), or a scanned symbol does (SCANNER_NOT_CONFIGURED: it says nothing about the pack).
     """
     sgtin = scan.sgtin
-    missing = [ai for ai in ("01", "21", "17", "10") if ai not in dict(scan.ais)]
+    missing = _missing(scan)
     if "01" in missing:
         message = "expected the code of a pack, with GTIN (01); got " + ", ".join(f"({ai})" for ai, _ in scan.ais)
         raise MalformedError(message, code="SCAN_NOT_PACK")
@@ -209,9 +238,9 @@ def require_pack(scan: Scan) -> Sgtin:
         message = "this bar code holds no serial number (21); scan the square code"
         raise MalformedError(message, code="SCAN_LINEAR_ONLY")
     if sgtin is None or missing:
-        names = ", ".join(f"({ai})" for ai in missing)
         if scan.spelling is Spelling.ELEMENT_STRING:
-            raise _not_configured(f"the scan shows no {names}, which every pack carries")
+            raise diagnose_incomplete(scan.ais).error()
+        names = ", ".join(f"({ai})" for ai in missing)
         message = f"a pack is named by (01), (21), (17) and (10); the {scan.spelling} lacks {names}"
         raise MalformedError(message, code="PACK_INCOMPLETE")
     return sgtin

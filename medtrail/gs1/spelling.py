@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from medtrail.gs1.ai_table import AIS
 from medtrail.gs1.content import check_value
 from medtrail.gs1.digital_link import link_of
-from medtrail.gs1.elements import GS, Element, check_associations
+from medtrail.gs1.elements import GS, Element, bracketed, check_associations
 from medtrail.gs1.expiry import Expiry
 from medtrail.gs1.keys import RESOLVER, EpcKey, Gtin, Lgtin, OtherKey, Sgln, Sgtin, Sscc
 from medtrail.gs1.scan import Scan
@@ -82,8 +82,7 @@ def format_bracketed(what: Writable, *, lot: str | None = None, expiry: Expiry |
     Raises:
         MalformedError: As :func:`elements_of`.
     """
-    elements = elements_of(what, lot=lot, expiry=expiry)
-    return "".join("(" + ai + ")" + value.replace("(", r"\(") for ai, value in elements)
+    return bracketed(elements_of(what, lot=lot, expiry=expiry))
 
 
 def to_digital_link(

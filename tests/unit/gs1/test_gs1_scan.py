@@ -170,7 +170,7 @@ def test_says_what_to_do_about_the_scanner_and_does_not_accuse_the_pack() -> Non
     with pytest.raises(MalformedError) as caught:
         scan(f"]D2{PACK}")
     assert "not about the pack" in caught.value.message
-    assert "group separator" in caught.value.message
+    assert "caps lock" in caught.value.message
 
 
 @pytest.mark.parametrize(
