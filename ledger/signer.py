@@ -89,7 +89,7 @@ class Signer:
             self._on_halt(error)
 
     async def sign_once(self, fence: int) -> bool:
-        """Sign what was committed since the last checkpoint; return whether there was something.
+        """Sign what was committed since the last checkpoint; return whether a new one stands.
 
         Raises:
             FenceLostError: Another instance leads.
@@ -110,8 +110,8 @@ class Signer:
         checkpoint = Checkpoint(due.state.origin, tree.size, tree.root())
         signed = StoredCheckpoint(tree, checkpoint.root_hash, sign_checkpoint(checkpoint, self._signer))
         expected = None if due.newest is None else due.newest.note
-        swap = partial(_swap, expected=expected, signed=signed, fence=fence, reached=reached is not None)
-        await self._database.write(swap)
+        if not await self._database.write(partial(_swap, due=due, expected=expected, signed=signed, fence=fence)):
+            return False
         log.debug("checkpoint signed", tree_size=tree.size, root_hash=checkpoint.root_hash)
         self._on_signed()
         return True
@@ -147,12 +147,19 @@ class Signer:
         raise ConflictError(message, code="LOG_FORKED", tree_size=reach.size)
 
 
-def _swap(
-    connection: Connection, *, expected: bytes | None, signed: StoredCheckpoint, fence: int, reached: bool
-) -> None:
+def _swap(connection: Connection, *, due: _Due, expected: bytes | None, signed: StoredCheckpoint, fence: int) -> bool:
+    """Put a signed checkpoint in its place; return False where that may not be any more: it is forgotten then.
+
+    A witness, or published files, may have shown meanwhile what this key signed once: the database is asked again, in
+    the transaction that makes the signature count.
+    """
+    state = log_store.require_fence(connection, fence)
+    if (state.frozen, state.must_reach) != (due.state.frozen, due.state.must_reach):
+        return False
     log_store.swap_checkpoint(connection, expected=expected, new=signed, fence=fence)
-    if reached:
+    if state.must_reach is not None:
         log_store.thaw(connection)
+    return True
 
 
 def _read_due(connection: Connection) -> _Due:

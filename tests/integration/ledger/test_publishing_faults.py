@@ -1,17 +1,26 @@
 import asyncio
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ledger.signer import Signer
 from ledger.storage import log_store
+from ledger.storage.log_store import MustReach
 from ledger.tile_files import TileFiles
 from medtrail.codec import encode_batch
 from medtrail.errors import ConflictError, MedtrailError, RootMismatchError, UnavailableError, VerificationError
+from medtrail.note import NoteSignature, NoteSigner
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually
     from tests.integration.ledger.conftest import CheckLog, Events, NewLog, OfflineLog
+
+
+ORIGIN = "ledger.example/test"
 
 
 @pytest.fixture
@@ -47,6 +56,42 @@ def test_tree_that_does_not_follow_from_the_entries_is_not_signed(log: "OfflineL
     with pytest.raises(RootMismatchError):
         log.publish()
     assert "ROOT_MISMATCH" in {finding.code for finding in log.fsck().findings}
+
+
+@dataclass(frozen=True)
+class SlowSigner(NoteSigner):
+    """Signs, and lets something happen before the signature is stored."""
+
+    meanwhile: Callable[[], None]
+
+    def sign(self, text: str) -> NoteSignature:
+        self.meanwhile()
+        return super().sign(text)
+
+
+@pytest.mark.parametrize("reached_before", [False, True])
+def test_what_a_witness_shows_while_a_checkpoint_is_being_signed_counts(
+    log: "OfflineLog", *, reached_before: bool
+) -> None:
+    later = MustReach(40, bytes(32))
+    if reached_before:
+        # The log has come to the tree that it knew of; a larger one is shown just now.
+        state = log.database.read_now(log_store.require_state)
+        reach = MustReach(11, state.tree.root())
+        log.database.write_now(partial(log_store.freeze, reason="one is shown", must_reach=reach))
+    shown = partial(log_store.freeze, reason="another is shown", must_reach=later)
+    asked: list[int] = []
+
+    def meanwhile() -> None:
+        asked.append(1)
+        log.database.write_now(shown)
+
+    signer = Signer(log.database, SlowSigner(ORIGIN, log.home.folder.log_seed(), meanwhile), interval_s=0.05)
+    assert not asyncio.run(signer.sign_once(log.fence))
+    assert asked == [1]
+    assert log.rows("SELECT max(tree_size) FROM checkpoint") == [(8,)]
+    assert log.database.read_now(log_store.require_state).must_reach == later
+    assert not asyncio.run(signer.sign_once(log.fence))
 
 
 class FailingFiles(TileFiles):
