@@ -56,8 +56,8 @@ async def judge_all(
         yield answer
 
 
-def draw_verdict(console: Console, verdict: verdict_pb2.Verdict) -> None:
-    """Show a verdict to a person: what to do first, then why."""
+def draw_verdict(console: Console, verdict: verdict_pb2.Verdict, *, judged: str = "") -> None:
+    """Show a verdict to a person: what to do first, then why; ``judged`` says by whom, if not against the log."""
     action = action_name(verdict.action)
     console.print(f"[bold {_COLOUR.get(action, 'white')}]{action.upper()}[/]  {verdict_name(verdict.code)}")
     console.print(f"  {verdict.message}", markup=False)
@@ -70,6 +70,10 @@ def draw_verdict(console: Console, verdict: verdict_pb2.Verdict) -> None:
         f"recalls {', '.join(verdict.recall_ids)}" if verdict.recall_ids else "",
         f"alerts {', '.join(verdict.alerts)}" if verdict.alerts else "",
         "provisional: data are missing or not confirmed" if verdict.provisional else "",
-        f"judged against {verdict.tree_size} log entries" if verdict.tree_size else "judged without the ledger",
+        f"judged {judged or _against(verdict)}",
     ]
     console.print("  " + "; ".join(fact for fact in facts if fact), markup=False, style="dim")
+
+
+def _against(verdict: verdict_pb2.Verdict) -> str:
+    return f"against {verdict.tree_size} log entries" if verdict.tree_size else "without the ledger"

@@ -9,10 +9,12 @@ from typing import TypeVar
 
 from medtrail.api.custody.v1 import custody_pb2_grpc
 from medtrail.api.distributor.v1 import distributor_pb2_grpc
+from medtrail.api.fmd.v1 import fmd_pb2_grpc
 from medtrail.api.ledger.v1 import ledger_pb2_grpc
 from medtrail.api.manufacturer.v1 import manufacturer_pb2_grpc
 from medtrail.api.pharmacy.v1 import pharmacy_pb2_grpc
 from medtrail.api.recall.v1 import recall_pb2_grpc
+from medtrail.api.verification.v1 import verification_pb2_grpc
 from medtrail.checkpoint import SignedCheckpoint, open_checkpoint
 from medtrail.cli.main import Globals
 from medtrail.cli.network import OrganisationAddress, RunningNetwork, read_network
@@ -37,6 +39,8 @@ class Session:
     distributor: "distributor_pb2_grpc.DistributorServiceAsyncStub"
     pharmacy: "pharmacy_pb2_grpc.PharmacyServiceAsyncStub"
     recall: "recall_pb2_grpc.RecallServiceAsyncStub"
+    fmd: "fmd_pb2_grpc.FmdServiceAsyncStub"
+    verification: "verification_pb2_grpc.VerificationServiceAsyncStub"
     ledger: "ledger_pb2_grpc.LedgerServiceAsyncStub"
 
     def open_checkpoint(self, note: bytes) -> SignedCheckpoint:
@@ -76,6 +80,8 @@ async def open_session(network: RunningNetwork, organisation: OrganisationAddres
             distributor=distributor_pb2_grpc.DistributorServiceStub(own),
             pharmacy=pharmacy_pb2_grpc.PharmacyServiceStub(own),
             recall=recall_pb2_grpc.RecallServiceStub(own),
+            fmd=fmd_pb2_grpc.FmdServiceStub(own),
+            verification=verification_pb2_grpc.VerificationServiceStub(own),
             ledger=ledger_pb2_grpc.LedgerServiceStub(ledger),
         )
 
