@@ -102,4 +102,5 @@ def collection(members: Sequence[str]) -> bytes:
     return json.dumps(body, ensure_ascii=False).encode()
 
 
+DOCUMENTS: Final = tuple(MediaType)
 JSON_ONLY: Final = (MediaType.JSON_LD, MediaType.JSON)

@@ -173,6 +173,8 @@ def _fixed() -> dict[str, _Reader]:
 
 _FIXED: Final = _fixed()
 _CONTROLS: Final = frozenset({"orderBy", "orderDirection", "eventCountLimit", "maxEventCount"})
+NAMES: Final = frozenset(_FIXED) | _CONTROLS
+"""Fixed names; those of the families go on without end."""
 NOT_PARAMETERS: Final = frozenset({"@context", "perPage", "nextPageToken"})
 _MEASURE: Final = re.compile(
     r"(EQ|GT|GE|LT|LE)_(quantity|value|minValue|maxValue|meanValue|sDev|percValue|percRank)(?:_([A-Z0-9]{2,4}))?"
