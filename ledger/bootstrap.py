@@ -292,7 +292,7 @@ class Ledger:
             # Before the first signature: a witness may know what this database has lost.
             await self.witnessing.check_ahead()
             self.mirror.cosign = self.witnessing.cosign
-        parts: list[Awaitable[None]] = [self.sequencer.run(fence), self.signer.run(fence), self.eraser.run(fence)]
+        parts: list[Awaitable[None]] = [self.sequencer.run(fence), self._sign(fence), self.eraser.run(fence)]
         if not self.settings.replica_of:
             parts += [self._notifier.run(), self.operator.run()]
         if self.witnessing is not None:
@@ -311,6 +311,11 @@ class Ledger:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _sign(self, fence: int) -> None:
+        # The public files may know of a signature that this database has lost: they are looked at first.
+        await self.mirror.checked.wait()
+        await self.signer.run(fence)
 
     async def _tell_ready(self) -> None:
         async for _checkpoint in self.feed.watch():

@@ -68,6 +68,8 @@ class Mirror:
         self._published_size = 0
         self._woken = asyncio.Event()
         self.cosign: Cosign | None = None
+        self.checked = asyncio.Event()
+        """Set once it is known, and stored, what the public files say was signed: nothing is signed before."""
         self.error: MedtrailError | None = None
 
     def wake(self) -> None:
@@ -81,6 +83,9 @@ class Mirror:
             while True:
                 try:
                     self._woken.clear()
+                    if teller.done():
+                        # It ends by an error only.
+                        teller.result()
                     if (self._edge is not None or await self.repair()) and not await self._grow():
                         await self._add_lines()
                     await self._pause()
@@ -111,24 +116,27 @@ class Mirror:
 
         Raises:
             VerificationError: The published checkpoint is not the log's.
-            ConflictError: LOG_FORKED: it is, and of another tree than the database signed.
+            ConflictError: LOG_FORKED: it is, and of another tree than the database signed; nothing is signed any more.
         """
         state = await self._database.read(log_store.require_state)
         published = await asyncio.to_thread(self._opened, state.origin)
         if published is None:
             self._edge = TileEdge()
+            self.checked.set()
             return True
         newest, same = await self._database.read(partial(_newest_and_of_size, size=published.size))
         if newest is None or newest.tree.size < published.size:
-            reach = MustReach(published.size, published.root_hash)
-            if state.must_reach is None or state.must_reach.size < reach.size:
-                reason = f"a checkpoint of {reach.size} entries is published, the database signed none so large"
-                log.error("the database was rolled back", published=reach.size)
-                await self._database.write(partial(log_store.freeze, reason=reason, must_reach=reach))
+            if state.must_reach is None or state.must_reach.size < published.size:
+                reason = f"a checkpoint of {published.size} entries is published, the database signed none so large"
+                await self._freeze(published, reason)
+            self.checked.set()
             return False
         if same is None or same.root_hash != published.root_hash:
             message = f"the published checkpoint of size {published.size} is not one that this database signed"
+            await self._freeze(published, message)
+            self.checked.set()
             raise ConflictError(message, code="LOG_FORKED", published=published.size)
+        self.checked.set()
         edge = await asyncio.to_thread(
             edge_or_none, self._files, tree_size=published.size, root_hash=published.root_hash
         )
@@ -137,6 +145,11 @@ class Mirror:
         self._edge = edge or TileEdge()
         self._published_size = 0 if edge is None else edge.size
         return True
+
+    async def _freeze(self, published: Checkpoint, reason: str) -> None:
+        reach = MustReach(published.size, published.root_hash)
+        log.error("the published checkpoint is not of this database", published=published.size, reason=reason)
+        await self._database.write(partial(log_store.freeze, reason=reason, must_reach=reach))
 
     def _opened(self, origin: str) -> Checkpoint | None:
         note = self._files.checkpoint()

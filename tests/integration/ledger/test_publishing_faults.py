@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ledger.bootstrap import Ledger
 from ledger.signer import Signer
 from ledger.storage import log_store
 from ledger.storage.log_store import MustReach
 from ledger.tile_files import TileFiles
 from medtrail.codec import encode_batch
-from medtrail.errors import ConflictError, MedtrailError, RootMismatchError, UnavailableError, VerificationError
+from medtrail.errors import (
+    ConflictError,
+    MedtrailError,
+    RootMismatchError,
+    TooLargeError,
+    UnavailableError,
+    VerificationError,
+)
 from medtrail.note import NoteSignature, NoteSigner
 
 if TYPE_CHECKING:
@@ -212,6 +220,78 @@ def test_other_history_than_the_published_one_is_never_signed(log: "OfflineLog",
             log.publish()
         assert caught.value.code == "LOG_FORKED"
     assert log.rows("SELECT max(tree_size) FROM checkpoint") == [(8,)]
+
+
+def test_fork_that_one_instance_sees_in_its_files_stops_the_signing_of_all(log: "OfflineLog", events: "Events") -> None:
+    older = log.home.root / "older.db"
+    log.copy_database(older)
+    log.integrate(log.message(encode_batch([events.sign(events.commission(99))])))
+    log.publish()
+    log.restore_database(older)
+    log.next_seq -= 1
+    more = [events.sign(events.commission(serial)) for serial in (100, 101)]
+    log.integrate(log.message(encode_batch(more)))
+    # Another instance leads, whose own files know nothing of the 12 entries that were published here.
+    assert asyncio.run(log.signer().sign_once(log.fence))
+    with pytest.raises(ConflictError, match="12 is not one that this database signed"):
+        asyncio.run(log.mirror().repair())
+    log.integrate(log.message(encode_batch([events.sign(events.commission(102))])))
+    with pytest.raises(ConflictError) as caught:
+        asyncio.run(log.signer().sign_once(log.fence))
+    assert caught.value.code == "LOG_FORKED"
+
+
+def test_nothing_is_signed_before_the_published_files_were_looked_at(
+    log: "OfflineLog", eventually: "Eventually"
+) -> None:
+    (log.home.root / "public" / "checkpoint").write_bytes(b"of nobody\n")
+    ledger = Ledger(log.home.settings())
+
+    async def beats() -> bool:
+        # The instance leads, and has done all that a leader does at first.
+        return await ledger.database.read(lambda connection: log_store.read_lease(connection).beat) >= 3
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        task = asyncio.create_task(ledger.run(stop.wait()))
+        await eventually(lambda: ledger.mirror.error is not None)
+        await eventually(beats)
+        stop.set()
+        await task
+
+    asyncio.run(run())
+    assert log.rows("SELECT max(tree_size) FROM checkpoint") == [(8,)]
+
+
+class FailingChecks(TileFiles):
+    """Of which the newest checkpoint cannot be read, once it is told of."""
+
+    broken = False
+
+    def checkpoint(self) -> bytes | None:
+        if self.broken:
+            raise TooLargeError("too large")
+        return super().checkpoint()
+
+
+def test_mirror_whose_teller_fails_says_so_and_stops(log: "OfflineLog") -> None:
+    files = FailingChecks(log.files.folder)
+    log.files = files
+    mirror = log.mirror()
+
+    async def meanwhile(_stored: object) -> None:
+        files.broken = True
+
+    mirror.cosign = meanwhile
+
+    async def run() -> None:
+        await log.signer().sign_once(log.fence)
+        async with asyncio.timeout(20):
+            await mirror.run()
+
+    asyncio.run(run())
+    assert mirror.error is not None
+    assert mirror.error.code == "TOO_LARGE"
 
 
 def test_tree_smaller_than_the_last_signed_does_not_sign(log: "OfflineLog") -> None:
