@@ -71,7 +71,8 @@ token_file = "maker.token"
 """,
     )
     partner = found.partners[OTHER]
-    assert (partner.caller, partner.contexts, partner.expires) == ("vrs", {"dscsaSaleableReturn"}, date(2027, 1, 1))
+    assert (partner.caller, partner.expires) == ("vrs", date(2027, 1, 1))
+    assert partner.contexts == frozenset({"dscsaSaleableReturn"})
     assert found.extensions[GTIN, "A1"].expiry == date(2028, 9, 30)
     first, second = found.policies
     assert first.answer == VrsAnswer(
@@ -167,10 +168,12 @@ def test_an_enrolment_answers_and_the_file_adds_its_token(
     signed = decode_signed_event(network["maker"].enrolment_bytes())
     enrolment = decode_payload(signed.payload_type, signed.payload).statement
     assert isinstance(enrolment, Enrolment)
-    for index, statement in enumerate(
-        (Genesis("log.example", key, bytes(32)), replace(enrolment, responder_url="https://maker.example"))
-    ):
-        entry = decode_signed_event(authority.sign(statement))
+    signed_entries = (
+        authority.sign(Genesis("log.example", key, bytes(32))),
+        authority.sign(replace(enrolment, responder_url="https://maker.example")),
+    )
+    for index, data in enumerate(signed_entries):
+        entry = decode_signed_event(data)
         enrolled.apply(index, verify_signatures(entry), decode_payload(entry.payload_type, entry.payload))
     bare = NONE_MADE.responder_of(GTIN, enrolled)
     assert (bare.url, bare.gln, bare.source, bare.token) == ("https://maker.example", MAKER, "enrolment", "")
