@@ -286,7 +286,9 @@ async def running(settings: ServiceSettings, bind: Bind) -> AsyncIterator[tuple[
             try:
                 yield premises, server
             finally:
-                # Calls first: what they have been told was accepted is committed before anything is closed.
+                # Calls first: what they have been told was accepted is committed before anything is closed. Whoever
+                # follows the events would stay for ever.
+                premises.office.bell.close()
                 await server.stop()
                 for task in tasks:
                     task.cancel()

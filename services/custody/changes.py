@@ -64,6 +64,13 @@ class ChangeBell:
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
+        self.closed = False
+        """Whether nobody should wait any more: the process ends."""
+
+    def close(self) -> None:
+        """Wake all for good; called on the event loop."""
+        self.closed = True
+        self.ring()
 
     def ring(self) -> None:
         """Say that there may be changes; called on the event loop."""

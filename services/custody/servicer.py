@@ -301,7 +301,7 @@ class CustodyServicer(custody_pb2_grpc.CustodyServiceServicer):
         number = request.change_number
         await database.read(partial(check_cursor, number=number, sha256=request.signed_event_sha256))
         first = True
-        while True:
+        while not bell.closed:
             listening = bell.listen()
             changes, newest = await database.read(lambda connection: _changes(connection, number))  # noqa: B023 - awaited before it changes
             if changes or first:
