@@ -100,7 +100,7 @@ def expiry_of(event: EpcisEvent) -> date | None:
 
 def _master_datum(event: EpcisEvent, name: str) -> str | None:
     for extension in event.ilmd:
-        if extension.name == name and extension.namespace.rstrip("/#") in {MDA, CBV_WEB.rstrip("/")}:
+        if extension.name == name and extension.namespace.rstrip("/#:") in {MDA, CBV_WEB.rstrip("/")}:
             value = extension.value
             return str(value) if isinstance(value, str | Decimal) else None
     return None

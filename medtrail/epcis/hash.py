@@ -9,10 +9,12 @@ Source: CBV 2.0, section 8.9.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 
 from medtrail.epcis import cbv
 from medtrail.epcis.build import decimal_of
@@ -88,7 +90,8 @@ def prehash(event: EpcisEvent) -> str:
 def format_time(moment: datetime) -> str:
     """Return a moment in UTC with milliseconds, rounded half to even: ``2020-03-04T10:00:30.000Z``."""
     try:
-        rounded = moment + timedelta(microseconds=round(moment.microsecond, -3) - moment.microsecond)
+        rest = round(moment.microsecond, -3) - moment.microsecond
+        rounded = moment + timedelta(microseconds=rest) if rest else moment
     except OverflowError:
         # The last half millisecond of the year 9999 has nowhere to go.
         rounded = moment
@@ -96,11 +99,36 @@ def format_time(moment: datetime) -> str:
 
 
 def _identifier(text: str) -> str:
+    # Packs of one product differ in their serials alone: what comes before is worked out once.
+    match = _PACK.fullmatch(text)
+    if match is not None and (start := _start_of_pack(match[1] or match[2], urn=match[1] is not None)):
+        return start + match[3]
+    return _identifier_cached(text) if len(text) <= _CACHED_LENGTH else _identifier_of(text)
+
+
+_PACK = re.compile(r"(?:urn:epc:id:sgtin:(\d+\.\d+)\.|https?://[^/?#\s]+/01/(\d{14})/21/)([A-Za-z0-9]{1,20})", re.ASCII)
+_CACHED_LENGTH = 200
+
+
+@lru_cache(maxsize=4096)
+def _start_of_pack(product: str, *, urn: bool) -> str:
+    """Return the Digital Link of a product's packs up to the serial, or "" where it is no product."""
+    try:
+        key = parse_epc(f"urn:epc:id:sgtin:{product}.1" if urn else f"https://id.gs1.org/01/{product}/21/1")
+    except MalformedError:
+        return ""
+    return key.digital_link[:-1]
+
+
+def _identifier_of(text: str) -> str:
     try:
         return parse_epc(text).digital_link
     except MalformedError:
         # No GS1 identifier, or one that validation refuses elsewhere: it stands for itself.
         return text
+
+
+_identifier_cached = lru_cache(maxsize=16_384)(_identifier_of)
 
 
 def _number(number: Decimal) -> str:

@@ -39,11 +39,14 @@ class Prefixes:
         return Prefixes({**self.declared, prefix: uri})
 
     def custom(self) -> tuple[tuple[str, str], ...]:
-        """Return the declared prefixes as (prefix, URI), without second names that a writer made up."""
+        """Return the declared prefixes as (prefix, URI).
+
+        The standard's own go without saying, and second names that a writer made up say nothing.
+        """
         return tuple(
             (prefix, uri)
             for prefix, uri in self.declared.items()
-            if self.uri_of(prefix.split(AGAIN)[0]) != uri or AGAIN not in prefix
+            if BUILT_IN.get(prefix) != uri and not (AGAIN in prefix and self.uri_of(prefix.split(AGAIN)[0]) == uri)
         )
 
     def uri_of(self, prefix: str) -> str | None:

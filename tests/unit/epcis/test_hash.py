@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medtrail.epcis import (
     Action,
@@ -21,6 +23,8 @@ from medtrail.epcis import (
     prehash,
 )
 from medtrail.epcis.hash import format_time
+from medtrail.errors import MalformedError
+from medtrail.gs1 import parse_epc
 
 SMALL = EpcisEvent(
     type=EventType.OBJECT,
@@ -139,3 +143,32 @@ def test_zone_is_not_the_moment() -> None:
     moment = SMALL.event_time.astimezone(timezone(timedelta(hours=5))).astimezone(UTC)
 
     assert event_hash(replace(SMALL, event_time=moment)) == event_hash(SMALL)
+
+
+@given(
+    start=st.sampled_from(
+        [
+            "urn:epc:id:sgtin:030001.0012345.",
+            "urn:epc:id:sgtin:030001.00123456.",
+            "urn:epc:id:sgtin:0300010.012345.",
+            "https://id.gs1.org/01/00300010123455/21/",
+            "https://id.gs1.org/01/00300010123456/21/",
+            "http://pharma.example/01/00300010123455/21/",
+            "https://pharma.example/x/01/00300010123455/21/",
+        ]
+    ),
+    serial=st.text("aZ09-.%2F/_ ", min_size=0, max_size=22),
+)
+def test_packs_of_a_product_worked_out_once_are_what_they_were_one_by_one(start: str, serial: str) -> None:
+    try:
+        wanted = parse_epc(start + serial).digital_link
+    except MalformedError:
+        wanted = start + serial
+
+    assert f"epcListepc={wanted}action" in prehash(replace(SMALL, epc_list=(start + serial,)))
+
+
+def test_long_identifiers_are_hashed_and_not_kept() -> None:
+    text = "https://id.example.com/" + "x" * 300
+
+    assert f"readPointid={text}" in prehash(replace(SMALL, read_point=Place(text)))
