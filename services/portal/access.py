@@ -6,7 +6,7 @@ restart. A file that cannot be read lets nobody in.
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from medtrail.errors import AuthenticationError, AuthorizationError
 from medtrail.runtime.portal_tokens import PortalCaller, Scope, TokenRecord, read_tokens
 
-__all__ = ["Access", "PortalCaller", "Scope", "by_itself", "guard", "is_guarded"]
+__all__ = ["Access", "PortalCaller", "Scope", "allowed_methods", "by_itself", "guard", "is_guarded"]
 
 _SCHEME = "bearer "
 
@@ -89,15 +89,26 @@ def guard(access: Access, scope: Scope, endpoint: Callable[[C], Awaitable[R]]) -
     return by_itself(guarded)
 
 
-def by_itself(endpoint: Callable[[C], Awaitable[R]]) -> Callable[[C], Awaitable[R]]:
-    """Mark an endpoint that decides by itself whom it answers; the portal does not start with one that is unmarked."""
+def by_itself(endpoint: Callable[[C], Awaitable[R]], *, allowed: tuple[str, ...] = ()) -> Callable[[C], Awaitable[R]]:
+    """Mark an endpoint that decides by itself whom it answers; the portal does not start with one that is unmarked.
+
+    Args:
+        endpoint: The endpoint.
+        allowed: The methods that it does, where it refuses others by itself; empty: those of its route.
+    """
 
     @wraps(endpoint)
     async def marked(connection: C) -> R:
         return await endpoint(connection)
 
     marked.decides_access = True  # type: ignore[attr-defined]
+    marked.allowed = allowed  # type: ignore[attr-defined]
     return marked
+
+
+def allowed_methods(endpoint: object, methods: Iterable[str]) -> set[str]:
+    """Return what an endpoint does of the methods of its route."""
+    return set(getattr(endpoint, "allowed", ()) or methods)
 
 
 def is_guarded(endpoint: object) -> bool:

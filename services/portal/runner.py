@@ -180,8 +180,6 @@ class JobRunner:
             problems += [found for item in taken.items for found in fault_problems(item)]
             if taken.failure is not None:
                 problems.append(failure_problem(taken))
-            if taken.failure is not None or taken.ended or len(problems) >= MOST_FAULTS:
-                return problems
             most = min(self._capture_limit, TRANSACTION_EVENTS)
             if count > most or size > TRANSACTION_BYTES:
                 text = (
@@ -189,6 +187,8 @@ class JobRunner:
                     " send it in parts, or with GS1-Capture-Error-Behaviour: proceed"
                 )
                 return [*problems, problem(TooLargeError(text, code="CAPTURE_LIMIT", limit=most))]
+            if taken.failure is not None or taken.ended or len(problems) >= MOST_FAULTS:
+                return problems
 
     # --- proceed ------------------------------------------------------------------------------------------------
 
