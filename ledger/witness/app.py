@@ -35,12 +35,14 @@ def witness_app(witness: Witness) -> Starlette:
                 return Response(f"{error.known_size}\n".encode(), status_code=409, headers={"Content-Type": SIZE_TYPE})
             return _answer(error.status, f"{error.code}: {error.message}\n")
         except UnavailableError as error:
-            log.warning("witness waits", code=error.code, reason=error.message)
-            return _answer(503, "nothing can be stored now\n")
+            return _unavailable(error)
         return Response(line, media_type="text/plain; charset=utf-8")
 
     async def checkpoint(request: Request) -> Response:
-        note = await witness.known_note(request.path_params["origin"])
+        try:
+            note = await witness.known_note(request.path_params["origin"])
+        except UnavailableError as error:
+            return _unavailable(error)
         if note is None:
             return _answer(404, "not found\n")
         return Response(note, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
@@ -60,6 +62,11 @@ async def _bounded_body(request: Request) -> bytes | None:
         if len(body) > MAX_REQUEST_BYTES:
             return None
     return body
+
+
+def _unavailable(error: UnavailableError) -> Response:
+    log.warning("witness waits", code=error.code, reason=error.message)
+    return _answer(503, "nothing can be stored or read now\n")
 
 
 def _answer(status: int, text: str) -> Response:

@@ -1,12 +1,16 @@
 """Witnesses: what they sign, what they refuse, and what the log does when they fail, lie, or know more than it does."""
 
 import asyncio
+import gzip
 import hashlib
+import os
+import resource
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +18,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ledger.bootstrap import Ledger
@@ -22,6 +26,7 @@ from ledger.commands import main
 from ledger.web import WebServer
 from ledger.witness.app import SIZE_TYPE, witness_app
 from ledger.witness.service import CONTRADICTION, MAX_REQUEST_BYTES, AddCheckpoint, Witness
+from ledger.witness_client import WitnessClient
 from ledger.witnessing import Witnessing
 from medtrail.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from medtrail.codec import encode_batch
@@ -208,8 +213,9 @@ def test_of_two_histories_at_once_it_signs_exactly_one(ask: Ask) -> None:
     ask(scenario)
 
 
-def test_killed_witness_has_not_forgotten_what_it_signed(tmp_path: Path, policy: Policy) -> None:
-    del policy
+@pytest.fixture
+def witness_process(tmp_path: Path) -> "WitnessProcess":
+    """A witness's own process; a test may start it several times, one after the other."""
     key, rules = tmp_path / "witness.key", tmp_path / "policy"
     rules.write_text(f"log {format_vkey(LOG.verifier)}\nquorum none\n")
     assert main(["witness-key", "--name", "witness.example/killed", "--to", str(key)]) == 0
@@ -224,18 +230,80 @@ def test_killed_witness_has_not_forgotten_what_it_signed(tmp_path: Path, policy:
         "MEDTRAIL_WITNESS_DATA_DIR": str(tmp_path / "data"),
         "MEDTRAIL_WITNESS_LISTEN": f"127.0.0.1:{port}",
     }
-    known = 0
-    for size in (3, 9, 20):
-        process = subprocess.Popen([sys.executable, "-m", "ledger", "witness"], env=environment, stderr=subprocess.PIPE)
+
+    @contextmanager
+    def run() -> Iterator[tuple[int, int]]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ledger", "witness"], env=os.environ | environment, stderr=subprocess.PIPE
+        )
         try:
-            answer = _post_until_it_serves(f"http://127.0.0.1:{port}", request_of(size, old=known))
-            assert answer.status_code == 200, answer.text
-            stale = httpx.post(f"http://127.0.0.1:{port}/add-checkpoint", content=request_of(2))
-            assert (stale.status_code, stale.content) == (409, b"%d\n" % size)
+            yield process.pid, port
         finally:
             process.kill()
             process.communicate()
+
+    return run
+
+
+def test_killed_witness_has_not_forgotten_what_it_signed(witness_process: "WitnessProcess") -> None:
+    known = 0
+    for size in (3, 9, 20):
+        with witness_process() as (_pid, port):
+            url = f"http://127.0.0.1:{port}"
+            answer = _post_until_it_serves(url, request_of(size, old=known))
+            if answer.status_code == 409:
+                # What was under way when it was killed had been stored, or it had not.
+                assert answer.content == b"%d\n" % (known + 1)
+                answer = httpx.post(f"{url}/add-checkpoint", content=request_of(size, old=known + 1))
+            assert answer.status_code == 200, answer.text
+            stale = httpx.post(f"{url}/add-checkpoint", content=request_of(2))
+            assert (stale.status_code, stale.content) == (409, b"%d\n" % size)
+            body = request_of(size + 1, old=size)
+            with socket.create_connection(("127.0.0.1", port)) as cut:
+                # Killed in the middle of this request: nobody waits for the answer.
+                cut.sendall(
+                    b"POST /add-checkpoint HTTP/1.1\r\nHost: w\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+                )
         known = size
+
+
+def test_witness_on_a_disk_that_takes_nothing_signs_nothing_and_goes_on_later(
+    witness_process: "WitnessProcess",
+) -> None:
+    with witness_process() as (pid, port):
+        url = f"http://127.0.0.1:{port}"
+        assert _post_until_it_serves(url, request_of(3)).status_code == 200
+        limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, limits[1]))
+        refused = httpx.post(f"{url}/add-checkpoint", content=request_of(9, old=3))
+        assert refused.status_code == 503
+        assert "\N{EM DASH}" not in refused.text
+        shown = httpx.get(f"{url}/{hashlib.sha256(LOG.name.encode()).hexdigest()}/checkpoint")
+        assert open_checkpoint(shown.content, origin=LOG.name, verifiers=[LOG.verifier]).checkpoint.size == 3
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+        assert httpx.post(f"{url}/add-checkpoint", content=request_of(9, old=3)).status_code == 200
+
+
+def test_witness_whose_database_is_away_says_so_to_readers_too(tmp_path: Path, policy: Policy) -> None:
+    database = Database(tmp_path / "witness.db")
+    witness = Witness(database, COSIGNER, policy, clock_s=time.time)
+    database.close()
+    (tmp_path / "witness.db").write_bytes(b"this is no database, and it is long enough to be looked at" * 100)
+    damaged = Database(tmp_path / "witness.db")
+    witness._database = damaged
+
+    async def scenario() -> None:
+        async with served(witness_app(witness)) as url, httpx.AsyncClient(base_url=url) as client:
+            known = await client.get(f"/{hashlib.sha256(LOG.name.encode()).hexdigest()}/checkpoint")
+            assert known.status_code == 503
+            assert (await client.post("/add-checkpoint", content=request_of(3))).status_code == 503
+
+    asyncio.run(scenario())
+    damaged.close()
+
+
+WitnessProcess = Callable[[], AbstractContextManager[tuple[int, int]]]
+"""Runs a witness; gives its process id and port."""
 
 
 def _post_until_it_serves(url: str, body: bytes) -> httpx.Response:
@@ -400,9 +468,22 @@ async def _broken(_request: Request) -> Response:
     return PlainTextResponse("out of order", status_code=500)
 
 
+PACKED = {"Content-Encoding": "gzip"}
+
+
+async def _packed(request: Request) -> Response:
+    return Response(gzip.compress(line_for(await request.body()).encode()), headers=PACKED)
+
+
+async def _bomb(_request: Request) -> Response:
+    return Response(gzip.compress(bytes(30_000_000)), headers=PACKED)
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
+        (_packed, "WITNESS_LIED"),
+        (_bomb, "WITNESS_LIED"),
         (_bad_signature, "WITNESS_LIED"),
         (_other_key, "WITNESS_LIED"),
         (_other_time, "WITNESS_LIED"),
@@ -433,6 +514,34 @@ def test_lying_witness_is_not_believed_and_holds_nothing_up(
     assert log.rows("SELECT count(*) FROM cosignature") == [(0,)]
     assert log.rows("SELECT frozen FROM log_state") == [("",)]
     check_log(log.home.root)
+
+
+def test_witness_that_answers_packed_or_byte_by_byte_ends_no_leader(log: "OfflineLog") -> None:
+    async def packed(_request: Request) -> Response:
+        return Response(gzip.compress(b"ledger.example/test\n"), headers=PACKED)
+
+    async def dripping(_request: Request) -> Response:
+        async def drops() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x"
+                await asyncio.sleep(0.01)
+
+        return StreamingResponse(drops())
+
+    async def scenario() -> None:
+        app = Starlette(routes=[Route("/packed/{o}/checkpoint", packed), Route("/slow/{o}/checkpoint", dripping)])
+        async with served(app) as url:
+            for path, code in (("packed", "WITNESS_LIED"), ("slow", "WITNESS_UNREACHABLE")):
+                witnessed = Witnessed(log, f"{url}/{path}")
+                await witnessed.witnessing.check_ahead()
+                await witnessed.witnessing.close()
+                client = WitnessClient(witnessed.policy.witnesses[0], timeout_s=0.2)
+                with pytest.raises(MedtrailError) as caught:
+                    await client.known(witnessed.witnessing._verifier)
+                assert caught.value.code == code
+                await client.close()
+
+    asyncio.run(scenario())
 
 
 def test_slow_witness_is_not_waited_for_and_its_word_is_added_later(
