@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from medtrail.cli.gs1_commands import gs1_app
 from medtrail.cli.output import Output
 from medtrail.errors import MalformedError, MedtrailError
 
@@ -22,7 +23,6 @@ app = typer.Typer(
 )
 trace_app = typer.Typer(help="Where a pack has been, and where every pack of a lot is now.", no_args_is_help=True)
 epcis_app = typer.Typer(help="Work on EPCIS files, offline.", no_args_is_help=True)
-gs1_app = typer.Typer(help="Read GS1 identifiers, offline.", no_args_is_help=True)
 app.add_typer(trace_app, name="trace")
 app.add_typer(epcis_app, name="epcis")
 app.add_typer(gs1_app, name="gs1")
@@ -284,17 +284,6 @@ def epcis_rules(context: typer.Context) -> None:
     from medtrail.cli.epcis_validate import run_rules
 
     run_rules(context.obj.output)
-
-
-@gs1_app.command("parse")
-def gs1_parse(
-    context: typer.Context,
-    text: Annotated[str, typer.Argument(metavar="STRING", help="Scan, element string, EPC URN or Digital Link.")],
-) -> None:
-    """Take a GS1 identifier apart and print its spellings."""
-    from medtrail.cli.gs1 import run_parse
-
-    run_parse(context.obj.output, text)
 
 
 _VALUE_OPTIONS = frozenset({"--dir", "--as"})
