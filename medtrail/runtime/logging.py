@@ -8,6 +8,7 @@ import logging
 import sys
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 _SECRET_NAMES = frozenset({"authorization", "key", "nats_seed", "payload", "secret", "seed", "signed_event", "token"})
@@ -36,7 +37,8 @@ def configure_logging(*, process: str, level: str = "info") -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            # Where it failed, never what the variables held: those are tokens, payloads and keys.
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             strike_secrets,
             structlog.processors.JSONRenderer(default=str),
         ],

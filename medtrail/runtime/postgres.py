@@ -101,6 +101,8 @@ def _engine(url: URL, *, size: int, read_only: bool) -> Engine:
     engine = create_engine(
         url,
         poolclass=QueuePool,
+        # An error that is logged tells the statement, not the contents.
+        hide_parameters=True,
         pool_size=size,
         max_overflow=0,
         # A server that was started again is met by a new connection, not by an error for each that it closed.

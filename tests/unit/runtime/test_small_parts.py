@@ -217,6 +217,25 @@ def test_log_lines_are_json_on_standard_error() -> None:
     assert fields["exception"][0]["exc_type"] == "ZeroDivisionError"
 
 
+def test_log_of_a_failure_says_where_and_not_what_the_variables_held() -> None:
+    script = (
+        "from medtrail.runtime.logging import configure_logging, get_logger\n"
+        "configure_logging(process='ledger')\n"
+        "def judge(words):\n"
+        "    bearer = ''.join(words)\n"
+        "    raise ValueError(len(bearer))\n"
+        "try:\n"
+        "    judge(['hun', 'ter2'])\n"
+        "except ValueError as error:\n"
+        "    get_logger('m').error('call failed unexpectedly', exc_info=error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    fields = json.loads(done.stderr)
+    assert fields["exception"][0]["frames"][-1]["name"] == "judge"
+    assert "hunter2" not in done.stderr
+    assert "locals" not in done.stderr
+
+
 # --- nats configuration ---
 
 
