@@ -18,6 +18,7 @@ from medtrail import codec
 from medtrail.api.manufacturer.v1 import manufacturer_pb2
 from medtrail.api.trust.v1 import trust_pb2, trust_pb2_grpc
 from medtrail.cli.network import OrganisationAddress, RunningNetwork, write_network
+from medtrail.cli.portals import PORTAL_PREFIX, portal_program, with_portals
 from medtrail.cli.session import open_session
 from medtrail.cli.setup import NetworkFolders, ensure_description, ensure_folders
 from medtrail.cli.supervisor import Program, Supervisor
@@ -49,6 +50,7 @@ class Ports:
     http: int
     witness: int
     organisations: dict[str, int]
+    portals: dict[str, int]
 
 
 class EmbeddedNetwork:
@@ -57,11 +59,13 @@ class EmbeddedNetwork:
     Args:
         root: The folder; made when absent.
         report: Told in words what happens.
+        portals: Whether each organisation gets a portal, too.
     """
 
-    def __init__(self, root: Path, *, report: Report) -> None:
+    def __init__(self, root: Path, *, report: Report, portals: bool = False) -> None:
         self._root = root.resolve()
         self._report = report
+        self._portals = portals
         self._supervisor = Supervisor(self._root / "logs", report=self._restarted)
         self._lock: IO[bytes] | None = None
         self._network: RunningNetwork | None = None
@@ -95,6 +99,10 @@ class EmbeddedNetwork:
             self._report(f"starting {len(folders.organisations)} services")
             await self._supervisor.start([_service_program(folders, ports, name) for name in folders.organisations])
             await _register_products(folders, network)
+            if self._portals:
+                self._report(f"starting {len(folders.organisations)} portals")
+                network = with_portals(network, ports.portals)
+                await self._supervisor.start([portal_program(item) for item in network.organisations])
         except BaseException:
             await self.stop()
             raise
@@ -167,7 +175,8 @@ def _ports(path: Path, names: tuple[str, ...]) -> Ports:
     if not isinstance(found, dict) or not all(type(port) is int and 0 < port < 2**16 for port in found.values()):
         message = f"{path} does not hold ports by name: remove it, and new ports are picked"
         raise MalformedError(message, code="PORTS_FILE")
-    wanted = ["nats", "ledger", "http", "witness", *names]
+    portals = {name: f"{PORTAL_PREFIX}{name}" for name in names}
+    wanted = ["nats", "ledger", "http", "witness", *names, *portals.values()]
     sockets = []
     for name in wanted:
         if name not in found:
@@ -179,8 +188,14 @@ def _ports(path: Path, names: tuple[str, ...]) -> Ports:
     for probe in sockets:
         probe.close()
     write_file(path, json.dumps(found, indent=2).encode() + b"\n")
-    organisations = {name: found[name] for name in names}
-    return Ports(found["nats"], found["ledger"], found["http"], found["witness"], organisations)
+    return Ports(
+        nats=found["nats"],
+        ledger=found["ledger"],
+        http=found["http"],
+        witness=found["witness"],
+        organisations={name: found[name] for name in names},
+        portals={name: found[key] for name, key in portals.items()},
+    )
 
 
 def _network(folders: NetworkFolders, ports: Ports) -> RunningNetwork:

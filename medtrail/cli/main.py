@@ -9,6 +9,7 @@ import typer
 
 from medtrail.cli.gs1_commands import gs1_app
 from medtrail.cli.output import Output
+from medtrail.cli.portal_commands import portal_app
 from medtrail.errors import MalformedError, MedtrailError
 
 DEFAULT_DIR = Path("medtrail-network")
@@ -26,6 +27,7 @@ epcis_app = typer.Typer(help="Work on EPCIS files, offline.", no_args_is_help=Tr
 app.add_typer(trace_app, name="trace")
 app.add_typer(epcis_app, name="epcis")
 app.add_typer(gs1_app, name="gs1")
+app.add_typer(portal_app, name="portal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,17 @@ def options(
 
 
 @app.command()
-def up(context: typer.Context) -> None:
+def up(
+    context: typer.Context,
+    portals: Annotated[
+        bool, typer.Option("--portals/--no-portals", help="Start a portal (EPCIS REST) for each organisation.")
+    ] = True,
+) -> None:
     """Run the network of network.toml in --dir until Ctrl-C; a sample is written when there is none."""
     from medtrail.cli.up import run_up
 
     found: Globals = context.obj
-    run_up(found.folder, found.output)
+    run_up(found.folder, found.output, portals=portals)
 
 
 @app.command()

@@ -18,6 +18,8 @@ class OrganisationAddress:
     Attributes:
         address: Of its gRPC service, ``127.0.0.1:port``.
         folder: Its keys.
+        portal_url: Of its EPCIS REST interface; empty where none runs.
+        portal_token_file: Holds a token for it; empty where none runs.
     """
 
     name: str
@@ -26,6 +28,8 @@ class OrganisationAddress:
     gln: str
     address: str
     folder: str
+    portal_url: str = ""
+    portal_token_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

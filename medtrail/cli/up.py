@@ -12,16 +12,16 @@ from medtrail.cli.output import Output
 from medtrail.runtime.server import wait_for_signal
 
 
-def run_up(folder: Path, output: Output) -> None:
+def run_up(folder: Path, output: Output, *, portals: bool) -> None:
     """Run the network of a folder until SIGINT or SIGTERM."""
-    asyncio.run(_run(folder, output))
+    asyncio.run(_run(folder, output, portals=portals))
 
 
-async def _run(folder: Path, output: Output) -> None:
+async def _run(folder: Path, output: Output, *, portals: bool) -> None:
     def report(text: str) -> None:
         output.errors.print(text, markup=False)
 
-    network = EmbeddedNetwork(folder, report=report)
+    network = EmbeddedNetwork(folder, report=report, portals=portals)
     starting = asyncio.create_task(network.start())
     stopping = asyncio.create_task(wait_for_signal())
     try:
@@ -40,11 +40,11 @@ async def _run(folder: Path, output: Output) -> None:
 
 def _draw(console: Console, root: Path, running: RunningNetwork) -> None:
     table = Table(title=f"{running.origin} in {root}", title_justify="left")
-    for heading in ("organisation", "role", "GLN", "gRPC"):
+    for heading in ("organisation", "role", "GLN", "gRPC", "EPCIS REST"):
         table.add_column(heading)
     for item in running.organisations:
-        table.add_row(item.name, item.role, item.gln, item.address)
-    table.add_row("ledger", "ledger", running.ledger_gln, running.ledger_address)
+        table.add_row(item.name, item.role, item.gln, item.address, item.portal_url)
+    table.add_row("ledger", "ledger", running.ledger_gln, running.ledger_address, "")
     console.print(table)
     console.print(f"log       {running.log_url}/checkpoint", markup=False)
     console.print(f"key       {running.verifier_keys[0]}", markup=False, soft_wrap=True)

@@ -149,7 +149,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
     output = folder / "up.log"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "medtrail.cli", "--dir", str(folder), "up"],
+            [sys.executable, "-m", "medtrail.cli", "--dir", str(folder), "up", "--no-portals"],
             cwd=REPOSITORY,
             env=unmeasured(),
             stdout=file,

@@ -156,7 +156,7 @@ def test_ports_of_new_parties_are_added(tmp_path: Path) -> None:
     path = tmp_path / "ports.json"
     first = embedded._ports(path, NAMES[:1])
     later = embedded._ports(path, NAMES)
-    assert replace(later, organisations=first.organisations) == first
+    assert replace(later, organisations=first.organisations, portals=first.portals) == first
     assert later.organisations[NAMES[0]] == first.organisations[NAMES[0]]
     assert later.organisations[NAMES[1]] not in {first.nats, first.ledger, first.http, *first.organisations.values()}
     # Who is gone keeps its port for when it comes back.
