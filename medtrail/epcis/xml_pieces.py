@@ -187,7 +187,8 @@ class Pieces:
             element = self._scope.parse(piece, self._wrappers)
         except MalformedError:
             # Its end tag's text may stand in a comment or deeper inside: a parser of its own finds the true one.
-            piece = self._data[self._place : self._place + self._true_length(index)]
+            length = self._true_length(index)
+            piece = self._data[self._place : self._place + length]
             element = self._parse(piece, index)
         self._place += len(piece)
         return element, b"xmlns" in piece
