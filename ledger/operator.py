@@ -9,6 +9,7 @@ from ledger.trust_state import TrustState
 from medtrail.errors import UnavailableError
 from medtrail.gs1 import Gln
 from medtrail.runtime.bus import Bus
+from medtrail.runtime.cancelling import cancellable
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.streams import declare_inboxes, declare_streams
 
@@ -49,7 +50,7 @@ class StreamOperator:
             try:
                 await self._bus.ready()
                 if not streams:
-                    await declare_streams(self._bus.jetstream, replicas=self._replicas)
+                    await cancellable(declare_streams(self._bus.jetstream, replicas=self._replicas))
                     streams = True
                 await self._declare_inboxes(self._wanted() - self._declared)
             except (UnavailableError, nats.errors.Error, OSError, TimeoutError) as error:
@@ -64,6 +65,6 @@ class StreamOperator:
 
     async def _declare_inboxes(self, glns: Iterable[Gln]) -> None:
         for gln in sorted(glns):
-            await declare_inboxes(self._bus.jetstream, [gln])
+            await cancellable(declare_inboxes(self._bus.jetstream, [gln]))
             self._declared.add(gln)
             log.info("inbox declared", gln=gln)

@@ -19,6 +19,7 @@ from nats.js import JetStreamContext
 
 from medtrail.errors import AuthorizationError, MedtrailError, UnavailableError
 from medtrail.gs1 import Gln
+from medtrail.runtime.cancelling import cancellable
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.nats_config import inbox_prefix
 from medtrail.runtime.stream_messages import (
@@ -110,7 +111,7 @@ class Bus:
             # Before it connects: whoever closes us meanwhile closes it too.
             self._client = client
             try:
-                await self._connect(client, closed)
+                await cancellable(self._connect(client, closed))
                 for subject, callback in self._listeners:
                     await client.subscribe(subject, cb=callback)
             except (nats.errors.Error, OSError, TimeoutError) as error:

@@ -1,0 +1,60 @@
+"""A cancellation ends the caller, whatever the library below makes of it."""
+
+import asyncio
+
+import pytest
+
+from medtrail.runtime.cancelling import cancellable
+
+
+def test_returns_and_raises_what_the_work_does() -> None:
+    async def fail() -> None:
+        raise KeyError("no")
+
+    async def scenario() -> None:
+        assert await cancellable(asyncio.sleep(0, "done")) == "done"
+        with pytest.raises(KeyError):
+            await cancellable(fail())
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("outcome", ["result", "error"])
+def test_cancellation_in_the_moment_of_the_answer_is_not_lost(outcome: str) -> None:
+    async def scenario() -> None:
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(cancellable(asyncio.wait_for(answer, 60)))
+        for _ in range(5):
+            # Until wait_for waits for it.
+            await asyncio.sleep(0)
+        if outcome == "result":
+            answer.set_result("too late")
+        else:
+            answer.set_exception(KeyError("too late"))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
+
+
+def test_work_has_ended_when_the_cancellation_goes_on() -> None:
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(cancellable(work()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == [True]
+
+    asyncio.run(scenario())
