@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gs1_bench import measure_gs1  # type: ignore[import-not-found]  # beside this script
 from log_bench import LogFigures, LogSizes, measure_log  # type: ignore[import-not-found]  # beside this script
 from nacl.signing import SigningKey as NaclKey
 from nacl.signing import VerifyKey
@@ -96,6 +97,7 @@ class Sizes:
         signatures: Verified in each of the ceiling's rounds.
         hashes: Events hashed.
         leaves: Appended to a compact range.
+        scans: Of packs, read.
         calls: Commission calls of one pack each; the same number of packs is verified.
         packs: Commissioned in large calls, and traced as one lot.
         packs_a_call: In those calls, at most 5,000.
@@ -105,6 +107,7 @@ class Sizes:
     signatures: int = 8_000
     hashes: int = 5_000
     leaves: int = 500_000
+    scans: int = 20_000
     calls: int = 500
     packs: int = 10_000
     packs_a_call: int = 1_000
@@ -112,7 +115,7 @@ class Sizes:
 
 
 SMALL_LOG = LogSizes(warm_up=10, chained=100, single=3, takeovers=1)
-SMALL = Sizes(signatures=400, hashes=50, leaves=2_000, calls=10, packs=40, packs_a_call=20, chained=600)
+SMALL = Sizes(signatures=400, hashes=50, leaves=2_000, scans=50, calls=10, packs=40, packs_a_call=20, chained=600)
 
 
 @dataclass(frozen=True)
@@ -379,6 +382,7 @@ def measure(folder: Path, sizes: Sizes, *, tell: Callable[[str], None]) -> Figur
     figures.measure_ceiling(sizes.signatures)
     figures.speed(f"event_hash: object events of {HASHED_EPCS} EPCs", sizes.hashes, hash_events(sizes.hashes))
     figures.speed("CompactRange: leaves", sizes.leaves, append_leaves(sizes.leaves))
+    measure_gs1(sizes.scans, figures.speed)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "network.toml").write_text(NETWORK, encoding="utf-8")
