@@ -64,6 +64,9 @@ ACCESS: dict[str, Rule] = {
         "OrderErasure",
         "GetStatus",
         "WatchEvents",
+        "ExportShipment",
+        "ListOwnEvents",
+        "ListEventPacks",
     ),
     **_rows(f"{_API}.manufacturer.v1.ManufacturerService", _OWN_MAKING, "RegisterProduct", "Commission"),
     **_rows(

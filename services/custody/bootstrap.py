@@ -33,7 +33,7 @@ from medtrail.runtime.server import Binding, Server, serve, wait_for_signal
 from medtrail.runtime.settings import ServiceSettings, load_settings
 from medtrail.runtime.tables import prepare
 from medtrail.subjects import MessageKind
-from services.custody import inbound_store, inbox
+from services.custody import inbound_store, inbox, parties_file
 from services.custody.changes import note_earlier_events
 from services.custody.confirm import Confirmer
 from services.custody.desk import Desk
@@ -118,6 +118,7 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
             after_write=relay.wake,
             replica=replica,
             watch=OverdueWatch(database, overdue_after=timedelta(seconds=settings.overdue_after_s)),
+            parties_file=folder.path / parties_file.FILE_NAME,
         )
         confirmer = Confirmer(database, ledger, lambda: replica.registry)
         prover = ReceiptProver(

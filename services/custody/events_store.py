@@ -107,10 +107,11 @@ def events_naming(connection: Connection, paths: Iterable[str]) -> list[Stored]:
         numbers.update(
             connection.execute(select(col(EventUnit.event_number)).where(col(EventUnit.path).in_(part))).scalars()
         )
-    return _by_number(connection, sorted(numbers))
+    return events_of(connection, sorted(numbers))
 
 
-def _by_number(connection: Connection, numbers: Sequence[int]) -> list[Stored]:
+def events_of(connection: Connection, numbers: Sequence[int]) -> list[Stored]:
+    """Return the events of some numbers, in order of arrival, without those that the ledger refused."""
     found: list[Stored] = []
     for start in range(0, len(numbers), 500):
         rows = connection.execute(

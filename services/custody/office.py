@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -47,6 +48,7 @@ class Office:
         replica: What is known of the log.
         watch: Tells what waits, and the alarms.
         bell: Wakes those who follow the events, after a write.
+        parties_file: Addresses and products for partners outside the network; None: none.
     """
 
     desk: Desk
@@ -57,6 +59,7 @@ class Office:
     replica: RegistryReplica
     watch: OverdueWatch
     bell: ChangeBell = field(default_factory=ChangeBell)
+    parties_file: Path | None = None
 
     async def write(
         self,

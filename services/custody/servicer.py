@@ -20,6 +20,7 @@ from services.custody.capture import CaptureRefusedError
 from services.custody.changes import Change, changes_after, check_cursor, newest_change
 from services.custody.commands import Consignee
 from services.custody.desk import Accepted, Session, known_recalls
+from services.custody.handover_servicer import HandoverServicer
 from services.custody.holding import Holding
 from services.custody.holdings_store import HoldingQuery
 from services.custody.messages import (
@@ -60,11 +61,8 @@ def _units(named: Sequence[Named]) -> tuple[Unit, ...]:
     return tuple(item.unit for item in named)
 
 
-class CustodyServicer(custody_pb2_grpc.CustodyServiceServicer):
+class CustodyServicer(HandoverServicer):
     """The verbs that all roles share, for one organisation."""
-
-    def __init__(self, office: Office) -> None:
-        self._office = office
 
     async def Pack(self, request: custody_pb2.PackRequest, context: Context) -> custody_pb2.PackResponse:
         """Put units into a container."""

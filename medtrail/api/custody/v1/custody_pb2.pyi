@@ -194,6 +194,70 @@ EVENT_CHANGE_KIND_GONE: EventChangeKind.ValueType  # 4
 """It is kept no more: erased, or signed anew in other bytes."""
 Global___EventChangeKind: _TypeAlias = EventChangeKind  # noqa: Y015
 
+class _ExportProfile:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExportProfileEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportProfile.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPORT_PROFILE_UNSPECIFIED: _ExportProfile.ValueType  # 0
+    """Nothing more."""
+    EXPORT_PROFILE_DSCSA: _ExportProfile.ValueType  # 1
+    """GS1 US guideline for DSCSA, release 1.3, with the transaction statement: the caller affirms it."""
+
+class ExportProfile(_ExportProfile, metaclass=_ExportProfileEnumTypeWrapper):
+    """What an exported file must satisfy beside EPCIS 1.2."""
+
+EXPORT_PROFILE_UNSPECIFIED: ExportProfile.ValueType  # 0
+"""Nothing more."""
+EXPORT_PROFILE_DSCSA: ExportProfile.ValueType  # 1
+"""GS1 US guideline for DSCSA, release 1.3, with the transaction statement: the caller affirms it."""
+Global___ExportProfile: _TypeAlias = ExportProfile  # noqa: Y015
+
+class _OwnEventKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OwnEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OwnEventKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OWN_EVENT_KIND_UNSPECIFIED: _OwnEventKind.ValueType  # 0
+    """Not said."""
+    OWN_EVENT_KIND_SALES_SHIPMENT: _OwnEventKind.ValueType  # 1
+    """Goods went to a partner."""
+    OWN_EVENT_KIND_RETURN_SHIPMENT: _OwnEventKind.ValueType  # 2
+    """Goods went back to a supplier."""
+    OWN_EVENT_KIND_RETURN_RECEIPT: _OwnEventKind.ValueType  # 3
+    """Goods came back from a customer."""
+    OWN_EVENT_KIND_DESTRUCTION: _OwnEventKind.ValueType  # 4
+    """Goods were destroyed."""
+    OWN_EVENT_KIND_CORRECTION: _OwnEventKind.ValueType  # 5
+    """One of the above was declared wrong, and events that correct it were named."""
+    OWN_EVENT_KIND_CANCELLATION: _OwnEventKind.ValueType  # 6
+    """One of the above was declared wrong without a correction, or a shipment was voided."""
+    OWN_EVENT_KIND_OTHER: _OwnEventKind.ValueType  # 7
+    """Anything else."""
+
+class OwnEventKind(_OwnEventKind, metaclass=_OwnEventKindEnumTypeWrapper):
+    """What an event of one's own reports of goods."""
+
+OWN_EVENT_KIND_UNSPECIFIED: OwnEventKind.ValueType  # 0
+"""Not said."""
+OWN_EVENT_KIND_SALES_SHIPMENT: OwnEventKind.ValueType  # 1
+"""Goods went to a partner."""
+OWN_EVENT_KIND_RETURN_SHIPMENT: OwnEventKind.ValueType  # 2
+"""Goods went back to a supplier."""
+OWN_EVENT_KIND_RETURN_RECEIPT: OwnEventKind.ValueType  # 3
+"""Goods came back from a customer."""
+OWN_EVENT_KIND_DESTRUCTION: OwnEventKind.ValueType  # 4
+"""Goods were destroyed."""
+OWN_EVENT_KIND_CORRECTION: OwnEventKind.ValueType  # 5
+"""One of the above was declared wrong, and events that correct it were named."""
+OWN_EVENT_KIND_CANCELLATION: OwnEventKind.ValueType  # 6
+"""One of the above was declared wrong without a correction, or a shipment was voided."""
+OWN_EVENT_KIND_OTHER: OwnEventKind.ValueType  # 7
+"""Anything else."""
+Global___OwnEventKind: _TypeAlias = OwnEventKind  # noqa: Y015
+
 @_typing.final
 class Occasion(_message.Message):
     """When and where a thing was done."""
@@ -1568,3 +1632,371 @@ class EventChange(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__leaf_index) -> _WhichOneofReturnType__leaf_index | None: ...
 
 Global___EventChange: _TypeAlias = EventChange  # noqa: Y015
+
+@_typing.final
+class ExportShipmentRequest(_message.Message):
+    """Request of ExportShipment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESPATCH_EVENT_ID_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    GAPS_ALLOWED_FIELD_NUMBER: _builtins.int
+    despatch_event_id: _builtins.str
+    """event_id of the despatch; one of our own."""
+    profile: Global___ExportProfile.ValueType
+    """What the file must satisfy beside EPCIS 1.2."""
+    gaps_allowed: _builtins.bool
+    """True to get the file in spite of gaps."""
+    def __init__(
+        self,
+        *,
+        despatch_event_id: _builtins.str = ...,
+        profile: Global___ExportProfile.ValueType = ...,
+        gaps_allowed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["despatch_event_id", b"despatch_event_id", "gaps_allowed", b"gaps_allowed", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportShipmentRequest: _TypeAlias = ExportShipmentRequest  # noqa: Y015
+
+@_typing.final
+class ExportShipmentResponse(_message.Message):
+    """Answer of ExportShipment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    GAPS_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """The next bytes of the file; at most 256 KiB."""
+    @_builtins.property
+    def summary(self) -> Global___ShipmentSummary:
+        """In the first answer only."""
+
+    @_builtins.property
+    def gaps(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportGap]:
+        """What is missing; at most 500 an answer, all before the first bytes."""
+
+    def __init__(
+        self,
+        *,
+        summary: Global___ShipmentSummary | None = ...,
+        gaps: _abc.Iterable[Global___ExportGap] | None = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "gaps", b"gaps", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportShipmentResponse: _TypeAlias = ExportShipmentResponse  # noqa: Y015
+
+@_typing.final
+class ShipmentSummary(_message.Message):
+    """What an exported shipment holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNIT_COUNT_FIELD_NUMBER: _builtins.int
+    PACK_COUNT_FIELD_NUMBER: _builtins.int
+    EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    DOCUMENT_SIZE_FIELD_NUMBER: _builtins.int
+    GAP_COUNT_FIELD_NUMBER: _builtins.int
+    unit_count: _builtins.int
+    """All units, containers included."""
+    pack_count: _builtins.int
+    """Smallest units."""
+    event_count: _builtins.int
+    """Events in the file."""
+    document_size: _builtins.int
+    """Size of the file; bytes."""
+    gap_count: _builtins.int
+    """All gaps; at most 10,000 of them are told."""
+    def __init__(
+        self,
+        *,
+        unit_count: _builtins.int = ...,
+        pack_count: _builtins.int = ...,
+        event_count: _builtins.int = ...,
+        document_size: _builtins.int = ...,
+        gap_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_size", b"document_size", "event_count", b"event_count", "gap_count", b"gap_count", "pack_count", b"pack_count", "unit_count", b"unit_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShipmentSummary: _TypeAlias = ShipmentSummary  # noqa: Y015
+
+@_typing.final
+class ExportGap(_message.Message):
+    """Something that the receiver of a file would miss in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """Stable code."""
+    subject: _builtins.str
+    """What it concerns: a unit, a GTIN, a GLN, an event, or a place in the file."""
+    message: _builtins.str
+    """For a person."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportGap: _TypeAlias = ExportGap  # noqa: Y015
+
+@_typing.final
+class ListOwnEventsRequest(_message.Message):
+    """Request of ListOwnEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many, 1 to 500; 0 means 100. A page may have fewer, or none, with more to come."""
+    page_token: _builtins.str
+    """Token of the answer before; empty at first."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """First moment; UTC; absent means from the beginning on. Of a correction or cancellation that of the declaration
+        counts, of all other events their event_time.
+        """
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """First moment behind the last; UTC; absent means to the end."""
+
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___OwnEventKind.ValueType]:
+        """Only these kinds; empty means all."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        kinds: _abc.Iterable[Global___OwnEventKind.ValueType] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "kinds", b"kinds", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOwnEventsRequest: _TypeAlias = ListOwnEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListOwnEventsResponse(_message.Message):
+    """Answer of ListOwnEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnEvent]:
+        """In the order in which they were recorded."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___OwnEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOwnEventsResponse: _TypeAlias = ListOwnEventsResponse  # noqa: Y015
+
+@_typing.final
+class OwnEvent(_message.Message):
+    """An event of one's own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    DECLARATION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_ZONE_OFFSET_FIELD_NUMBER: _builtins.int
+    DECLARATION_TIME_FIELD_NUMBER: _builtins.int
+    CORRECTIVE_EVENT_IDS_FIELD_NUMBER: _builtins.int
+    PARTNER_FIELD_NUMBER: _builtins.int
+    PURCHASE_ORDERS_FIELD_NUMBER: _builtins.int
+    DESPATCH_ADVICES_FIELD_NUMBER: _builtins.int
+    SIGNED_EVENT_SHA256_FIELD_NUMBER: _builtins.int
+    LEAF_INDEX_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """CBV 2.0 event hash URI or the producer's own; of a declaration, that of the event declared wrong."""
+    declaration: _builtins.bool
+    """True when it declares that event wrong."""
+    kind: Global___OwnEventKind.ValueType
+    """What it reports."""
+    event_time_zone_offset: _builtins.str
+    """Offset in force there, "+hh:mm"."""
+    partner: _builtins.str
+    """GLN of the other party; empty when the event names none."""
+    signed_event_sha256: _builtins.bytes
+    """SHA-256 of the SignedEvent; 32 bytes."""
+    leaf_index: _builtins.int
+    """Its place in the log; absent while unknown here."""
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When it happened; UTC."""
+
+    @_builtins.property
+    def declaration_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was declared wrong; UTC; absent when it is no declaration."""
+
+    @_builtins.property
+    def corrective_event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """event_id of each event that corrects it; of declarations only."""
+
+    @_builtins.property
+    def purchase_orders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Purchase orders, as URIs."""
+
+    @_builtins.property
+    def despatch_advices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Despatch advices, as URIs."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        declaration: _builtins.bool = ...,
+        kind: Global___OwnEventKind.ValueType = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+        event_time_zone_offset: _builtins.str = ...,
+        declaration_time: _timestamp_pb2.Timestamp | None = ...,
+        corrective_event_ids: _abc.Iterable[_builtins.str] | None = ...,
+        partner: _builtins.str = ...,
+        purchase_orders: _abc.Iterable[_builtins.str] | None = ...,
+        despatch_advices: _abc.Iterable[_builtins.str] | None = ...,
+        signed_event_sha256: _builtins.bytes = ...,
+        leaf_index: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index", "declaration_time", b"declaration_time", "event_time", b"event_time", "leaf_index", b"leaf_index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index", "corrective_event_ids", b"corrective_event_ids", "declaration", b"declaration", "declaration_time", b"declaration_time", "despatch_advices", b"despatch_advices", "event_id", b"event_id", "event_time", b"event_time", "event_time_zone_offset", b"event_time_zone_offset", "kind", b"kind", "leaf_index", b"leaf_index", "partner", b"partner", "purchase_orders", b"purchase_orders", "signed_event_sha256", b"signed_event_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__leaf_index: _TypeAlias = _typing.Literal["leaf_index"]  # noqa: Y015
+    _WhichOneofArgType__leaf_index: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__leaf_index) -> _WhichOneofReturnType__leaf_index | None: ...
+
+Global___OwnEvent: _TypeAlias = OwnEvent  # noqa: Y015
+
+@_typing.final
+class ListEventPacksRequest(_message.Message):
+    """Request of ListEventPacks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    DECLARATION_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """event_id of an event of our own."""
+    declaration: _builtins.bool
+    """True for the declaration that it was wrong."""
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        declaration: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declaration", b"declaration", "event_id", b"event_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventPacksRequest: _TypeAlias = ListEventPacksRequest  # noqa: Y015
+
+@_typing.final
+class ListEventPacksResponse(_message.Message):
+    """Answer of ListEventPacks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def packs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventPack]:
+        """At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        packs: _abc.Iterable[Global___EventPack] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["packs", b"packs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventPacksResponse: _TypeAlias = ListEventPacksResponse  # noqa: Y015
+
+@_typing.final
+class EventPack(_message.Message):
+    """A pack that an event concerns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GTIN_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    LOT_FIELD_NUMBER: _builtins.int
+    EXPIRY_FIELD_NUMBER: _builtins.int
+    gtin: _builtins.str
+    """14 digits."""
+    serial: _builtins.str
+    """1 to 20 characters."""
+    lot: _builtins.str
+    """Empty when unknown."""
+    expiry: _builtins.str
+    """YYYY-MM-DD; empty when unknown."""
+    def __init__(
+        self,
+        *,
+        gtin: _builtins.str = ...,
+        serial: _builtins.str = ...,
+        lot: _builtins.str = ...,
+        expiry: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expiry", b"expiry", "gtin", b"gtin", "lot", b"lot", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventPack: _TypeAlias = EventPack  # noqa: Y015

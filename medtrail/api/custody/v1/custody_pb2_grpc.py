@@ -118,6 +118,21 @@ class CustodyServiceStub:
                 request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.WatchEventsResponse.FromString,
                 _registered_method=True)
+        self.ExportShipment = channel.unary_stream(
+                '/medtrail.api.custody.v1.CustodyService/ExportShipment',
+                request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ExportShipmentRequest.SerializeToString,
+                response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ExportShipmentResponse.FromString,
+                _registered_method=True)
+        self.ListOwnEvents = channel.unary_unary(
+                '/medtrail.api.custody.v1.CustodyService/ListOwnEvents',
+                request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListOwnEventsRequest.SerializeToString,
+                response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListOwnEventsResponse.FromString,
+                _registered_method=True)
+        self.ListEventPacks = channel.unary_stream(
+                '/medtrail.api.custody.v1.CustodyService/ListEventPacks',
+                request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListEventPacksRequest.SerializeToString,
+                response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListEventPacksResponse.FromString,
+                _registered_method=True)
 
 
 class CustodyServiceServicer:
@@ -242,6 +257,30 @@ class CustodyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportShipment(self, request, context):
+        """Writes one shipment of our own as one EPCIS 1.2 XML file for a partner outside the network: its despatch, and all
+        below the shipped units. What is missing is told before the first byte; then no file comes, unless gaps are allowed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOwnEvents(self, request, context):
+        """Lists what this organisation itself said of goods and the ledger did not refuse, in the order in which it was
+        recorded; what was erased is not there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEventPacks(self, request, context):
+        """Tells the packs that an event of our own concerns, those inside of the containers that it names as well, each with
+        its lot and expiry, in order of GTIN, lot, expiry and serial number.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CustodyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -324,6 +363,21 @@ def add_CustodyServiceServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.WatchEventsRequest.FromString,
                     response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'ExportShipment': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportShipment,
+                    request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ExportShipmentRequest.FromString,
+                    response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ExportShipmentResponse.SerializeToString,
+            ),
+            'ListOwnEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOwnEvents,
+                    request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListOwnEventsRequest.FromString,
+                    response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListOwnEventsResponse.SerializeToString,
+            ),
+            'ListEventPacks': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListEventPacks,
+                    request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListEventPacksRequest.FromString,
+                    response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListEventPacksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -762,6 +816,87 @@ class CustodyService:
             '/medtrail.api.custody.v1.CustodyService/WatchEvents',
             medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.WatchEventsRequest.SerializeToString,
             medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportShipment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/medtrail.api.custody.v1.CustodyService/ExportShipment',
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ExportShipmentRequest.SerializeToString,
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ExportShipmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOwnEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/medtrail.api.custody.v1.CustodyService/ListOwnEvents',
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListOwnEventsRequest.SerializeToString,
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListOwnEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEventPacks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/medtrail.api.custody.v1.CustodyService/ListEventPacks',
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListEventPacksRequest.SerializeToString,
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListEventPacksResponse.FromString,
             options,
             channel_credentials,
             insecure,

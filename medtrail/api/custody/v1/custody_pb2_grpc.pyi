@@ -75,6 +75,18 @@ class CustodyServiceStub:
     """Tells every change to the events kept here, our own and those of partners, in order of a gapless number: from the
     one after the given on, and then as they come, until the caller ends it.
     """
+    ExportShipment: _grpc.UnaryStreamMultiCallable[_custody_pb2.ExportShipmentRequest, _custody_pb2.ExportShipmentResponse]
+    """Writes one shipment of our own as one EPCIS 1.2 XML file for a partner outside the network: its despatch, and all
+    below the shipped units. What is missing is told before the first byte; then no file comes, unless gaps are allowed.
+    """
+    ListOwnEvents: _grpc.UnaryUnaryMultiCallable[_custody_pb2.ListOwnEventsRequest, _custody_pb2.ListOwnEventsResponse]
+    """Lists what this organisation itself said of goods and the ledger did not refuse, in the order in which it was
+    recorded; what was erased is not there.
+    """
+    ListEventPacks: _grpc.UnaryStreamMultiCallable[_custody_pb2.ListEventPacksRequest, _custody_pb2.ListEventPacksResponse]
+    """Tells the packs that an event of our own concerns, those inside of the containers that it names as well, each with
+    its lot and expiry, in order of GTIN, lot, expiry and serial number.
+    """
 
 @_typing.type_check_only
 class CustodyServiceAsyncStub(CustodyServiceStub):
@@ -122,6 +134,18 @@ class CustodyServiceAsyncStub(CustodyServiceStub):
     WatchEvents: _aio.UnaryStreamMultiCallable[_custody_pb2.WatchEventsRequest, _custody_pb2.WatchEventsResponse]  # type: ignore[assignment]
     """Tells every change to the events kept here, our own and those of partners, in order of a gapless number: from the
     one after the given on, and then as they come, until the caller ends it.
+    """
+    ExportShipment: _aio.UnaryStreamMultiCallable[_custody_pb2.ExportShipmentRequest, _custody_pb2.ExportShipmentResponse]  # type: ignore[assignment]
+    """Writes one shipment of our own as one EPCIS 1.2 XML file for a partner outside the network: its despatch, and all
+    below the shipped units. What is missing is told before the first byte; then no file comes, unless gaps are allowed.
+    """
+    ListOwnEvents: _aio.UnaryUnaryMultiCallable[_custody_pb2.ListOwnEventsRequest, _custody_pb2.ListOwnEventsResponse]  # type: ignore[assignment]
+    """Lists what this organisation itself said of goods and the ledger did not refuse, in the order in which it was
+    recorded; what was erased is not there.
+    """
+    ListEventPacks: _aio.UnaryStreamMultiCallable[_custody_pb2.ListEventPacksRequest, _custody_pb2.ListEventPacksResponse]  # type: ignore[assignment]
+    """Tells the packs that an event of our own concerns, those inside of the containers that it names as well, each with
+    its lot and expiry, in order of GTIN, lot, expiry and serial number.
     """
 
 class CustodyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -263,6 +287,36 @@ class CustodyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_custody_pb2.WatchEventsResponse], _abc.AsyncIterator[_custody_pb2.WatchEventsResponse]]:
         """Tells every change to the events kept here, our own and those of partners, in order of a gapless number: from the
         one after the given on, and then as they come, until the caller ends it.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportShipment(
+        self,
+        request: _custody_pb2.ExportShipmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_custody_pb2.ExportShipmentResponse], _abc.AsyncIterator[_custody_pb2.ExportShipmentResponse]]:
+        """Writes one shipment of our own as one EPCIS 1.2 XML file for a partner outside the network: its despatch, and all
+        below the shipped units. What is missing is told before the first byte; then no file comes, unless gaps are allowed.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOwnEvents(
+        self,
+        request: _custody_pb2.ListOwnEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_custody_pb2.ListOwnEventsResponse, _abc.Awaitable[_custody_pb2.ListOwnEventsResponse]]:
+        """Lists what this organisation itself said of goods and the ledger did not refuse, in the order in which it was
+        recorded; what was erased is not there.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEventPacks(
+        self,
+        request: _custody_pb2.ListEventPacksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_custody_pb2.ListEventPacksResponse], _abc.AsyncIterator[_custody_pb2.ListEventPacksResponse]]:
+        """Tells the packs that an event of our own concerns, those inside of the containers that it names as well, each with
+        its lot and expiry, in order of GTIN, lot, expiry and serial number.
         """
 
 def add_CustodyServiceServicer_to_server(servicer: CustodyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
