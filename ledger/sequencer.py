@@ -1,14 +1,15 @@
 """The one writer of the log: reads the stream, judges in order, and commits entries with the cursor in one transaction.
 
 A crash before the commit leaves nothing; after it, everything. Reading starts again at the committed cursor, so no
-message is integrated twice and none is left out. While one batch is committed, the next is read and its signatures
-verified.
+message is integrated twice and none is left out. While one batch is committed, the next ones are read and examined.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -27,6 +28,8 @@ from medtrail.trust import Registry
 log = get_logger(__name__)
 
 POLL_S = 0.05
+BATCHES_AHEAD = 2
+"""Batches that are examined, or were, while one is committed: memory for as many reads more."""
 RETRY_S = 0.5
 
 
@@ -36,6 +39,18 @@ class SequencerStatus(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     HALTED = "halted"
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A batch of messages that are being examined, and the creation time of the stream that they came from."""
+
+    opened: "asyncio.Task[list[OpenMessage]]"
+    created: str
+
+
+async def _failed(error: Exception) -> list[OpenMessage]:
+    raise error
 
 
 class Sequencer:
@@ -112,33 +127,46 @@ class Sequencer:
 
     async def _integrate(self, state: State) -> None:
         log.info("sequencer reads", **position_of(state))
-        created = state.stream_created
-        next_seq = await self._stream.first_seq() if begins_anew(state) else state.next_seq
-        ahead = asyncio.create_task(
-            self._prepare(next_seq=next_seq, last_sha256=state.last_message_sha256, created=created)
-        )
+        # Batches wait here while they are examined and another is committed, so that none waits for the slowest.
+        reads: asyncio.Queue[_Read] = asyncio.Queue(BATCHES_AHEAD)
+        ahead = asyncio.create_task(self._read_ahead(state, reads))
         try:
             while True:
-                opened = await ahead
-                if opened:
-                    last = opened[-1]
-                    created = created or self._stream.created
-                    next_seq, sha256 = last.message.stream_seq + 1, last.sha256
-                else:
-                    if not begins_anew(state):
-                        next_seq = state.next_seq
-                    sha256 = state.last_message_sha256
-                    await asyncio.sleep(POLL_S)
-                ahead = asyncio.create_task(self._prepare(next_seq=next_seq, last_sha256=sha256, created=created))
-                if opened:
-                    state = await self._commit(opened, created)
+                read = await reads.get()
+                # Of an error the batches before it are committed.
+                state = await self._commit(await read.opened, read.created)
         finally:
             ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)
+            waiting: list[asyncio.Task[Any]] = [ahead]
+            while not reads.empty():
+                waiting.append(reads.get_nowait().opened)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def _prepare(self, *, next_seq: int, last_sha256: bytes, created: str) -> list[OpenMessage]:
-        messages = await self._stream.read(next_seq=next_seq, last_sha256=last_sha256, created=created)
-        return await self._examiners.examine(messages)
+    async def _read_ahead(self, state: State, reads: "asyncio.Queue[_Read]") -> None:
+        """Read from a state on, until cancelled or until that fails: then the last read's examination says why."""
+        created, last_sha256 = state.stream_created, state.last_message_sha256
+        next_seq = 0
+        while True:
+            try:
+                if not next_seq:
+                    next_seq = await self._stream.first_seq() if begins_anew(state) else state.next_seq
+                messages = await self._stream.read(next_seq=next_seq, last_sha256=last_sha256, created=created)
+            except Exception as error:  # noqa: BLE001 - whoever commits raises it
+                await reads.put(_Read(asyncio.create_task(_failed(error)), created))
+                return
+            if not messages:
+                await asyncio.sleep(POLL_S)
+                continue
+            created = created or self._stream.created
+            next_seq, last_sha256 = messages[-1].stream_seq + 1, messages[-1].sha256
+            read = _Read(asyncio.create_task(self._examiners.examine(messages)), created)
+            try:
+                await reads.put(read)
+            except asyncio.CancelledError:
+                read.opened.cancel()
+                raise
 
     async def _commit(self, opened: Sequence[OpenMessage], created: str) -> State:
         state, trust_changed = await self._database.write(

@@ -21,8 +21,8 @@ from medtrail.errors import ConflictError, UnavailableError
 from medtrail.runtime.bus import Bus
 from medtrail.subjects import EVENTS_STREAM
 
-MESSAGES_A_READ = 32
-BYTES_A_READ = 4 * 1024 * 1024
+MESSAGES_A_READ = 256
+BYTES_A_READ = 2 * 1024 * 1024
 ANSWER_TIMEOUT_S = 5.0
 STATE_CHECK_S = 1.0
 """Pause between questions for the stream's state while nothing comes."""
@@ -42,7 +42,7 @@ class EventStream:
 
         Args:
             bus: Of the ledger's user.
-            messages_a_read: Most messages of one read, 1 or more: at most 1 MiB each, 4 MiB in all or one message.
+            messages_a_read: Most messages of one read, 1 or more: at most 1 MiB each, 2 MiB in all or one message.
         """
         self._bus = bus
         self._messages_a_read = messages_a_read

@@ -19,6 +19,11 @@ from medtrail.errors import ConflictError, MedtrailError, UnavailableError
 
 T = TypeVar("T")
 
+PAGE_BYTES = 8192
+"""Half as many pages of a batch to write, twice: into the write-ahead log and from there."""
+WRITER_CACHE_BYTES = 64 * 1024 * 1024
+"""At most: keys are random, so that each batch touches pages all over their indices."""
+READER_CACHE_BYTES = 4 * 1024 * 1024
 BUSY_TIMEOUT_MS = 10_000
 SCRUB_TIMEOUT_MS = 500
 
@@ -192,6 +197,9 @@ def _engine(path: Path, *, begin: str, size: int) -> Engine:
         dbapi_connection.isolation_level = None
         cursor = dbapi_connection.cursor()
         for pragma in (
+            # Of a new file; one that is there keeps its own.
+            f"page_size={PAGE_BYTES}",
+            f"cache_size=-{(READER_CACHE_BYTES if read_only else WRITER_CACHE_BYTES) // 1024}",
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",

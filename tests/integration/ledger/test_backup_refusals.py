@@ -15,6 +15,7 @@ from ledger.fsck import check_folder
 from medtrail.checkpoint import Checkpoint, sign_checkpoint
 from medtrail.codec import encode_batch
 from medtrail.note import Cosigner, NoteSigner, format_vkey
+from medtrail.runtime.database import PAGE_BYTES
 
 if TYPE_CHECKING:
     from tests.integration.ledger.conftest import Events, NewLog, OfflineLog
@@ -174,8 +175,8 @@ def test_database_that_cannot_be_copied_makes_no_backup(
     shutil.copytree(log.home.root, damaged)
     # The last page alone: the database opens, and tells its version.
     with (damaged / "ledger.db").open("r+b") as file:
-        file.seek(-4096, 2)
-        file.write(b"\x55" * 4096)
+        file.seek(-PAGE_BYTES, 2)
+        file.write(b"\x55" * PAGE_BYTES)
     assert main(["backup", "--dir", str(damaged), "--to", str(tmp_path / "to")]) == 2
     assert "STORAGE_" in capsys.readouterr().err
     assert not (tmp_path / "to" / "manifest.json").exists()

@@ -15,6 +15,7 @@ from ledger.storage import log_store
 from medtrail.codec import encode_batch
 from medtrail.note import Cosigner, NoteSigner, format_vkey
 from medtrail.policy import parse_policy
+from medtrail.runtime.database import PAGE_BYTES
 
 if TYPE_CHECKING:
     from tests.integration.ledger.conftest import CheckLog, Events, NewLog
@@ -133,7 +134,7 @@ def test_missing_and_unknown_files_are_found(checked_log: Path) -> None:
 def test_damaged_page_is_a_finding_not_a_crash(checked_log: Path) -> None:
     database = checked_log / "ledger.db"
     content = bytearray(database.read_bytes())
-    content[4096 * 2 : 4096 * 3] = bytes(4096)
+    content[PAGE_BYTES * 2 : PAGE_BYTES * 3] = bytes(PAGE_BYTES)
     database.write_bytes(content)
     assert "DATABASE_DAMAGED" in {finding.code for finding in check_folder(checked_log).findings}
 

@@ -43,7 +43,7 @@ def with_stream(
         )
         try:
             await create(bus)
-            await scenario(bus, EventStream(bus))
+            await scenario(bus, EventStream(bus, messages_a_read=32))
         finally:
             await bus.close()
 
