@@ -160,8 +160,8 @@ class Figures:
     def take_log(self, log: LogFigures) -> None:
         """Add what was measured of the ledger by itself on one database."""
         self.logs.append(log)
-        for epcs, speed in log.chain_events_per_s.items():
-            name = f"chain_events_per_s, {log.database}: events of {epcs} EPCs, stream to provable"
+        for kind, speed in log.chain_events_per_s.items():
+            name = f"chain_events_per_s, {log.database}: events of {kind}, stream to provable"
             self.found.append(Figure(name, speed, "1/s"))
         middle, last = len(log.latencies_s) // 2, int(len(log.latencies_s) * 0.99)
         self.duration(f"checkpoint latency, {log.database}: p50", log.latencies_s[middle])
@@ -394,7 +394,7 @@ def measure(folder: Path, sizes: Sizes, *, tell: Callable[[str], None]) -> Figur
     small = sizes.chained <= SMALL.chained
     for database in ("sqlite", "postgresql"):
         tell(f"measuring the ledger by itself on {database}")
-        log_sizes = SMALL_LOG if small else LogSizes(chained=sizes.chained)
+        log_sizes = SMALL_LOG if small else LogSizes(chained=2 * sizes.chained)
         figures.take_log(measure_log(folder / database, log_sizes, postgres=database == "postgresql"))
     # Again at the end: the machine may have been busier, or less so, than at the beginning.
     figures.measure_ceiling(sizes.signatures)
