@@ -14,7 +14,7 @@ def bindings(premises: Premises) -> Sequence[Binding]:
     """Return what a distributor serves beside custody."""
     return [
         recall_binding(premises.office),
-        distributor_binding(premises.office),
+        distributor_binding(premises),
         fmd_binding(premises.office),
         verification_binding(premises),
     ]

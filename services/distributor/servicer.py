@@ -9,12 +9,16 @@ from medtrail.runtime.guard import Context
 from medtrail.runtime.server import Binding
 from medtrail.verdict import Verdict, VerdictAction, VerdictCode
 from services.custody import commands, events, inbound_store
+from services.custody.bootstrap import Premises
 from services.custody.desk import Accepted, Session
 from services.custody.events import Occasion, Route
 from services.custody.holding import AWAY_STATES, Holding, HoldingState
 from services.custody.messages import accepted_to_message, verdict_to_message
 from services.custody.office import Office
 from services.custody.units import Named
+from services.verification.arrangements import read_arrangements
+from services.verification.requester import Requester
+from services.verification.vouching import vouched
 
 FIELD = "scan"
 
@@ -22,8 +26,15 @@ FIELD = "scan"
 class DistributorServicer(distributor_pb2_grpc.DistributorServiceServicer):
     """Saleable returns, for one organisation."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: Office, requester: Requester) -> None:
+        """Serve an office.
+
+        Args:
+            office: Whose.
+            requester: Asks makers who are no members of the network.
+        """
         self._office = office
+        self._requester = requester
 
     async def AcceptReturn(
         self, request: distributor_pb2.AcceptReturnRequest, context: Context
@@ -35,6 +46,7 @@ class DistributorServicer(distributor_pb2_grpc.DistributorServiceServicer):
         moment = judge_time or office.desk.clock()
         seen = office.scanner.read(request.scan, moment)
         verdict = await office.scanner.judge(request.scan, judge_time)
+        verdict = await vouched(self._requester, request.scan, seen, verdict, office.desk.registry())
         named = Named(seen.sgtin, FIELD)
 
         def work(session: Session) -> distributor_pb2.AcceptReturnResponse:
@@ -84,7 +96,8 @@ def take_back(session: Session, named: Named, occasion: Occasion, verdict: Verdi
     statement = events.receiving((named.unit,), occasion, _route(session, holding, occasion), disposition="returned")
     made.append(session.record(statement, fields=fields))
     commands.count_received(session)
-    if is_saleable(verdict):
+    # A despatch to us that the ledger has not confirmed may still be refused, whatever the maker says of the pack.
+    if is_saleable(verdict) and not holding.provisional:
         made += commands.release(session, [named], occasion, reason="return verified")
     else:
         made += commands.hold(session, [named], occasion, reason=f"return not verified: {verdict.code}")
@@ -99,10 +112,15 @@ def _route(session: Session, holding: Holding, occasion: Occasion) -> Route | No
     return None if holding.partner is None else Route(holding.partner, holding.partner, *own)
 
 
-def distributor_binding(office: Office) -> Binding:
-    """Return the service with its servicer, for a process to serve."""
+def distributor_binding(premises: Premises) -> Binding:
+    """Return the service with its servicer, for a process to serve.
+
+    Raises:
+        MalformedError: The verification file cannot be read.
+    """
+    requester = Requester(premises.office, read_arrangements(premises.settings.verification_file))
     return Binding(
         "medtrail.api.distributor.v1.DistributorService",
         distributor_pb2_grpc.add_DistributorServiceServicer_to_server,
-        DistributorServicer(office),
+        DistributorServicer(premises.office, requester),
     )
