@@ -1,7 +1,7 @@
 """What an event says, as facts to be looked up: (field, kind, value).
 
 Fields of the standard go by the names that query parameters have for them; a business transaction, source or
-destination has its type after a space, a quantity or a measurement its unit. A user extension goes by its scope and
+destination has its type after a space, a measurement what its unit measures. A user extension goes by its scope and
 ``{namespace}name``: ``ext`` and ``inner`` at the event's top level and below, ``ilmd`` and ``inner_ilmd``, and so on.
 """
 
@@ -23,6 +23,7 @@ from medtrail.epcis.model import (
     SensorMetadata,
     SensorReport,
 )
+from services.portal.measures import in_base, quantity_of
 from services.portal.normal import (
     bounded,
     free_text,
@@ -90,6 +91,12 @@ def company_prefixes(event: EpcisEvent) -> frozenset[str]:
     return frozenset(match[1] for text in texts if (match := _URN.match(text)) is not None)
 
 
+def measured(field: str, value: Decimal, uom: str) -> Fact:
+    """Return the fact of a measurement, the same in every unit of its quantity."""
+    base = in_base(value, uom, difference=field.endswith(".sDev"))
+    return Fact(f"{field} {quantity_of(uom)}", Kind.NUMBER, number_key(base))
+
+
 def extension_field(scope: str, namespace: str, name: str) -> str:
     """Return the field of a user extension; what a namespace ends with (``#``, ``/``, ``:``) does not count."""
     return f"{scope} {{{namespace.rstrip('#/:')}}}{name}"
@@ -154,10 +161,9 @@ def _things(event: EpcisEvent) -> Iterator[Fact]:
         for element in elements:
             yield _text(name, identifier(element.epc_class))
             if element.quantity is not None:
-                value = number_key(element.quantity)
-                yield Fact("quantity", Kind.NUMBER, value)
+                yield Fact("quantity", Kind.NUMBER, number_key(element.quantity))
                 if element.uom is not None:
-                    yield Fact(f"quantity {element.uom}", Kind.NUMBER, value)
+                    yield measured("quantity", element.quantity, element.uom)
 
 
 def _business(event: EpcisEvent) -> Iterator[Fact]:
@@ -208,7 +214,7 @@ def _sensor_fields(
         elif isinstance(value, Decimal):
             yield Fact(field, Kind.NUMBER, number_key(value))
             if uom is not None and name in UNITS_OF_MEASURE:
-                yield Fact(f"{field} {uom}", Kind.NUMBER, number_key(value))
+                yield measured(field, value, uom)
         else:
             yield _text(field, sensor_text(name, value))
     yield from _extensions(scope, values.extensions)

@@ -8,7 +8,7 @@ from medtrail.epcis import cbv
 from medtrail.epcis.build import parse_number
 from medtrail.epcis.namespaces import Prefixes
 from medtrail.errors import MalformedError
-from services.portal.normal import number_key, time_of, word
+from services.portal.normal import time_of, word
 from services.portal.query.errors import QueryParameterError
 
 MAX_TEXT = 2048
@@ -51,11 +51,11 @@ class Parameter:
             raise self.fail("words of the CBV, or URIs of another vocabulary")
         return found
 
-    def numbers(self) -> tuple[str, ...]:
-        """Return numbers as texts that sort."""
+    def numbers(self) -> tuple[Decimal, ...]:
+        """Return numbers."""
         found = self.value if isinstance(self.value, list) else [self.value]
         try:
-            return tuple(number_key(parse_number(item, field=self.name)) for item in found)
+            return tuple(parse_number(item, field=self.name) for item in found)
         except MalformedError as error:
             raise self.fail("a number of up to 64 digits") from error
 

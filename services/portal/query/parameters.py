@@ -15,12 +15,13 @@ from medtrail.epcis.build import parse_time
 from medtrail.epcis.model import EventType
 from medtrail.epcis.namespaces import Prefixes
 from medtrail.errors import MalformedError
-from services.portal.facts import Kind, extension_field, sensor_text, source_dest_value
+from services.portal.facts import Fact, Kind, extension_field, measured, sensor_text, source_dest_value
 from services.portal.normal import (
     bounded,
     free_text,
     identifier,
     microseconds,
+    number_key,
     number_of,
     time_of,
     word,
@@ -147,9 +148,9 @@ def _fixed() -> dict[str, _Reader]:
     }
     for name in (
         "action", "bizStep", "disposition", "readPoint", "bizLocation", "transformationID", "parentID", "quantity",
-        "errorDeclaration", "sensorElementList", "errorReason", "correctiveEventID",
+        "errorDeclaration", "sensorElementList", "sensorElement", "errorReason", "correctiveEventID",
     ):  # fmt: skip
-        found[f"EXISTS_{name}"] = _exists(name)
+        found[f"EXISTS_{name}"] = _exists("sensorElementList" if name == "sensorElement" else name)
     for op in (Op.GE, Op.LT):
         for clock in Clock:
             found[f"{op}_{clock}"] = _clock(op, clock)
@@ -271,7 +272,8 @@ def _measure(parameter: Parameter, match: re.Match[str]) -> Condition:
     if not values or (op is not Op.EQ and len(values) != 1):
         raise parameter.fail("one number")
     field = name if name == "quantity" else f"sensorReport.{name}"
-    return Compare((f"{field} {uom}" if uom else field,), op, tuple(Operand(Kind.NUMBER, value) for value in values))
+    facts = [measured(field, value, uom) if uom else Fact(field, Kind.NUMBER, number_key(value)) for value in values]
+    return Compare((facts[0].field,), op, tuple(Operand(Kind.NUMBER, fact.value) for fact in facts))
 
 
 def _business(parameter: Parameter, match: re.Match[str]) -> Condition:

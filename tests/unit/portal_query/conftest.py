@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from medtrail.codec import encode_payload, encode_signed_event
@@ -18,9 +19,15 @@ from medtrail.epcis.namespaces import Prefixes
 from medtrail.event import Capture, Event, Header, Statement
 from medtrail.gs1 import Gln
 from medtrail.runtime.database import Database
+from medtrail.runtime.portal_tokens import Scope, new_token, token_line
+from medtrail.runtime.settings import PortalSettings
+from services.portal.access import Access
+from services.portal.app import build_app
+from services.portal.parts import PortalParts
 from services.portal.query.parameters import read_query
 from services.portal.query.tree import Query
 from services.portal.repository import EventChange, EventRepository
+from services.portal.standing import StandingQueries
 
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 SIGNER = "0300010000008"
@@ -131,3 +138,92 @@ def shelf(tmp_path: Path) -> Iterator[Shelf]:
     made = Shelf(tmp_path / "portal.db")
     yield made
     made.close()
+
+
+class Silent:
+    """A service that has nothing to tell."""
+
+    async def WatchEvents(self, _request: Any, /) -> AsyncIterator[Any]:  # noqa: N802
+        await asyncio.Event().wait()
+        yield None
+
+
+class Rest:
+    """The REST interface over an index, asked without a network; a token for each scope."""
+
+    def __init__(self, shelf: Shelf, folder: Path, clock: Callable[[], datetime], **settings: Any) -> None:
+        self.shelf = shelf
+        tokens = folder / "tokens"
+        self.tokens: dict[str, str] = {}
+        lines = []
+        for name, scope in (("erp", Scope.QUERY), ("other", Scope.QUERY), ("line", Scope.CAPTURE)):
+            self.tokens[name], record = new_token(name, frozenset({scope}), created=START)
+            lines.append(token_line(record))
+        tokens.write_text("\n".join(lines))
+        tokens.chmod(0o600)
+        self.settings = PortalSettings(
+            **{
+                "org_dir": folder,
+                "data_dir": folder,
+                "service_address": "127.0.0.1:1",
+                "token_file": tokens,
+                **settings,
+            }
+        )
+        self.access = Access(tokens)
+        parts = PortalParts(
+            Gln(SIGNER),
+            self.settings,
+            shelf.database,
+            Silent(),  # type: ignore[arg-type]
+            shelf.repository,
+            self.access,
+        )
+        self.standing = StandingQueries(parts, clock=clock, first_retry_s=0.01)
+        self.app = build_app(self.standing.routes(), access=self.access, settings=self.settings, document=b"{}")
+
+    def headers(self, name: str = "erp") -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens[name]}"}
+
+    def ask(self, method: str, path: str, *, caller: str = "erp", **options: Any) -> httpx.Response:
+        headers = {**self.headers(caller), **options.pop("headers", {})}
+
+        async def main() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://portal.example") as client:
+                return await client.request(method, path, headers=headers, **options)
+
+        return asyncio.run(main())
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.ask("GET", path, **options)
+
+    def post(self, path: str, body: object, **options: Any) -> httpx.Response:
+        return self.ask("POST", path, json=body, **options)
+
+    def events(self, path: str, **options: Any) -> list[str]:
+        """The times of the events of an answer, in its order: each of ours is told by its own."""
+        answer = self.get(path, **options)
+        assert answer.status_code == 200, answer.text
+        listed = answer.json()["epcisBody"]["queryResults"]["resultsBody"]["eventList"]
+        return [event["eventTime"] for event in listed]
+
+
+class HandClock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def rest(shelf: Shelf, tmp_path: Path, clock: HandClock) -> Rest:
+    return Rest(shelf, tmp_path, clock)

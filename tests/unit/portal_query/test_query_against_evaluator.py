@@ -291,11 +291,13 @@ def holds(event: EpcisEvent, name: str, value: Any) -> bool:  # noqa: C901, PLR0
         moment = as_time(value)
         return any(report.time is not None and COMPARE[op](report.time, moment) for report in reports)
     if rest.startswith("value_"):
-        return any(
-            report.value is not None and report.uom == rest[6:] and COMPARE[op](report.value, Decimal(str(each)))
+        # The parameter is in degrees Celsius.
+        celsius = [
+            (report.value - 32) * 5 / 9 if report.uom == "FAH" else report.value
             for report in reports
-            for each in values
-        )
+            if report.value is not None and report.uom is not None
+        ]
+        return any(COMPARE[op](have, Decimal(str(each))) for have in celsius for each in values)
     inner = rest.startswith("INNER_")
     rest = rest.removeprefix("INNER_")
     prefix = next((item for item in ("ILMD_", "readPoint_") if rest.startswith(item)), "")

@@ -237,7 +237,15 @@ FINDS: list[tuple[str, Any, set[int]]] = [
     ("EQ_value_CEL", [26], {1}),
     ("EQ_value_CEL", [Decimal("26.00"), 3], {1}),
     ("GT_value_CEL", 26, set()),
-    ("GE_value_FAH", 0, set()),
+    ("EQ_value_KEL", ["299.15"], {1}),
+    ("EQ_value_FAH", ["78.8"], {1}),
+    ("GT_value_FAH", "78.8", set()),
+    ("GE_value_FAH", 0, {1}),
+    ("GE_value_LUX", 0, set()),
+    ("EQ_sDev_FAH", ["0.18"], {1}),
+    ("EQ_quantity_GRM", [12500], {1}),
+    ("EQ_quantity_LTR", ["12.5"], set()),
+    ("EXISTS_sensorElement", None, {1}),
     ("LE_minValue_CEL", 20, {1}),
     ("GE_maxValue_CEL", 30, {1}),
     ("LT_meanValue_CEL", "25.000001", {1}),
@@ -430,6 +438,70 @@ def test_numbers_compare_exactly_whatever_their_size(shelf: "Shelf") -> None:
         assert shelf.numbers(**{"EQ_ext:n": text}) == [number]
         assert shelf.numbers(**{"LE_ext:n": text}) == list(range(1, number + 1))
         assert shelf.numbers(**{"GT_ext:n": text}) == list(range(number + 1, len(values) + 1))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found", "missed"),
+    [
+        (
+            "urn:epc:idpat:sgtin:0300010.012345.*",
+            "urn:epc:id:sgtin:0300010.012345.7",
+            "urn:epc:id:sgtin:0300010.112345.7",
+        ),
+        ("urn:epc:idpat:sgtin:0300010.*.*", "urn:epc:id:sgtin:0300010.912345.7", "urn:epc:id:sgtin:0300011.012345.7"),
+        ("urn:epc:idpat:sscc:0300010.*", CASE, "urn:epc:id:sscc:0300011.0000000001"),
+        ("urn:epc:idpat:sscc:*.*", CASE, PACK),
+        ("urn:epc:idpat:grai:0300010.12345.*", "urn:epc:id:grai:0300010.12345.7", "urn:epc:id:grai:0300010.12346.7"),
+        ("urn:epc:idpat:grai:0300010.*.*", "urn:epc:id:grai:0300010.12345.7", "urn:epc:id:grai:0300011.12345.7"),
+        ("https://id.gs1.org/8003/00300010123455", "urn:epc:id:grai:0300010.12345.7", PACK),
+        ("urn:epc:idpat:gdti:0300010.12345.*", "urn:epc:id:gdti:0300010.12345.7", "urn:epc:id:gdti:0300010.12346.7"),
+        ("urn:epc:idpat:giai:0300010.*", "urn:epc:id:giai:0300010.A1", "urn:epc:id:giai:0300011.A1"),
+        ("urn:epc:idpat:cpi:0300010.5PQ7.*", "urn:epc:id:cpi:0300010.5PQ7.12", "urn:epc:id:cpi:0300010.5PQ8.12"),
+        ("https://id.gs1.org/8010/03000105PQ7", "urn:epc:id:cpi:0300010.5PQ7.12", PACK),
+        ("urn:epc:idpat:sgln:0300010.00000.*", "urn:epc:id:sgln:0300010.00000.A", "urn:epc:id:sgln:0300010.00001.A"),
+        ("urn:epc:idpat:sgln:0300010.*.*", "urn:epc:id:sgln:0300010.00001.A", "urn:epc:id:sgln:0300011.00001.A"),
+        ("urn:epc:idpat:itip:0300010.012345.01.02.*", "urn:epc:id:itip:0300010.012345.01.02.7", PACK),
+        ("urn:epc:idpat:gsrn:0300010.*", "urn:epc:id:gsrn:0300010.0000000001", PACK),
+        ("urn:x:thing", "urn:x:thing", "urn:x:thin"),
+    ],
+)
+def test_patterns_fit_their_identifiers(shelf: "Shelf", pattern: str, found: str, missed: str) -> None:
+    shelf.add(object_event(epc_list=(found,)), object_event(epc_list=(missed,)))
+    assert shelf.numbers(MATCH_epc=[pattern]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("urn:epc:idpat:grai:0300010.12345.*", "https://id.gs1.org/8003/00300010123455"),
+        ("urn:epc:idpat:grai:0300010.*.*", "https://id.gs1.org/8003/00300010123455"),
+        ("urn:epc:idpat:sgtin:*.*.*", "https://id.gs1.org/01/00300010123455"),
+        ("urn:epc:class:lgtin:0300010.*.*", "https://id.gs1.org/01/00300010123455/10/L"),
+        ("urn:epc:idpat:gdti:0300010.12345.*", "https://id.gs1.org/253/0300010123455"),
+    ],
+)
+def test_patterns_fit_their_classes(shelf: "Shelf", pattern: str, found: str) -> None:
+    other = QuantityElement("urn:x:other")
+    shelf.add(object_event(quantity_list=(QuantityElement(found),)), object_event(quantity_list=(other,)))
+    assert shelf.numbers(MATCH_epcClass=[pattern]) == [1]
+
+
+def test_measurements_compare_in_every_unit_of_their_quantity(shelf: "Shelf") -> None:
+    readings = [("0", "CEL"), ("33", "FAH"), ("274", "KEL"), ("5", "A93"), ("36", "KMH"), ("10.5", "MTS")]
+    shelf.add(
+        *(
+            object_event(
+                event_time=START + timedelta(seconds=number),
+                sensor_element_list=(SensorElement(reports=(SensorReport(value=Decimal(value), uom=uom),)),),
+            )
+            for number, (value, uom) in enumerate(readings)
+        )
+    )
+    assert shelf.numbers(GE_value_FAH="32") == [1, 2, 3]
+    assert shelf.numbers(GT_value_KEL="273.15") == [2, 3]
+    assert shelf.numbers(LE_value_A93=5) == [4]
+    assert shelf.numbers(EQ_value_MTS=[10]) == [5]
+    assert shelf.numbers(GT_value_KMH=36) == [6]
 
 
 def test_times_before_our_era_of_computers_compare_too(shelf: "Shelf") -> None:
