@@ -327,3 +327,16 @@ def test_return_codes_and_alerts_are_those_published() -> None:
     }
     assert ours == published
     assert set(fmd.MEANING_OF) == set(fmd.FmdCode)
+
+
+def test_the_published_table_is_what_every_surface_answers() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "verification.md").read_text(encoding="utf-8")
+    rows = {line for line in text.splitlines() if line.startswith("| `") and line.count("|") == 5}
+    wanted = set()
+    for code in VerdictCode:
+        verdict = verdict_with(frozenset({code}))
+        vrs, state = answer_of(frozenset({code})), fmd.verify(verdict, PackFacts())
+        words = [str(vrs.verified).lower(), *(word.value for word in (vrs.reason, vrs.info) if word is not None)]
+        told = [state.state.value, state.code.value, *([state.alert] if state.alert else [])]
+        wanted.add(f"| `{code.value}` | {verdict.action.value} | {', '.join(words)} | {', '.join(told)} |")
+    assert {row for row in rows if row.split("`")[1] in set(VerdictCode)} == wanted
