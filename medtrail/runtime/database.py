@@ -188,6 +188,8 @@ def _engine(path: Path, *, begin: str, size: int) -> Engine:
         pool_size=size,
         max_overflow=0,
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+        # What was to be written is nobody's to read in an error.
+        hide_parameters=True,
     )
     read_only = begin == "BEGIN"
 
