@@ -37,8 +37,7 @@ def openapi_document(settings: PortalSettings) -> bytes:
     verification = verification_openapi.openapi()
     paths = {**_root_paths(), **_capture_paths(), **_event_paths(), **_query_paths()}
     for path, item in paths.items():
-        if path not in {"/health", "/openapi.json"}:
-            item["options"] = _discovery(path)
+        item["options"] = _discovery(path)
     for path, item in verification["paths"].items():
         paths[path] = {**_with_refusals(item), "options": _discovery(path)}
     document = {

@@ -62,8 +62,8 @@ def routes(parts: PortalParts) -> list[BaseRoute]:
 
     return [
         # The path is read undecoded: a lot or a serial may hold a slash.
-        Route("/verify/{rest:path}", by_itself(verify), methods=_ALL_METHODS),
-        Route("/checkConnectivity", by_itself(check_connectivity), methods=_ALL_METHODS),
+        Route("/verify/{rest:path}", by_itself(verify, allowed=("GET",)), methods=_ALL_METHODS),
+        Route("/checkConnectivity", by_itself(check_connectivity, allowed=("GET",)), methods=_ALL_METHODS),
         Route("/fmd/verify", guard(access, Scope.VERIFY, fmd.verify), methods=["POST"]),
         Route("/fmd/supply", guard(access, Scope.CAPTURE, fmd.supply), methods=["POST"]),
         Route("/fmd/decommission", guard(access, Scope.CAPTURE, fmd.decommission), methods=["POST"]),

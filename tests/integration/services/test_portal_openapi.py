@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from medtrail.runtime.portal_tokens import Scope, add_token
@@ -61,5 +63,34 @@ def test_schemathesis_finds_no_broken_and_no_undocumented_answer(play: "Play", t
             output, _ = await process.communicate()
             words = output.decode()
             assert process.returncode == 0, words[-20_000:]
+
+    play(story)
+
+
+def test_a_path_does_what_the_text_says_and_nothing_else(play: "Play", tmp_path: "Path") -> None:
+    async def story(world: "World") -> None:
+        maker = await world.start("maker")
+        tokens = tmp_path / "tokens"
+        token = add_token(tokens, "tester", frozenset(Scope), created=datetime.now(UTC))
+        settings = PortalSettings(
+            org_dir=world.network["maker"].path,
+            data_dir=tmp_path / "data",
+            service_address=maker.address,  # type: ignore[attr-defined]
+            token_file=tokens,
+        )
+        headers = {"Authorization": f"Bearer {token}"}
+        async with running(settings) as (_portal, url), httpx.AsyncClient(base_url=url, headers=headers) as client:
+            paths = (await client.get("/openapi.json")).json()["paths"]
+            for path, item in paths.items():
+                concrete = re.sub(r"\{[^}]+\}", "ObjectEvent", path)
+                told = {name.upper() for name in item} - {"OPTIONS"}
+                for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - told:
+                    answer = await client.request(method, concrete)
+                    assert answer.status_code == 405, (method, concrete, answer.text)
+                    assert told <= set(answer.headers["Allow"].split(", ")), (method, concrete)
+                options = await client.options(concrete)
+                assert options.status_code == 204, (concrete, options.text)
+                assert set(options.headers["Allow"].split(", ")) - {"HEAD", "OPTIONS"} == told, concrete
+                assert (await client.options(concrete, headers={"Authorization": ""})).status_code == 401, concrete
 
     play(story)
