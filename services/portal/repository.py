@@ -383,8 +383,9 @@ def _newest(connection: Connection) -> int:
 
 def _page(connection: Connection, *, query: Query, size: int, position: Position | None) -> Page:
     newest = _newest(connection) if position is None else position.newest
-    # One more than asked tells whether there are more.
-    rows = sql.answer(connection, query, position=position, newest=newest, limit=size + 1)
+    with sql.limited(connection):
+        # One more than asked tells whether there are more.
+        rows = sql.answer(connection, query, position=position, newest=newest, limit=size + 1)
     events: list[FoundEvent] = []
     held = 0
     for _, number, length in rows[:size]:

@@ -4,11 +4,13 @@ Each condition is a set of event numbers in ``fact``. A small set (a pack, an or
 its members. A large one (an event type) is only asked whether it holds an event at hand.
 """
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, exists, func, literal, or_, select, tuple_
+from sqlalchemy import Connection, Select, and_, exc, exists, func, literal, or_, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
 from services.portal.facts import Kind
@@ -36,6 +38,10 @@ MAX_RANGES = 250
 """Ranges of identifiers in one condition: SQLite takes expressions up to a depth of 1,000."""
 
 MAX_PLACES = 5000
+
+LONGEST_S: Final = 30.0
+_STEPS: Final = 100_000
+"""Steps of the database's machine between two looks at the clock; some milliseconds."""
 
 _LAST: Final = "\U0010ffff"
 
@@ -122,7 +128,7 @@ def _fits(patterns: Iterable[Pattern]) -> _Where:
     exact = [pattern.starts[0] for pattern in patterns if not pattern.glob]
     ways: list[_Where] = [FACT.c.value.in_(exact)] if exact else []
     for pattern in patterns:
-        ways += [_begins(start, pattern.glob) for start in pattern.starts if pattern.glob]
+        ways += [_looks(start, pattern.glob) for start in pattern.starts if pattern.glob]
     return _any_of(ways)
 
 
@@ -133,16 +139,20 @@ def _any_of(ways: Sequence[_Where]) -> _Where:
     return or_(*ways)
 
 
-def _begins(start: str, glob: str) -> _Where:
+def _begins(start: str) -> _Where:
+    found: _Where = and_(FACT.c.value >= start, FACT.c.value < start + _LAST)
+    return found
+
+
+def _looks(start: str, glob: str) -> _Where:
     # The range lets the database use its index; it could not do so with the glob alone.
-    in_range = and_(FACT.c.value >= start, FACT.c.value < start + _LAST)
-    return and_(in_range, FACT.c.value.op("GLOB")(glob))
+    return and_(_begins(start), FACT.c.value.op("GLOB")(glob))
 
 
 def _within(condition: Within) -> _Where:
     ways: list[_Where] = [FACT.c.value.in_(condition.places)]
     whole = (place for place in condition.places if place.startswith("/414/") and "/254/" not in place)
-    ways += [_begins(f"{place}/254/", f"{place}/254/*") for place in whole]
+    ways += [_begins(f"{place}/254/") for place in whole]
     return and_(FACT.c.field == condition.field, FACT.c.kind == Kind.TEXT.value, _any_of(ways))
 
 
@@ -234,6 +244,27 @@ def answer(
     most = limit if left is None else min(limit, left)
     rows = connection.execute(statement.order_by(*order).limit(most))
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+@contextmanager
+def limited(connection: Connection, *, longest_s: float = LONGEST_S) -> Iterator[None]:
+    """Let the statements within take so long together, and no longer.
+
+    Raises:
+        QueryTooComplexError: They took longer.
+    """
+    driver: Any = connection.connection.driver_connection
+    deadline = time.monotonic() + longest_s
+    driver.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        yield
+    except exc.OperationalError as error:
+        if time.monotonic() > deadline:
+            message = f"the answer takes longer than {longest_s:g} s to find: ask for less"
+            raise QueryTooComplexError(message) from error
+        raise
+    finally:
+        driver.set_progress_handler(None, 0)
 
 
 def _check_count(connection: Connection, where: Iterable[_Where], most: int) -> None:

@@ -6,12 +6,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import Connection, text
 
 from medtrail.epcis.model import ErrorDeclaration
-from medtrail.errors import NotFoundError
+from medtrail.errors import MedtrailError, NotFoundError
 from medtrail.event import Capture, PackLevel, Product
 from medtrail.gs1 import Gtin
 from services.portal import repository
+from services.portal.query import sql
+from services.portal.query.errors import QueryTooComplexError
 from services.portal.repository import EventRepository
 from tests.unit.portal_query.conftest import PREFIXES, START, object_event, query
 
@@ -167,3 +170,27 @@ def test_events_since_a_moment_are_told_by_number(shelf: "Shelf") -> None:
         assert [item.number for item in page.events] == [2]
 
     asyncio.run(main(shelf.repository))
+
+
+def test_a_question_that_takes_too_long_is_given_up(shelf: "Shelf", monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.add(*(at(second, biz_step="shipping") for second in range(200)))  # type: ignore[arg-type]
+    monkeypatch.setattr(sql, "_STEPS", 1)
+    with pytest.raises(QueryTooComplexError, match="ask for less"):
+        shelf.database.read_now(_in_no_time)
+    # The connection serves the next one as before.
+    assert len(shelf.numbers(EQ_bizStep=["shipping"])) == 200
+
+
+def _in_no_time(connection: Connection) -> None:
+    with sql.limited(connection, longest_s=0):
+        sql.answer(connection, query(EQ_bizStep=["shipping"]), position=None, newest=1000, limit=1000)
+
+
+def test_other_errors_of_the_database_are_told_as_such(shelf: "Shelf") -> None:
+    def wrong(connection: Connection) -> None:
+        with sql.limited(connection):
+            connection.execute(text("SELECT * FROM nothing"))
+
+    with pytest.raises(MedtrailError) as caught:
+        shelf.database.read_now(wrong)
+    assert caught.value.code == "STORAGE_STATEMENT"
