@@ -18,10 +18,11 @@ from medtrail.gs1.content import check_value
 from medtrail.gs1.elements import Element, check_associations, check_size, key_of
 from medtrail.gs1.keys import RESOLVER, EpcKey, Gtin, percent_encoded
 
-_URI: Final = re.compile(r"(?i:https?)://([^/?#]*)(/[^?#]*)?(?:\?([^#]*))?(?:#.*)?", re.DOTALL)
+# The scheme is in small letters, or in capitals as QR codes like them; a mixture is no Digital Link.
+_URI: Final = re.compile(r"(?:https?|HTTPS?)://([^/?#]*)(/[^?#]*)?(?:\?([^#]*))?(?:#.*)?", re.DOTALL)
 _AUTHORITY: Final = re.compile(r"(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ALLOWED: Final = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*")
-_STEM: Final = re.compile(r"(?i:https?)://([^/?#]+)(?:/[^?#]*)?")
+_STEM: Final = re.compile(r"(?:https?|HTTPS?)://([^/?#]+)(?:/[^?#]*)?")
 _COMPRESSED: Final = re.compile(r"[A-Za-z0-9_-]{10,}")
 _NUMBERED: Final = tuple(ai for ai in DIGITAL_LINK_KEYS if "csum" in AIS[ai].components[0].rules)
 
@@ -55,7 +56,7 @@ _ALIASES: Final = {
 
 def is_link(text: str) -> bool:
     """Return whether a text is an http or https URI, and so may be a Digital Link."""
-    return text[:8].lower().startswith(("http://", "https://"))
+    return text.startswith(("http://", "https://", "HTTP://", "HTTPS://"))
 
 
 def read_link(uri: str, *, aliases: bool = False) -> tuple[tuple[Element, ...], tuple[Element, ...]]:

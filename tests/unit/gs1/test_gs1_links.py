@@ -180,6 +180,13 @@ def test_refuses_to_write_a_link_under_a_bad_stem(stem: str) -> None:
     assert caught.value.code == "LINK_IMPOSSIBLE"
 
 
+@pytest.mark.parametrize("scheme", ["HtTps", "Http", "hTTPS"])
+def test_takes_a_scheme_of_mixed_case_for_no_link(scheme: str) -> None:
+    with pytest.raises(MalformedError) as caught:
+        read_link(f"{scheme}://id.gs1.org/01/09521321000018")
+    assert caught.value.code == "EPC_NOT_GS1"
+
+
 def test_refuses_links_over_eight_kibibytes_in_and_out() -> None:
     stem = "https://example.com/" + "a" * 8_165
     with pytest.raises(TooLargeError):
