@@ -29,7 +29,7 @@ from ledger.storage import log_store
 from ledger.storage.bulk import bulk_insert
 from ledger.storage.log_store import MustReach
 from ledger.storage.migrate import HEAD, migrate, require_current
-from ledger.storage.open import DATABASE_NAME, open_storage
+from ledger.storage.open import DATABASE_NAME, open_standing, open_storage, sqlite_path
 from ledger.storage.tables import LEDGER_METADATA
 from medtrail.checkpoint import Checkpoint, open_checkpoint
 from medtrail.errors import ConflictError, MalformedError, NotFoundError, UnavailableError, VerificationError
@@ -78,31 +78,34 @@ class Manifest:
 
 
 def make_backup(
-    database: Database, folder: Path, to: Path, *, now: datetime, tell: Tell = lambda _done, _total: None
+    folder: Path, to: Path, *, now: datetime, database_url: str = "", tell: Tell = lambda _done, _total: None
 ) -> Manifest:
     """Write a backup of a log that may be running, and return what it holds. Blocks.
 
     Args:
-        database: The log's.
-        folder: The data folder, which holds ledger.db where that is the database.
+        folder: The data folder.
         to: A new folder.
         now: Aware UTC.
+        database_url: As of :func:`ledger.storage.open.open_storage`; empty: ledger.db in the folder.
         tell: Is told the progress.
 
     Raises:
+        NotFoundError: FILE_MISSING: there is no such database.
         ConflictError: TARGET_EXISTS; STORAGE_TOO_OLD or STORAGE_TOO_NEW.
         UnavailableError: The database cannot be read.
     """
-    require_current(database)
-    try:
-        to.mkdir(mode=0o700, parents=True)
-    except FileExistsError:
-        raise ConflictError(f"{to} exists: name a new folder", code="TARGET_EXISTS", field="to") from None
-    copy = to / DATABASE_NAME
-    if database.dialect == "sqlite":
-        _vacuum_into(folder / DATABASE_NAME, copy)
-    else:
-        _copy_out(database, copy, tell)
+    path = sqlite_path(folder, database_url)
+    with closing(open_standing(folder, database_url)) as database:
+        require_current(database)
+        try:
+            to.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            raise ConflictError(f"{to} exists: name a new folder", code="TARGET_EXISTS", field="to") from None
+        copy = to / DATABASE_NAME
+        if path is None:
+            _copy_out(database, copy, tell)
+        else:
+            _vacuum_into(path, copy)
     copy.chmod(0o600)
     _sync(copy)
     manifest = _describe(copy, now)
@@ -160,11 +163,11 @@ def restore_backup(
         verifier: The log's key.
         known_notes: Checkpoints that are known to have been signed: published, or shown by witnesses.
         map_salt: The item map's secret, 32 bytes.
-        database_url: ``postgresql://…``; empty: ledger.db in the folder.
+        database_url: As of :func:`ledger.storage.open.open_storage`; empty: ledger.db in the folder.
         tell: Is told the progress.
 
     Raises:
-        ConflictError: TARGET_EXISTS: there is a log already.
+        ConflictError: TARGET_EXISTS: there is a log already, or the journal of one.
         VerificationError: BACKUP_CORRUPT: the manifest, or fsck, finds something; a known note is not the log's.
     """
     manifest = read_manifest(backup)
@@ -180,14 +183,12 @@ def restore_backup(
     if reach is not None:
         reason = f"restored from a backup of {manifest.made}; {reach.size} entries were signed since"
         settle = partial(log_store.freeze, reason=reason, must_reach=reach)
-    if database_url:
-        database = open_storage(folder, database_url)
-        try:
-            _copy_in(backup / DATABASE_NAME, database, map_salt, settle, tell)
-        finally:
-            database.close()
-    else:
-        _put(backup / DATABASE_NAME, folder, settle)
+    path = sqlite_path(folder, database_url)
+    if path is not None:
+        _put(backup / DATABASE_NAME, path, settle)
+        return reach
+    with closing(open_storage(folder, database_url)) as database:
+        _copy_in(backup / DATABASE_NAME, database, map_salt, settle, tell)
     return reach
 
 
@@ -211,12 +212,14 @@ def _must_reach(manifest: Manifest, checkpoints: list[Checkpoint]) -> MustReach 
     return MustReach(newest.size, newest.root_hash)
 
 
-def _put(copy: Path, folder: Path, settle: Settle) -> None:
+def _put(copy: Path, target: Path, settle: Settle) -> None:
+    folder = target.parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target = folder / DATABASE_NAME
-    if target.exists():
-        raise ConflictError(f"{target} exists: nothing is overwritten", code="TARGET_EXISTS", field="dir")
-    temporary = folder / f".{DATABASE_NAME}.restoring"
+    # A journal beside the file would be read into it, whichever database it was of.
+    for found in (target, *(target.with_name(f"{target.name}{end}") for end in ("-wal", "-journal"))):
+        if found.exists():
+            raise ConflictError(f"{found} exists: nothing is overwritten", code="TARGET_EXISTS", field="dir")
+    temporary = folder / f".{target.name}.restoring"
     for left in folder.glob(f"{temporary.name}*"):
         # Of a restore that was killed: its journal would be taken for this file's.
         left.unlink()
@@ -239,7 +242,7 @@ def _copy_out(database: Database, copy: Path, tell: Tell) -> None:
 
 
 def _copy_in(copy: Path, database: Database, map_salt: bytes, settle: Settle, tell: Tell) -> None:
-    if database.read_now(lambda connection: inspect(connection).has_table("log_state")):
+    if database.read_now(_holds_log):
         raise ConflictError("the database holds a log already", code="TARGET_EXISTS", field="database")
     migrate(database, map_salt=map_salt)
 
@@ -249,6 +252,11 @@ def _copy_in(copy: Path, database: Database, map_salt: bytes, settle: Settle, te
 
     with _one_file(copy) as source:
         source.read_now(lambda reading: database.write_now(partial(fill, reading)))
+
+
+def _holds_log(connection: Connection) -> bool:
+    # Tables alone are what a restore leaves that was killed: it is made again.
+    return inspect(connection).has_table("log_state") and log_store.read_state(connection) is not None
 
 
 def _make_tables(connection: Connection) -> None:

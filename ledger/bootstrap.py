@@ -16,8 +16,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import httpx
-
 from ledger.adopter import Adopter
 from ledger.creation import ensure_log
 from ledger.erasing import Eraser
@@ -32,6 +30,7 @@ from ledger.projections.erasures import ProjectedErasures
 from ledger.projections.projector import PROJECTION_NAME, Projector, open_projection
 from ledger.projector_process import Follower, ProjectorProcess, read_chained
 from ledger.public_files import PublicServer
+from ledger.published import fetch_checkpoint
 from ledger.queries import Queries
 from ledger.sequencer import Sequencer, SequencerStatus
 from ledger.servicer import LEDGER_SERVICE, TRUST_SERVICE, ledger_bindings
@@ -63,7 +62,6 @@ log = get_logger(__name__)
 
 PUBLIC_NAME = "public"
 SWITCH_INTERVAL_S = 0.001
-FETCH_TIMEOUT_S = 5.0
 SEQUENCER_HEALTH = "ledger.Sequencer"
 PUBLISHER_HEALTH = "ledger.Publisher"
 
@@ -148,7 +146,7 @@ class Ledger:
         if self._signer is None:
             self.signer = Adopter(
                 self.database,
-                partial(_fetch_checkpoint, settings.replica_of),
+                partial(fetch_checkpoint, settings.replica_of),
                 verifier=verifier,
                 interval_s=settings.checkpoint_interval_s,
                 on_adopted=self.mirror.wake,
@@ -364,16 +362,6 @@ def _verifier(signer: NoteSigner | None, settings: LedgerSettings) -> NoteVerifi
         return parse_vkey(settings.log_vkey)
     _check_vkey(signer, settings.log_vkey)
     return signer.verifier
-
-
-async def _fetch_checkpoint(url: str) -> bytes:
-    try:
-        async with httpx.AsyncClient(timeout=FETCH_TIMEOUT_S) as client:
-            answer = await client.get(f"{url.rstrip('/')}/checkpoint")
-            answer.raise_for_status()
-            return answer.content
-    except httpx.HTTPError as error:
-        raise UnavailableError(f"{url} does not answer: {error}", code="LOG_UNREACHABLE") from error
 
 
 def _check_vkey(signer: NoteSigner, expected: str) -> None:

@@ -22,16 +22,16 @@ from ledger.projections.erasures import ProjectedErasures
 from ledger.projections.projector import PROJECTION_NAME, Projector, open_projection
 from ledger.projections.store import ChainedEvent
 from ledger.projector_process import project_from_environment, read_chained
+from ledger.published import fetch_checkpoint
 from ledger.storage import log_store
 from ledger.storage.migrate import require_current
-from ledger.storage.open import DATABASE_NAME, open_storage
+from ledger.storage.open import open_standing
 from ledger.witness.bootstrap import make_key
 from ledger.witness.bootstrap import serve_from_environment as witness_from_environment
 from ledger.witnessing import shown_by_witnesses
-from medtrail.errors import MalformedError, MedtrailError, NotFoundError
+from medtrail.errors import MalformedError, MedtrailError
 from medtrail.note import NoteSigner
 from medtrail.policy import parse_policy
-from medtrail.runtime.database import Database
 from medtrail.runtime.files import read_file
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.tokens import utc_now
@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = parsed.run(parsed)
     except FileExistsError:
         print("FILE_EXISTS: an existing key is never overwritten", file=sys.stderr)  # noqa: T201 - a command speaks to its user
+        return 2
+    except OSError as error:
+        # A folder that may not be written, a disk that is full: its own words tell.
+        print(f"FILE_FAILED: {error}", file=sys.stderr)  # noqa: T201 - a command speaks to its user
         return 2
     except MedtrailError as error:
         print(f"{error.code}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks to its user
@@ -96,7 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--dir", type=Path, required=True, help="the data folder, with org/ in it, without ledger.db")
     restore.add_argument("--database", default="", help="URL of an empty database; default: ledger.db in the folder")
     restore.add_argument(
-        "--checkpoint", type=Path, action="append", default=[], help="file of a checkpoint that was published"
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="FILE|URL",
+        help="checkpoint that was published: a file, or where the log is still served",
     )
     restore.add_argument("--policy", type=Path, help="policy file whose witnesses are asked what they saw")
     restore.add_argument(
@@ -144,7 +152,8 @@ def _print_report(report: Report) -> None:
     verdict = f"{report.finding_count} findings" if report.findings else "clean"
     print(  # noqa: T201 - the command's output
         f"{verdict}: {report.tree_size} entries, {report.message_count} messages, {report.duplicate_count} duplicates, "
-        f"{report.refusal_count} refusals, {report.checkpoint_count} checkpoints, {report.file_count} files"
+        f"{report.refusal_count} refusals, {report.erasure_count} erasures, {report.checkpoint_count} checkpoints, "
+        f"{report.cosignature_count} cosignatures, {report.file_count} files"
     )
 
 
@@ -153,7 +162,7 @@ def _new_epoch(parsed: argparse.Namespace) -> int:
     if not 1 <= len(reason) <= MOST_REASON or not reason.isprintable():
         message = f"expected a reason of 1 to {MOST_REASON} printable characters"
         raise MalformedError(message, code="REASON_INVALID", field="reason")
-    database = _open(folder, database_url)
+    database = open_standing(folder, database_url)
     try:
         require_current(database)
         epoch = database.write_now(partial(log_store.begin_epoch, reason=reason, now_us=to_us(utc_now())))
@@ -167,12 +176,8 @@ def _new_epoch(parsed: argparse.Namespace) -> int:
 
 
 def _backup(parsed: argparse.Namespace) -> int:
-    database = _open(parsed.dir, parsed.database)
-    try:
-        with progress("copying rows") as tell:
-            manifest = make_backup(database, parsed.dir, parsed.to, now=utc_now(), tell=tell)
-    finally:
-        database.close()
+    with progress("copying rows") as tell:
+        manifest = make_backup(parsed.dir, parsed.to, now=utc_now(), database_url=parsed.database, tell=tell)
     print(  # noqa: T201 - the command's output
         f"backup of {manifest.tree_size} entries, checkpoint {manifest.signed_size}, in {parsed.to}\n"
         "the keys in org/ are not in it: keep them elsewhere"
@@ -184,14 +189,14 @@ def _restore(parsed: argparse.Namespace) -> int:
     manifest = read_manifest(parsed.backup)
     organisation = OrganisationFolder(parsed.dir / "org")
     verifier = NoteSigner(manifest.origin, organisation.log_seed()).verifier
-    notes = [read_file(path) for path in parsed.checkpoint]
+    notes = [_published(where) for where in parsed.checkpoint]
     if parsed.policy is not None:
         policy = parse_policy(read_file(parsed.policy).decode("utf-8", "replace"))
         notes += asyncio.run(shown_by_witnesses(policy, verifier))
     if not notes and not parsed.nothing_newer:
         message = (
             "what the log's key has signed since the backup is not known: name the checkpoint that was published last"
-            " (--checkpoint FILE) or the policy whose witnesses saw it (--policy FILE), or say --nothing-newer"
+            " (--checkpoint FILE or URL) or the policy whose witnesses saw it (--policy FILE), or say --nothing-newer"
         )
         raise MalformedError(message, code="RESTORE_UNCHECKED", field="checkpoint")
     with progress("copying rows") as tell:
@@ -213,16 +218,13 @@ def _restore(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _open(folder: Path, database_url: str) -> Database:
-    """Open a database that stands: a command makes none."""
-    if not database_url and not (folder / DATABASE_NAME).is_file():
-        raise NotFoundError(f"{folder / DATABASE_NAME} is missing", code="FILE_MISSING", field="dir")
-    return open_storage(folder, database_url)
+def _published(where: str) -> bytes:
+    return asyncio.run(fetch_checkpoint(where)) if "://" in where else read_file(Path(where))
 
 
 def _rebuild(parsed: argparse.Namespace) -> int:
     folder = parsed.dir
-    database = _open(folder, parsed.database)
+    database = open_standing(folder, parsed.database)
     projection = open_projection(folder / PROJECTION_NAME)
     try:
         newest = database.read_now(log_store.newest_checkpoint)
