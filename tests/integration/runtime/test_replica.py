@@ -256,6 +256,40 @@ def test_follows_checkpoints_as_they_are_published(
     run(network, registry, path, story)
 
 
+def test_takes_in_what_was_published_between_two_answers_without_waiting_for_more(
+    network: "Network", registry: Registry, path: Path
+) -> None:
+    async def story(world: World) -> None:
+        log, replica = world.log, world.replica
+        before = log.size
+
+        def meanwhile(answer: Any) -> None:
+            # After the trust entries, before the products: the second answer is of a larger tree than the first.
+            if isinstance(answer, trust_pb2.ListTrustEntriesResponse) and not answer.next_page_token:
+                log.lie = lambda _answer: None
+                log.add(statement_of(network["maker"], product()))
+                log.size = len(log.events)
+
+        log.lie = meanwhile
+        await replica.catch_up()
+        assert replica.checkpoint is not None
+        assert replica.checkpoint.checkpoint.size == before + 1
+        assert GTIN not in replica.products
+        assert replica._is_news(log.checkpoint()), "known, and not taken in"
+        following = asyncio.create_task(replica.run())
+        await replica.wait_until(lambda: GTIN in replica.products)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        assert not replica._is_news(log.checkpoint()), "nothing is left to ask for"
+        log.cosigned = True
+        assert not replica._is_news(log.checkpoint()), "without a policy a witness tells nothing new"
+        witnessed = world.new_replica(policy=POLICY)
+        await witnessed.load()
+        assert witnessed._is_news(log.checkpoint())
+
+    run(network, registry, path, story)
+
+
 def test_later_checkpoint_with_the_quorum_covers_all_before_it(
     network: "Network", registry: Registry, path: Path, eventually: "Eventually"
 ) -> None:
