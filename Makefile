@@ -71,6 +71,11 @@ test: $(VENV)/.stamp-dev $(VENV)/.stamp-tree ## Run all tests, with the coverage
 	@$(BIN)/python -m pytest --cov --cov-config=pyproject.toml --cov-report= --cov-report=json:build/coverage.json
 	@$(BIN)/python tools/coverage_gate.py build/coverage.json
 
+.PHONY: fuzz
+fuzz: $(VENV)/.stamp-dev $(VENV)/.stamp-tree ## Fuzz every parser, SECONDS_EACH=600; what is found lies in build/fuzz.
+	@for target in epcis_json epcis_xml element_string signed_note payload; do \
+		echo "fuzzing $$target"; $(BIN)/python -m tests.fuzz.fuzz $$target --seconds $${SECONDS_EACH:-600} || exit 1; done
+
 .PHONY: bench
 bench: $(VENV)/.stamp-dev $(VENV)/.stamp-tree ## Measure, and print the figures.
 	@$(BIN)/python tests/bench/bench.py
