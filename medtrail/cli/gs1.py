@@ -8,7 +8,7 @@ from medtrail.cli.output import Output
 from medtrail.gs1 import EpcKey, PrefixLengths, Scan, describe, parse_epc, parse_scan
 
 
-def run_parse(output: Output, text: str) -> None:
+def run_parse(output: Output, text: str, *, separator: str) -> None:
     """Take a scan, EPC URN, Digital Link or element string apart."""
     lengths = PrefixLengths()
     found: Scan | EpcKey
@@ -16,7 +16,7 @@ def run_parse(output: Output, text: str) -> None:
         found = parse_epc(text)
         lengths.learn(text)
     else:
-        found = parse_scan(text.replace("\\x1d", "\x1d"), today=datetime.now(UTC).date())
+        found = parse_scan(text.replace("\\x1d", "\x1d"), today=datetime.now(UTC).date(), separator=separator)
     document = describe(found, prefix_lengths=lengths)
 
     def draw(console: Console) -> None:

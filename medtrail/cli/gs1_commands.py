@@ -14,11 +14,12 @@ gs1_app = typer.Typer(
 def gs1_parse(
     context: typer.Context,
     text: Annotated[str, typer.Argument(metavar="STRING", help="Scan, element string, EPC URN or Digital Link.")],
+    separator: Annotated[str, typer.Option(help="What the scanner is set to send for FNC1, if not GS.")] = "\x1d",
 ) -> None:
     """Take a GS1 identifier apart and print its spellings."""
     from medtrail.cli.gs1 import run_parse
 
-    run_parse(context.obj.output, text)
+    run_parse(context.obj.output, text, separator=separator)
 
 
 @gs1_app.command("read")

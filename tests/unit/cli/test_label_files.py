@@ -88,3 +88,11 @@ def test_refuses_a_label_order_that_is_wrong(
 ) -> None:
     run = medtrail("gs1", "label", *arguments, "--json")
     assert (run.code, run.error["code"], run.error["field"]) == (ExitCode.WRONG_USE, code, field)
+
+
+def test_takes_a_scan_apart_with_the_separator_that_the_scanner_sends(medtrail: "Medtrail") -> None:
+    text = "]d201095213210000181727123110L1|214711"
+    refused = medtrail("gs1", "parse", text, "--json")
+    assert (refused.code, refused.error["facts"]["fault"]) == (ExitCode.WRONG_USE, "SEPARATOR_REPLACED")
+    assert refused.error["facts"]["suggestion"] == PRINTED
+    assert medtrail("gs1", "parse", text, "--separator", "|", "--json").document["serial"] == "4711"
