@@ -36,6 +36,7 @@ READY_CALL_S = 2.0
 ENROLMENT_TIMEOUT_S = 60.0
 POLL_S = 0.1
 HOST = "127.0.0.1"
+VERIFICATION_FILE = "verification.toml"
 POLICY_FILE = "policy.txt"
 
 Report = Callable[[str], None]
@@ -311,6 +312,9 @@ def _service_program(folders: NetworkFolders, ports: Ports, name: str) -> Progra
         "MEDTRAIL_POLICY_FILE": str(folders.root / POLICY_FILE),
         "MEDTRAIL_AUTHORITY_KEY_ID": folders.authority_key_id,
     }
+    arranged = folder.path / VERIFICATION_FILE
+    if arranged.exists():
+        environment["MEDTRAIL_VERIFICATION_FILE"] = str(arranged)
     role = folders.description.organisation(name).role
     command = (sys.executable, "-m", f"services.{role}")
     return Program(name, command, environment, lambda: _grpc_ready(folders, port, name))

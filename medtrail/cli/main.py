@@ -9,6 +9,7 @@ import typer
 
 from medtrail.cli.gs1_commands import gs1_app
 from medtrail.cli.output import Output
+from medtrail.cli.pack_commands import fmd_app, vrs_app
 from medtrail.cli.partner_commands import export, report_app
 from medtrail.cli.portal_commands import portal_app
 from medtrail.errors import MalformedError, MedtrailError
@@ -28,6 +29,8 @@ epcis_app = typer.Typer(help="Work on EPCIS files, offline.", no_args_is_help=Tr
 app.add_typer(trace_app, name="trace")
 app.add_typer(epcis_app, name="epcis")
 app.add_typer(gs1_app, name="gs1")
+app.add_typer(vrs_app, name="vrs")
+app.add_typer(fmd_app, name="fmd")
 app.add_typer(report_app, name="report")
 app.add_typer(portal_app, name="portal")
 

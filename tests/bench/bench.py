@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from nacl.signing import SigningKey as NaclKey
 from nacl.signing import VerifyKey
 from rich.console import Console
 from rich.table import Table
+from verify_bench import measure_verifications  # type: ignore[import-not-found]  # beside this script
 
 from ledger.fsck import check_folder
 from medtrail import codec
@@ -272,6 +273,15 @@ class NetworkBench:
         await self._until_believed(packs)
         seconds = await each(CALLERS, serials[:calls], self._verify_pack)
         self._figures.speed("VerifyPack: calls", min(calls, packs), seconds)
+        await measure_verifications(
+            self._maker.organisation,
+            Path(self._maker.organisation.folder).parent.parent / "verify-bench",
+            serials[:calls],
+            gtin=PACK_GTIN,
+            lot=LOT,
+            expiry=date.fromisoformat(EXPIRY),
+            speed=self._figures.speed,
+        )
         await self._trace_lot(packs)
         await self._chain(self._sizes.chained)
 
