@@ -7,7 +7,7 @@ VRS, FMD) takes its answer from here; docs/verification.md has the table.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
@@ -62,6 +62,9 @@ ACTION_OF: dict[VerdictCode, VerdictAction] = {
     VerdictCode.UNKNOWN: VerdictAction.REJECT,
     VerdictCode.UNREADABLE: VerdictAction.RESCAN,
 }
+
+# Reason of a verdict that a recall drill leads, and no recall.
+RECALL_DRILL = "RECALL_DRILL"
 
 # CBV dispositions, of a last event or persistent, that speak against a pack whatever its custody.
 CODE_OF_DISPOSITION: dict[str, VerdictCode] = {
@@ -203,6 +206,26 @@ def conclude(
         alerts=alerts,
         tree_size=tree_size,
         further_codes=tuple(code for code in codes if code is not leading.code),
+    )
+
+
+def beside_drill(verdict: Verdict) -> Verdict:
+    """Return a verdict as it is without the recall drill that leads it; any other verdict as it is.
+
+    Whoever scans a pack practises on the drill; it is no recall, and neither stops a supply nor is told to strangers.
+    """
+    if verdict.reason != RECALL_DRILL:
+        return verdict
+    code, *further = verdict.further_codes or (VerdictCode.GENUINE,)
+    text = f"{code.replace('_', ' ').capitalize()}. Under a recall drill, which is no recall."
+    return replace(
+        verdict,
+        code=code,
+        action=ACTION_OF[code],
+        message=text,
+        reason="",
+        recall_ids=(),
+        further_codes=tuple(further),
     )
 
 

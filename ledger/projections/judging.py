@@ -7,7 +7,16 @@ from datetime import date, datetime, timedelta
 from ledger.projections.belief import FINAL_CLASSES, GRAVE_ALERTS, UnitBelief, UnitClass
 from ledger.projections.recalls import RecallEntry
 from medtrail.gs1.keys import RESOLVER
-from medtrail.verdict import CODE_OF_DISPOSITION, Finding, KnownPack, Verdict, VerdictCode, conclude, has_expired
+from medtrail.verdict import (
+    CODE_OF_DISPOSITION,
+    RECALL_DRILL,
+    Finding,
+    KnownPack,
+    Verdict,
+    VerdictCode,
+    conclude,
+    has_expired,
+)
 
 _ON_THE_WAY = frozenset({UnitClass.IN_TRANSIT, UnitClass.DELIVERED_UNCONFIRMED, UnitClass.LEFT_NETWORK})
 
@@ -74,15 +83,19 @@ def _unknown(belief: UnitBelief | None) -> Iterator[Finding]:
 
 
 def _recalled(recalls: Iterable[RecallEntry], belief: UnitBelief | None) -> Iterator[Finding]:
+    # What is no drill speaks first, whichever came first: of equals the first is heard.
+    drills: list[Finding] = []
     for entry in recalls:
         recall = entry.recall
-        drill = "DRILL, no real recall: " if recall.drill else ""
-        reason = "RECALL_DRILL" if recall.drill else "RECALLED"
-        text = f"{drill}Recall {recall.number}: {recall.reason} {recall.instruction}".strip()
-        yield Finding(VerdictCode.RECALLED, text, reason=reason)
+        text = f"Recall {recall.number}: {recall.reason} {recall.instruction}".strip()
+        if recall.drill:
+            drills.append(Finding(VerdictCode.RECALLED, f"DRILL, no real recall: {text}", reason=RECALL_DRILL))
+        else:
+            yield Finding(VerdictCode.RECALLED, text, reason="RECALLED")
     if belief is not None and "recalled" in _words(belief):
         text = "Its holder marked it as recalled. Put it aside and ask the maker."
         yield Finding(VerdictCode.RECALLED, text, reason="MARKED_RECALLED")
+    yield from drills
 
 
 _FINDING_OF_CLASS = {

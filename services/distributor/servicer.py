@@ -7,7 +7,7 @@ from medtrail.codec import from_timestamp
 from medtrail.errors import ConflictError, NotFoundError
 from medtrail.runtime.guard import Context
 from medtrail.runtime.server import Binding
-from medtrail.verdict import Verdict, VerdictAction, VerdictCode
+from medtrail.verdict import Verdict, VerdictAction, VerdictCode, beside_drill
 from services.custody import commands, events, inbound_store
 from services.custody.bootstrap import Premises
 from services.custody.desk import Accepted, Session
@@ -45,7 +45,7 @@ class DistributorServicer(distributor_pb2_grpc.DistributorServiceServicer):
         judge_time = self._judge_time(request)
         moment = judge_time or office.desk.clock()
         seen = office.scanner.read(request.scan, moment)
-        verdict = await office.scanner.judge(request.scan, judge_time)
+        verdict = beside_drill(await office.scanner.judge(request.scan, judge_time))
         verdict = await vouched(self._requester, request.scan, seen, verdict, office.desk.registry())
         named = Named(seen.sgtin, FIELD)
 

@@ -18,7 +18,7 @@ from medtrail.errors import AuthorizationError, ConflictError, MalformedError
 from medtrail.event import RecallScope
 from medtrail.fmd import Decommissioning, FmdAnswer, FmdCode, FmdState, PackFacts, Undo
 from medtrail.gs1 import Gtin
-from medtrail.verdict import Verdict, VerdictCode
+from medtrail.verdict import Verdict, VerdictCode, beside_drill
 from services.custody import commands, corrections, holdings_store, verifications
 from services.custody.desk import Accepted, Session, known_recalls
 from services.custody.events import Occasion
@@ -136,7 +136,7 @@ class Counter:
             seen = scanner.read(scan, moment)
         except MalformedError as error:
             return Looked(unreadable(error, judge_time=moment), None)
-        verdict = await scanner.judge_seen(seen, moment)
+        verdict = beside_drill(await scanner.judge_seen(seen, moment))
         known = True
         if VerdictCode.LOT_MISMATCH in verdict.codes:
             known = await scanner.knows_lot(seen.sgtin.gtin, seen.lot)

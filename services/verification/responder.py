@@ -15,7 +15,7 @@ from datetime import date, datetime
 from medtrail.errors import MalformedError
 from medtrail.gs1 import Gln, Gtin
 from medtrail.trust import Organisation
-from medtrail.verdict import Verdict, VerdictCode, has_expired
+from medtrail.verdict import Verdict, VerdictCode, beside_drill, has_expired
 from medtrail.vrs import (
     SALEABLE_RETURN,
     AdditionalInfo,
@@ -140,7 +140,7 @@ class Answerer:
 
     async def _judge(self, request: VrsRequest, now: datetime) -> VrsAnswer:
         seen = Seen(request.sgtin, request.lot, request.expiry)
-        verdict = await self._office.scanner.judge_seen(seen, now)
+        verdict = beside_drill(await self._office.scanner.judge_seen(seen, now))
         if not verdict.tree_size:
             raise Refusal(UNAVAILABLE, "LEDGER_UNREACHABLE")
         codes, extended = self._extended(request, verdict, now)

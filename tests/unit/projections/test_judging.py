@@ -10,6 +10,7 @@ from ledger.projections.judging import Scan, judge
 from ledger.projections.recalls import RecallEntry, covers, in_force
 from medtrail.event import Recall, RecallScope
 from medtrail.gs1 import Gtin
+from medtrail.verdict import VerdictAction, VerdictCode, beside_drill
 from tests.unit.projections.story import (
     CASE_GTIN,
     EXPIRY,
@@ -174,3 +175,25 @@ def test_recall_ended_by_another_stays_in_force(story: Story) -> None:
 def test_recall_holds_from_its_start(story: Story) -> None:
     recall = _recall(story, LOT_SCOPE)
     assert in_force([recall], story.directory(), true_time=START - timedelta(seconds=1)) == ()
+
+
+def test_drill_hides_no_recall_and_no_mark(story: Story) -> None:
+    drill, real = _recall(story, LOT_SCOPE, drill=True), _recall(story, LOT_SCOPE)
+    for recalls in ([drill, real], [real, drill]):
+        assert judge(SCAN, ON_HAND, recalls=recalls).reason == "RECALLED"
+    marked = replace(ON_HAND, persistent_dispositions=("recalled",))
+    assert judge(SCAN, marked, recalls=[drill]).reason == "MARKED_RECALLED"
+    assert judge(SCAN, ON_HAND, recalls=[drill]).reason == "RECALL_DRILL"
+
+
+def test_beside_a_drill_a_verdict_is_what_it_would_be(story: Story) -> None:
+    drill, real = _recall(story, LOT_SCOPE, drill=True), _recall(story, LOT_SCOPE)
+    plain = beside_drill(judge(SCAN, ON_HAND, recalls=[drill]))
+    assert (plain.code, plain.action, plain.recall_ids) == (VerdictCode.GENUINE, VerdictAction.ACCEPT, ())
+    held = replace(ON_HAND, disposition="non_sellable_other")
+    assert beside_drill(judge(SCAN, held, recalls=[drill])).code is VerdictCode.HELD
+    recalled = judge(SCAN, ON_HAND, recalls=[drill, real])
+    assert beside_drill(recalled) is recalled
+    copied = replace(ON_HAND, alerts=(Alert(AlertCode.SECOND_COMMISSIONING, "why", 1),))
+    suspect = beside_drill(judge(SCAN, copied, recalls=[drill]))
+    assert (suspect.code, suspect.action) == (VerdictCode.SUSPECT, VerdictAction.REJECT)
