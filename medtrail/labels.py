@@ -24,6 +24,7 @@ from medtrail.gs1.spelling import elements_of, format_element_string, to_digital
 
 MAX_IMAGE_BYTES: Final = 16 * 1024 * 1024
 MAX_IMAGE_PIXELS: Final = 40_000_000
+MAX_IMAGE_SIDE: Final = 20_000
 # Below this many pixels a picture without codes is looked at once more, enlarged.
 _SMALL_PIXELS: Final = 2_000_000
 _ENLARGED: Final = 3
@@ -98,7 +99,7 @@ def read_image(content: bytes) -> tuple[FoundCode, ...]:
     """Return the codes in a PNG or JPEG picture, turned, inverted or pale; none is an empty tuple.
 
     Args:
-        content: At most 16 MiB that unpack to at most 40 million pixels.
+        content: At most 16 MiB that unpack to at most 40 million pixels, 20,000 a side.
 
     Raises:
         MalformedError: Neither PNG nor JPEG, or broken (IMAGE_UNREADABLE).
@@ -121,9 +122,7 @@ def _open(content: bytes) -> Image.Image:
         raise TooLargeError(message, code="IMAGE_TOO_LARGE")
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:
-            if picture.width * picture.height > MAX_IMAGE_PIXELS:
-                message = f"expected at most {MAX_IMAGE_PIXELS} pixels, got {picture.width} x {picture.height}"
-                raise TooLargeError(message, code="IMAGE_TOO_LARGE")
+            _check_size(picture)
             if not picture.has_transparency_data:
                 return picture.convert("L")
             grey = picture.convert("LA")
@@ -135,9 +134,20 @@ def _open(content: bytes) -> Image.Image:
         raise TooLargeError(message, code="IMAGE_TOO_LARGE") from error
     except UnidentifiedImageError as error:
         raise MalformedError("expected a PNG or JPEG picture", code="IMAGE_UNREADABLE") from error
-    # Broken chunks and streams surface as whatever the decoder ran into.
-    except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError) as error:
+    except MalformedError:
+        raise
+    # Broken chunks and streams surface as whatever the decoder ran into, its own assertions included.
+    except Exception as error:
         raise MalformedError(f"the picture is broken: {error}", code="IMAGE_UNREADABLE") from error
+
+
+def _check_size(picture: Image.Image) -> None:
+    if picture.width * picture.height > MAX_IMAGE_PIXELS or max(picture.size) > MAX_IMAGE_SIDE:
+        message = (
+            f"expected at most {MAX_IMAGE_PIXELS} pixels and {MAX_IMAGE_SIDE} a side, "
+            f"got {picture.width} x {picture.height}"
+        )
+        raise TooLargeError(message, code="IMAGE_TOO_LARGE")
 
 
 def _codes(picture: Image.Image, *, scale: int = 1) -> tuple[FoundCode, ...]:

@@ -208,7 +208,20 @@ def _bomb(width: int, height: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize(("width", "height"), [(8_000, 8_000), (12_000, 12_000), (60_000, 60_000)])
+def test_refuses_a_picture_whose_damage_only_the_decoder_finds() -> None:
+    out = io.BytesIO()
+    drawn().save(out, "PNG")
+    # A grey picture that says it has a palette, and brings none.
+    content = bytearray(out.getvalue())
+    content[25] = 3
+    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
+    transparency = struct.pack(">I", 1) + b"tRNS\0" + struct.pack(">I", zlib.crc32(b"tRNS\0"))
+    with pytest.raises(MalformedError) as caught:
+        read_image(bytes(content[:33]) + transparency + bytes(content[33:]))
+    assert caught.value.code == "IMAGE_UNREADABLE"
+
+
+@pytest.mark.parametrize(("width", "height"), [(8_000, 8_000), (12_000, 12_000), (60_000, 60_000), (30_000, 10)])
 def test_refuses_a_decompression_bomb_before_it_is_unpacked(width: int, height: int) -> None:
     with pytest.raises(TooLargeError) as caught:
         read_image(_bomb(width, height))
