@@ -7,11 +7,12 @@ from typing import BinaryIO, Final
 
 from medtrail.epcis.build import build_event
 from medtrail.epcis.model import EpcisDocument
+from medtrail.epcis.reading import MAX_EVENT_BYTES, MAX_HEAD_BYTES
 from medtrail.epcis.rules.catalogue import RULE_OF
 from medtrail.epcis.rules.dscsa import Dscsa, Spot
 from medtrail.epcis.rules.finding import Fault, Finding, Profile, Severity, fault_of, is_within, pointer_of
 from medtrail.epcis.rules.json_walk import JsonWalk
-from medtrail.epcis.rules.loose import MAX_EVENT_BYTES, MAX_HEAD_BYTES, LooseEvent
+from medtrail.epcis.rules.loose import LooseEvent
 from medtrail.epcis.rules.meaning import meaning_faults
 from medtrail.epcis.rules.shape import Shaper
 from medtrail.epcis.rules.xml_walk import XmlWalk
@@ -40,7 +41,7 @@ def check_document(
         now: Clock by which events are in the future; aware.
         profiles: ``Profile.DSCSA`` adds its rules; those of the standards always hold.
         max_event: Bytes of an event that is still read.
-        max_head: Bytes of a part of the head that is still read.
+        max_head: Bytes of all but the events that are still read.
 
     Raises:
         MalformedError: An unknown format.
@@ -56,7 +57,7 @@ def check_document(
     yield from checker.end()
 
 
-def severity_of(finding: Finding) -> Severity:
+def severity_of(finding: Finding | Fault) -> Severity:
     """Return the severity of a finding's rule; a code without a rule is an error."""
     rule = RULE_OF.get(finding.code)
     return Severity.ERROR if rule is None else rule.severity
@@ -79,21 +80,24 @@ class _Checker:
             self.head = part
 
     def _event(self, loose: LooseEvent) -> Iterator[Fault]:
-        yield from loose.faults
+        faults = list(loose.faults)
+        yield from faults
         if loose.raw is None:
             return
         shaper = Shaper()
         raw = shaper.event(loose.raw)
+        faults += shaper.faults
         yield from shaper.faults
         if raw is None:
             return
-        replaced = shaper.replaced | {fault.path for fault in loose.faults}
+        sound = all(severity_of(fault) is Severity.WARNING for fault in faults)
         try:
-            event = build_event(raw, field="event")
+            # What the readers refuse is refused here, even where the table of fields would let it pass.
+            event = loose.read() if sound else build_event(raw, field="event")
         except MalformedError as error:
-            # What the reader refuses is refused here, even where this module's own table of fields would let it pass.
             yield fault_of(error)
             return
+        replaced = shaper.replaced | {fault.path for fault in faults}
         for refused in capture_faults(event):
             fault = fault_of(refused)
             if not is_within(fault.path, replaced):

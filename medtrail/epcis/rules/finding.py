@@ -1,6 +1,7 @@
 """Rules and findings: what a document is held to, and where it falls short."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -82,6 +83,31 @@ class Fault:
     code: str
     path: Path
     message: str
+
+
+MAX_FAULTS: Final = 10_000
+"""Faults of one event's syntax that are told one by one; more are told by their number."""
+
+
+class Faults:
+    """Faults of one event's syntax, as many as memory may hold."""
+
+    def __init__(self) -> None:
+        self.told: list[Fault] = []
+        self.untold = 0
+
+    def add(self, code: str, path: Path, message: str) -> None:
+        """Take note of a fault."""
+        if len(self.told) < MAX_FAULTS:
+            self.told.append(Fault(code, path, message))
+        else:
+            self.untold += 1
+
+    def __iter__(self) -> Iterator[Fault]:
+        """Yield the faults, and at the end one for those that were only counted."""
+        yield from self.told
+        if self.untold:
+            yield Fault("FAULTS_COUNTED", (), f"{self.untold} more faults of this event's syntax")
 
 
 def fault_of(error: MalformedError) -> Fault:

@@ -167,8 +167,6 @@ class JsonSource:
             if scan.done:
                 return Piece(scan.text(), scan.deepest > MAX_NESTING, line)
             if not self._more():
-                if first not in '{["' and scan.parts:
-                    return Piece(scan.text(), too_deep=False, line=line)
                 raise self._fail("the end of a value")
 
 

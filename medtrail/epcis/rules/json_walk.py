@@ -16,15 +16,16 @@ from typing import Any, BinaryIO, Final
 from medtrail.epcis.build import EXTENSIONS, parse_time
 from medtrail.epcis.json_in import _DOCUMENT_FIELDS as DOCUMENT_FIELDS
 from medtrail.epcis.json_in import _DOCUMENT_TYPES as DOCUMENT_TYPES
-from medtrail.epcis.json_in import MAX_DEPTH
+from medtrail.epcis.json_in import MAX_DEPTH, event_of, head_of
 from medtrail.epcis.json_in import _extensions as read_extensions
 from medtrail.epcis.json_in import _read_context as read_context
 from medtrail.epcis.json_in import _vocabulary as read_vocabulary
 from medtrail.epcis.model import EpcisDocument, Extension, Vocabulary
 from medtrail.epcis.namespaces import Prefixes
-from medtrail.epcis.rules.finding import Fault, Finding, Path, fault_of, pointer_of
+from medtrail.epcis.reading import MAX_EVENT_BYTES, MAX_HEAD_BYTES
+from medtrail.epcis.rules.finding import Fault, Faults, Finding, Path, fault_of, pointer_of
 from medtrail.epcis.rules.json_source import MAX_NESTING, JsonSource, Piece
-from medtrail.epcis.rules.loose import MAX_EVENT_BYTES, MAX_HEAD_BYTES, LooseEvent
+from medtrail.epcis.rules.loose import LooseEvent
 from medtrail.epcis.rules.shape import EVENT, Field, Kind
 from medtrail.errors import MalformedError
 
@@ -69,7 +70,7 @@ class _Structure:
                 self.has_body = True
                 yield from self._body((name,))
             else:
-                yield _Part((name,), self._source.piece(limit=self._head_limit))
+                yield self._head_part((name,))
         self._source.end()
 
     def _names(self, path: Path) -> Iterator[str]:
@@ -95,7 +96,12 @@ class _Structure:
                 self.lists += 1
                 yield self._event(here)
             else:
-                yield _Part(here, self._source.piece(limit=0))
+                yield self._head_part(here)
+
+    def _head_part(self, path: Path) -> _Part:
+        piece = self._source.piece(limit=self._head_limit)
+        self._head_limit -= len(piece.text or "")
+        return _Part(path, piece)
 
     def _event(self, path: Path) -> _Part:
         self._events += 1
@@ -108,7 +114,7 @@ class JsonWalk:
     Args:
         stream: The file, seekable, from its beginning.
         max_event: Bytes of an event that is still read.
-        max_head: Bytes of a part of the head that is still read.
+        max_head: Bytes of all but the events that are still read.
     """
 
     def __init__(self, stream: BinaryIO, *, max_event: int = MAX_EVENT_BYTES, max_head: int = MAX_HEAD_BYTES) -> None:
@@ -116,6 +122,7 @@ class JsonWalk:
         self._max_event = max_event
         self._max_head = max_head
         self._prefixes = Prefixes()
+        self._body: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[EpcisDocument | LooseEvent | Finding]:
         """Yield the head (a document without events), findings outside events, and every event."""
@@ -138,7 +145,10 @@ class JsonWalk:
         if complete and not (isinstance(kind, str) and kind in DOCUMENT_TYPES):
             yield from self._bare(head)
             return
-        document, faults = self._read_head(head, complete=complete)
+        if faults or not complete:
+            document, faults = self._read_head(head, complete=complete)
+        else:
+            document, faults = self._strictly(head)
         yield from map(_finding, faults)
         yield document
         self._stream.seek(0)
@@ -150,8 +160,9 @@ class JsonWalk:
         structure = _Structure(source, event_limit=0, head_limit=self._max_head)
         try:
             for part in structure.parts():
-                if len(part.path) == 1:
-                    head[str(part.path[0])] = _parse(part, faults, code="HEADER_TOO_LARGE", limit=self._max_head)
+                if part.event is None:
+                    members = head if len(part.path) == 1 else self._body
+                    members[str(part.path[-1])] = _parse(part, faults, code="HEADER_TOO_LARGE", limit=self._max_head)
         except MalformedError:
             # Told when the events before it have been told.
             return head, faults, False
@@ -165,8 +176,14 @@ class JsonWalk:
             yield Finding("DOCUMENT_IS_QUERY", "", "a query asks for events; it holds none")
             return
         yield from map(_finding, faults)
-        raw, faults = _Event(self._prefixes).read(head)
-        yield LooseEvent(0, raw, tuple(faults), lambda path: (pointer_of(path), None))
+        # What a bare event says of a document is none of its fields.
+        head.pop("schemaVersion", None)
+        yield from map(_finding, _time_faults(head.pop("creationDate", None)))
+        raw, found = _Event(self._prefixes, Faults()).read(head)
+        prefixes = self._prefixes
+        yield LooseEvent(
+            0, raw, found, lambda path: (pointer_of(path), None), lambda: event_of(head, prefixes, "event")
+        )
 
     def _context(self, head: Mapping[str, Any]) -> list[Fault]:
         if "@context" not in head:
@@ -182,7 +199,7 @@ class JsonWalk:
         if complete:
             faults += _required(head)
         texts = _texts(head, faults)
-        created = _time(head.get("creationDate"), faults)
+        faults += _time_faults(head.get("creationDate", head.get("createdAt")))
         unknown = {name: value for name, value in head.items() if name not in DOCUMENT_FIELDS}
         header = head.get("epcisHeader")
         rest = dict(header) if isinstance(header, Mapping) else {}
@@ -190,7 +207,6 @@ class JsonWalk:
         return EpcisDocument(
             events=(),
             schema_version=texts["schemaVersion"] or "",
-            creation_date=created,
             namespaces=self._prefixes.custom(),
             sender=texts["sender"],
             receiver=texts["receiver"],
@@ -199,6 +215,19 @@ class JsonWalk:
             header_extensions=_extensions(rest, self._prefixes, ("epcisHeader",), faults),
             extensions=_extensions(unknown, self._prefixes, (), faults),
         ), faults
+
+    def _strictly(self, head: dict[str, Any]) -> tuple[EpcisDocument, list[Fault]]:
+        """Return a head as the readers read it; what they refuse is refused here, too."""
+        document, faults = self._read_head(head, complete=True)
+        if not faults:
+            # A large head should not be held twice.
+            del document
+            try:
+                return head_of(head, self._prefixes, self._body), []
+            except MalformedError as error:
+                faults = [fault_of(error)]
+            document, _ = self._read_head(head, complete=True)
+        return document, faults
 
     def _events(self, source: JsonSource, *, complete: bool) -> Iterator[LooseEvent | Finding]:
         structure = _Structure(source, event_limit=self._max_event, head_limit=0)
@@ -214,17 +243,23 @@ class JsonWalk:
             yield Finding(code, "/epcisBody/eventList", "expected one list of events")
 
     def _event(self, part: _Part) -> LooseEvent:
-        faults: list[Fault] = []
-        item = _parse(part, faults, code="EVENT_TOO_LARGE", limit=self._max_event)
+        outside: list[Fault] = []
+        item = _parse(part, outside, code="EVENT_TOO_LARGE", limit=self._max_event)
+        faults = Faults()
+        for fault in outside:
+            faults.add(fault.code, fault.path[len(part.path) :], fault.message)
         raw: dict[str, Any] | None = None
         if isinstance(item, Mapping):
-            raw, more = _Event(self._prefixes).read(item)
-            faults = [Fault(fault.code, fault.path[len(part.path) :], fault.message) for fault in faults] + more
-        elif faults:
-            faults = [Fault(fault.code, (), fault.message) for fault in faults]
-        else:
-            faults = [Fault("EVENT_MALFORMED", (), "expected an object")]
-        return LooseEvent(part.event or 0, raw, tuple(faults), lambda path: (pointer_of(part.path, path), None))
+            raw, faults = _Event(self._prefixes, faults).read(item)
+        elif not outside:
+            faults.add("EVENT_MALFORMED", (), "expected an object")
+        return LooseEvent(
+            part.event or 0,
+            raw,
+            faults,
+            lambda path: (pointer_of(part.path, path), None),
+            lambda: event_of(item, self._prefixes, "event"),
+        )
 
 
 def _finding(fault: Fault) -> Finding:
@@ -288,7 +323,7 @@ def _repeats(value: object, path: Path) -> Iterator[Path]:
 def _required(head: Mapping[str, Any]) -> Iterator[Fault]:
     names = _REQUIRED if head["type"] == "EPCISDocument" else _REQUIRED[:2]
     for name in names:
-        if head.get(name) is None:
+        if head.get(name) is None and not (name == "creationDate" and "createdAt" in head):
             yield Fault("FIELD_MISSING", (name,), f"{name} is required")
 
 
@@ -303,12 +338,12 @@ def _texts(head: Mapping[str, Any], faults: list[Fault]) -> dict[str, str | None
     return found
 
 
-def _time(value: object, faults: list[Fault]) -> Any:  # noqa: ANN401  # a time or None
+def _time_faults(value: object) -> Iterator[Fault]:
     try:
-        return None if value is None else parse_time(value, field="$.creationDate")
+        if value is not None:
+            parse_time(value, field="$.creationDate")
     except MalformedError as error:
-        faults.append(fault_of(error))
-        return None
+        yield fault_of(error)
 
 
 def _vocabularies(master: object, faults: list[Fault]) -> tuple[Vocabulary, ...]:
@@ -326,33 +361,30 @@ def _vocabularies(master: object, faults: list[Fault]) -> tuple[Vocabulary, ...]
     return tuple(found)
 
 
-def _extensions(
-    items: Mapping[str, Any], prefixes: Prefixes, path: Path, faults: list[Fault], *, unnamed: str = "FIELD_UNKNOWN"
-) -> tuple[Extension, ...]:
+def _extensions(items: Mapping[str, Any], prefixes: Prefixes, path: Path, faults: list[Fault]) -> tuple[Extension, ...]:
     found: list[Extension] = []
     for name, value in items.items():
         try:
             found += read_extensions({name: value}, prefixes, "$", MAX_DEPTH)
         except MalformedError as error:
-            code = unnamed if error.code == "FIELD_UNKNOWN" else error.code
-            faults.append(Fault(code, (*path, name), error.message))
+            faults.append(Fault(error.code, (*path, name), error.message))
     return tuple(found)
 
 
 class _Event:
     """Takes one event apart."""
 
-    def __init__(self, prefixes: Prefixes) -> None:
+    def __init__(self, prefixes: Prefixes, faults: Faults) -> None:
         self._prefixes = prefixes
-        self._faults: list[Fault] = []
+        self._faults = faults
 
-    def read(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    def read(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], Faults]:
         """Return an event's fields, and what was wrong with its names and extensions."""
         if "@context" in item:
             try:
                 self._prefixes = read_context(item["@context"], self._prefixes, "$.@context")
             except MalformedError as error:
-                self._faults.append(fault_of(error))
+                self._faults.add(error.code, ("@context",), error.message)
         known = {name: value for name, value in item.items() if name not in {"@context", "isA", "ilmd"}}
         raw = self._object(known, EVENT, (), extensible=True, words=_WORDS)
         if "ilmd" in item:
@@ -361,9 +393,9 @@ class _Event:
 
     def _ilmd(self, value: object) -> tuple[Extension, ...]:
         if not isinstance(value, Mapping):
-            self._faults.append(Fault("FIELD_MALFORMED", ("ilmd",), "expected an object"))
+            self._faults.add("FIELD_MALFORMED", ("ilmd",), "expected an object")
             return ()
-        return _extensions(value, self._prefixes, ("ilmd",), self._faults, unnamed="NAMESPACE_MISSING")
+        return self._extensions(value, ("ilmd",), unnamed="NAMESPACE_MISSING")
 
     def _object(
         self,
@@ -383,8 +415,20 @@ class _Event:
                 others[name] = value
             else:
                 raw[name] = value
-        raw[EXTENSIONS] = _extensions(others, self._prefixes, path, self._faults)
+        raw[EXTENSIONS] = self._extensions(others, path)
         return raw
+
+    def _extensions(
+        self, items: Mapping[str, Any], path: Path, *, unnamed: str = "FIELD_UNKNOWN"
+    ) -> tuple[Extension, ...]:
+        found: list[Extension] = []
+        for name, value in items.items():
+            try:
+                found += read_extensions({name: value}, self._prefixes, "$", MAX_DEPTH)
+            except MalformedError as error:
+                code = unnamed if error.code == "FIELD_UNKNOWN" else error.code
+                self._faults.add(code, (*path, name), error.message)
+        return tuple(found)
 
     def _value(self, known: Field, value: object, path: Path, *, word: bool) -> object:
         if word and isinstance(value, str):

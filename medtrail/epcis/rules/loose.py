@@ -2,14 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from medtrail.epcis.rules.finding import Fault, Finding, Path
-
-MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
-"""Of one event; the readers take whole documents of this size."""
-MAX_HEAD_BYTES: Final = 16 * 1024 * 1024
-"""Of one part of a document's head: its master data, above all."""
+from medtrail.epcis.model import EpcisEvent
+from medtrail.epcis.rules.finding import Fault, Faults, Finding, Path
 
 Locate = Callable[[Path], tuple[str, int | None]]
 
@@ -24,12 +20,14 @@ class LooseEvent:
             even taken apart.
         faults: What was wrong with its syntax.
         locate: Place and line of a path in the event.
+        read: Reads it as the readers do; raises MalformedError where they refuse it.
     """
 
     index: int
     raw: Mapping[str, Any] | None
-    faults: tuple[Fault, ...]
+    faults: Faults
     locate: Locate
+    read: Callable[[], EpcisEvent]
 
     def finding(self, fault: Fault) -> Finding:
         """Return the finding that a fault of this event is."""

@@ -24,7 +24,7 @@ from medtrail.epcis.build import (
     parse_time,
 )
 from medtrail.epcis.model import Action, EventType
-from medtrail.epcis.rules.finding import Fault, Path
+from medtrail.epcis.rules.finding import Faults, Path
 from medtrail.errors import MalformedError
 
 HARMLESS_TIME: Final = "2000-01-01T00:00:00Z"
@@ -121,7 +121,7 @@ class Shaper:
     """Reads the fields of one event."""
 
     def __init__(self) -> None:
-        self.faults: list[Fault] = []
+        self.faults = Faults()
         self.replaced: set[Path] = set()
 
     def event(self, raw: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -139,8 +139,9 @@ class Shaper:
         return next(iter(get_close_matches(text, list(words), n=1)), None)
 
     def _report(self, code: str, path: Path, message: str) -> None:
-        self.faults.append(Fault(code, path, message))
-        self.replaced.add(path)
+        self.faults.add(code, path, message)
+        if not self.faults.untold:
+            self.replaced.add(path)
 
     def _object(
         self,
@@ -229,7 +230,7 @@ class Shaper:
             self._report("FIELD_MALFORMED", path, "expected a list of objects")
             return None
         if known.filled and not value:
-            self.faults.append(Fault("LIST_EMPTY", path, f"{path[-1]} is there and empty"))
+            self.faults.add("LIST_EMPTY", path, f"{path[-1]} is there and empty")
         found = [self._nested(item, known, (*path, number)) for number, item in enumerate(value)]
         return [_harmless(known) if item is None else item for item in found]
 

@@ -6,20 +6,18 @@ Source: EPCIS 1.2, section 9.5; EPCIS 2.0, section 9.5.
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
-from lxml import etree
 from lxml.etree import _Element as Element
 
 from medtrail.epcis.build import EXTENSIONS
 from medtrail.epcis.model import Extension
-from medtrail.epcis.rules.finding import Fault, Path
+from medtrail.epcis.rules.finding import Faults, Path
 from medtrail.epcis.rules.shape import EVENT, Kind
 from medtrail.epcis.rules.xml_order import QUANTITY, Order, order_of
+from medtrail.epcis.xml_in import WRAPPERS, XSI
 from medtrail.epcis.xml_in import _expand as expand
 from medtrail.epcis.xml_in import _extension as read_extension
-from medtrail.epcis.xml_in import _text as text_of
+from medtrail.epcis.xml_in import _split as split_name
 from medtrail.errors import MalformedError
-
-WRAPPERS: Final = frozenset({"extension", "baseExtension"})
 
 # Lists, and the elements that they hold.
 _ITEMS: Final = {
@@ -40,9 +38,8 @@ _CURIES: Final = frozenset({"type", "exception", "component", "reason"})
 
 def name_of(element: Element) -> tuple[str, str]:
     """Return (namespace, local name); the standard's own namespaces are none, since its schemas qualify only roots."""
-    name = etree.QName(element)
-    namespace = name.namespace or ""
-    return "" if namespace.startswith("urn:epcglobal:epcis") else namespace, name.localname
+    namespace, name = split_name(str(element.tag))
+    return "" if namespace.startswith("urn:epcglobal:epcis") else namespace, name
 
 
 def unqualified(part: Element) -> None:
@@ -121,16 +118,29 @@ class XmlEvent:
         self._order = order_of(str(element.tag), version=version)
         self._raw: dict[str, Any] = {"type": str(element.tag)}
         self._extensions: list[Extension] = []
-        self._faults: list[Fault] = []
+        self._faults = Faults()
 
-    def read(self) -> tuple[dict[str, Any], list[Fault]]:
+    def read(self) -> tuple[dict[str, Any], Faults]:
         """Return the event's fields by JSON-LD name, and what was wrong with its elements."""
+        self._plain(self._element, ())
         self._container(self._element)
         self._raw[EXTENSIONS] = tuple(self._extensions)
         return self._raw, self._faults
 
     def _fault(self, code: str, path: Path, message: str) -> None:
-        self._faults.append(Fault(code, path, message))
+        self._faults.add(code, path, message)
+
+    def _plain(self, element: Element, path: Path, known: str = "") -> None:
+        """Tell of attributes where the standard has none; those of XML Schema instances say nothing."""
+        for key in element.attrib:
+            namespace, name = split_name(str(key))
+            if namespace != XSI and key != known:
+                self._fault("FIELD_UNKNOWN", (*path, name), f"{name[:60]!r}: no such attribute here")
+
+    def _text(self, element: Element, path: Path) -> str:
+        if len(element):
+            self._fault("FIELD_MALFORMED", path, "expected a text")
+        return (element.text or "").strip()
 
     def _container(self, parent: Element) -> None:
         order = Order(self._order)
@@ -147,8 +157,10 @@ class XmlEvent:
                 self._field(name, child)
 
     def _field(self, name: str, child: Element) -> None:
+        self._plain(child, (name,))
         if name == "certificationInfo":
-            self._raw.setdefault(name, []).append(text_of(child))
+            found = self._raw.setdefault(name, [])
+            found.append(self._text(child, (name, len(found))))
         elif name in self._raw:
             self._fault("FIELD_TWICE", (name,), "stands twice")
         elif name == "ilmd":
@@ -163,11 +175,21 @@ class XmlEvent:
         if name in _ITEMS:
             return self._list(name, child)
         if name == "persistentDisposition":
-            return {key: [expand(item, text_of(item)) for item in child if item.tag == key] for key in ("set", "unset")}
+            return self._dispositions(child, (name,))
         if known.kind is Kind.OBJECT:
             return self._object(child, (name,))
-        text = expand(child, text_of(child))
+        text = expand(child, self._text(child, (name,)))
         return text if text or name == "recordTime" else None
+
+    def _dispositions(self, parent: Element, path: Path) -> dict[str, Any]:
+        raw: dict[str, Any] = {"set": [], "unset": []}
+        for child in parent:
+            name = name_of(child)[1]
+            if child.tag in raw:
+                raw[name].append(expand(child, self._text(child, (*path, name, len(raw[name])))))
+            else:
+                self._fault("FIELD_UNKNOWN", (*path, name), "the standard knows set and unset here")
+        return raw
 
     def _list(self, name: str, parent: Element) -> list[object]:
         found: list[object] = []
@@ -176,14 +198,15 @@ class XmlEvent:
             if item.tag != _ITEMS[name]:
                 self._fault("FIELD_UNKNOWN", path, f"expected {_ITEMS[name]}, got {name_of(item)[1][:60]!r}")
             if _ITEMS[name] == "epc":
-                found.append(text_of(item))
+                found.append(self._text(item, path))
             elif _ITEMS[name] == "quantityElement":
                 found.append(self._quantity(item, path))
             elif name == "sensorElementList":
                 found.append(self._sensor(item, path))
             else:
                 typed = {"type": expand(item, item.get("type", ""))} if "type" in item.attrib else {}
-                found.append({_ITEMS[name]: text_of(item), **typed})
+                self._plain(item, path, known="type")
+                found.append({_ITEMS[name]: self._text(item, path), **typed})
         return found
 
     def _quantity(self, item: Element, path: Path) -> dict[str, Any]:
@@ -196,7 +219,7 @@ class XmlEvent:
                 self._fault("FIELD_ORDER", (*path, name), f"stands after {before}; the schema puts it before")
             if name in raw:
                 self._fault("FIELD_TWICE", (*path, name), "stands twice")
-            raw.setdefault(name, text_of(part))
+            raw.setdefault(name, self._text(part, (*path, name)))
         return raw
 
     def _object(self, parent: Element, path: Path) -> dict[str, Any]:
@@ -210,11 +233,19 @@ class XmlEvent:
             elif name in raw:
                 self._fault("FIELD_TWICE", (*path, name), "stands twice")
             elif name in _ITEMS:
-                raw[name] = [text_of(item) for item in child]
+                raw[name] = self._events(child, (*path, name))
             else:
-                raw[name] = expand(child, text_of(child)) or None
+                raw[name] = expand(child, self._text(child, (*path, name))) or None
         raw[EXTENSIONS] = tuple(extensions)
         return raw
+
+    def _events(self, parent: Element, path: Path) -> list[str]:
+        found: list[str] = []
+        for number, item in enumerate(parent):
+            if item.tag != "correctiveEventID":
+                self._fault("FIELD_UNKNOWN", (*path, number), "the standard knows correctiveEventID here")
+            found.append(self._text(item, (*path, number)))
+        return found
 
     def _sensor(self, parent: Element, path: Path) -> dict[str, Any]:
         raw: dict[str, Any] = {}
@@ -237,13 +268,17 @@ class XmlEvent:
         raw: dict[str, Any] = {}
         extensions: list[Extension] = []
         for key, value in element.attrib.items():
-            name = etree.QName(key)
-            if name.namespace:
-                extensions.append(Extension(name.namespace, name.localname, str(value)))
+            space, attribute = split_name(str(key))
+            if space:
+                extensions.append(Extension(space, attribute, str(value)))
             else:
-                raw[name.localname] = expand(element, str(value)) if name.localname in _CURIES else str(value)
+                raw[attribute] = expand(element, str(value)) if key in _CURIES else str(value)
         for child in children_of(element):
-            extensions += self._extension(child, (*path, name_of(child)[1]))
+            namespace, name = name_of(child)
+            if namespace:
+                extensions += self._extension(child, (*path, name))
+            else:
+                self._fault("FIELD_UNKNOWN", (*path, name), "neither a field of the standard nor under a namespace")
         raw[EXTENSIONS] = tuple(extensions)
         return raw
 

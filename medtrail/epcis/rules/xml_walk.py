@@ -13,20 +13,28 @@ from lxml import etree
 from lxml.etree import _Element as Element
 
 from medtrail.epcis.build import parse_time
-from medtrail.epcis.model import EpcisDocument, EventType, Extension
-from medtrail.epcis.rules.finding import Fault, Finding, Path
-from medtrail.epcis.rules.loose import MAX_EVENT_BYTES, MAX_HEAD_BYTES, LooseEvent
-from medtrail.epcis.rules.xml_event import WRAPPERS, XmlEvent, line_of, locate, name_of, unqualified
-from medtrail.epcis.xml_in import SBDH, XSI
+from medtrail.epcis.business_header import SBDH
+from medtrail.epcis.model import EpcisDocument, Extension
+from medtrail.epcis.reading import MAX_EVENT_BYTES, MAX_HEAD_BYTES
+from medtrail.epcis.rules.finding import Faults, Finding, Path
+from medtrail.epcis.rules.loose import LooseEvent
+from medtrail.epcis.rules.xml_event import XmlEvent, line_of, locate, name_of, unqualified
+from medtrail.epcis.xml_in import DOCUMENT_NAMES, EVENT_NAMES, WRAPPERS, XSI, event_of
 from medtrail.epcis.xml_in import _extension as read_extension
 from medtrail.epcis.xml_in import _header as read_header
+from medtrail.epcis.xml_in import _split as split_name
 from medtrail.errors import MalformedError
 
 CHUNK: Final = 65_536
+_PATIENCE: Final = 4
+"""Times its limit that a part may have before its end is no longer waited for."""
+MAX_EXTENSIONS: Final = 10_000
+"""Of a document as a whole."""
 
-_DOCUMENTS: Final = frozenset({"EPCISDocument", "EPCISQueryDocument"})
-_EVENT_NAMES: Final = frozenset(item.value for item in EventType)
 _LISTS: Final = (("EPCISBody", "EventList"), ("EPCISBody", "QueryResults", "resultsBody", "EventList"))
+# What stands around the events; and what a query document says beside them.
+_AROUND: Final = frozenset({path[:length] for path in _LISTS for length in range(1, len(path) + 1)})
+_BESIDE: Final = frozenset({"queryName", "subscriptionID"})
 _QUERIES: Final = frozenset({("EPCISBody", "Poll"), ("EPCISBody", "Subscribe")})
 
 _ENCODING_ERRORS: Final = frozenset(
@@ -36,14 +44,12 @@ _ENCODING_ERRORS: Final = frozenset(
         etree.ErrorTypes.ERR_UNKNOWN_ENCODING,
     }
 )
-_ENDED: Final = frozenset(
+# What is wrong when the input ends though it did not end too early; anything else is a document that was cut off.
+_COMPLETE: Final = frozenset(
     {
-        etree.ErrorTypes.ERR_DOCUMENT_EMPTY,
-        etree.ErrorTypes.ERR_TAG_NOT_FINISHED,
-        etree.ErrorTypes.ERR_GT_REQUIRED,
-        etree.ErrorTypes.ERR_COMMENT_NOT_FINISHED,
-        etree.ErrorTypes.ERR_CDATA_NOT_FINISHED,
-        etree.ErrorTypes.ERR_PI_NOT_FINISHED,
+        etree.ErrorTypes.ERR_DOCUMENT_END,
+        etree.ErrorTypes.ERR_INTERNAL_ERROR,
+        etree.ErrorTypes.ERR_TAG_NAME_MISMATCH,
     }
 )
 
@@ -114,7 +120,10 @@ class XmlWalk:
                     parser.feed(data)
             except etree.XMLSyntaxError as error:
                 failure = error
-            yield from cast("Iterator[tuple[str, Element]]", parser.read_events())
+            events = list(cast("Iterator[tuple[str, Element]]", parser.read_events()))
+            # The start of a root that was cut off in its first tag says nothing of it.
+            if failure is None or self._path or len(events) > 1:
+                yield from events
             if failure is not None:
                 raise self._malformed(failure, ended=ended) from failure
 
@@ -127,7 +136,7 @@ class XmlWalk:
             code = "NESTING_TOO_DEEP" if "depth" in message else "EVENT_TOO_LARGE"
         elif kind in _ENCODING_ERRORS:
             code = "ENCODING_WRONG"
-        elif ended and (kind in _ENDED or not self._path):
+        elif ended and (kind not in _COMPLETE or not self._path):
             code = "DOCUMENT_TRUNCATED"
         return MalformedError(f"not well-formed XML: {message}", code=code, line=error.lineno or "")
 
@@ -148,30 +157,39 @@ class XmlWalk:
                 yield Finding("DOCUMENT_IS_QUERY", self._place(), "a query asks for events; it holds none")
             elif below[:-1] in _LISTS:
                 self._children += 1
-            self._begin(element, self._kind_of(below, namespace))
+            kind = self._kind_of(below, namespace)
+            self._begin(element, kind)
+            if not kind and not self._has_place(below, namespace):
+                message = "neither a field of the standard nor under a namespace"
+                yield Finding("FIELD_UNKNOWN", self._place(), message, line=line_of(element))
         else:
             self._weigh()
 
     def _weigh(self) -> None:
-        self._oversize = self._oversize or self._read - self._part_from > self._limits[self._kind]
+        size, limit = self._read - self._part_from, self._limits[self._kind]
+        self._oversize = self._oversize or size > limit
+        if size > _PATIENCE * limit:
+            kind = "EVENT" if self._kind == "event" else "HEADER"
+            message = f"{self._place()} goes on after {size} bytes; what follows was not read"
+            raise MalformedError(message, code=f"{kind}_TOO_LARGE")
 
     def _start_root(self, element: Element, name: str) -> Iterator[Finding]:
         if element.getroottree().docinfo.internalDTD is not None:
             raise _refused_entities()
-        if name in _EVENT_NAMES:
+        if name in EVENT_NAMES:
             self._begin(element, "event")
             return
-        self._version = 1 if (etree.QName(element).namespace or "").endswith(":xsd:1") else 2
-        if name not in _DOCUMENTS:
+        self._version = 1 if split_name(str(element.tag))[0].endswith(":xsd:1") else 2
+        if name not in DOCUMENT_NAMES:
             raise MalformedError(f"expected EPCISDocument, got {name[:60]!r}", code="DOCUMENT_MALFORMED", line=1)
         self._root = {"name": name, "namespaces": _namespaces(element), **_attributes(element)}
         # A query document may do without its date.
         for attribute in ("schemaVersion", "creationDate")[: 2 if name == "EPCISDocument" else 1]:
-            if element.get(attribute) is None:
+            if element.get(attribute) is None and not (attribute == "creationDate" and element.get("createdAt")):
                 message = f"{attribute} is required"
                 yield Finding("FIELD_MISSING", f"/{name}/@{attribute}", message, line=line_of(element))
         try:
-            created = element.get("creationDate")
+            created = element.get("creationDate", element.get("createdAt"))
             self._root["created"] = None if created is None else parse_time(created, field="")
         except MalformedError as error:
             yield Finding(error.code, f"/{name}/@creationDate", error.message, line=line_of(element))
@@ -184,7 +202,16 @@ class XmlWalk:
                 return "" if below[-1] in WRAPPERS else "event"
         if below == ("EPCISHeader",):
             return "header"
-        return "extension" if namespace and WRAPPERS.issuperset(below[:-1]) else ""
+        if namespace and WRAPPERS.issuperset(below[:-1]) and len(self._extensions) < MAX_EXTENSIONS:
+            return "extension"
+        return ""
+
+    def _has_place(self, below: tuple[str, ...], namespace: str) -> bool:
+        if (namespace and len(below) == 1) or below in _AROUND or below in _QUERIES or below[-1] in WRAPPERS:
+            return True
+        parent = below[:-1]
+        # What is in an unknown element, or in a query, was told with it.
+        return (parent in _AROUND and below[-1] in _BESIDE) or (bool(parent) and parent not in _AROUND)
 
     def _begin(self, element: Element, kind: str) -> None:
         if kind:
@@ -213,7 +240,7 @@ class XmlWalk:
         unqualified(element)
         try:
             if self._kind == "header":
-                self._head = read_header(element)
+                self._head = read_header(element, self._root.get("created"))
                 yield self._document()
             else:
                 self._extensions.append(read_extension(element))
@@ -226,12 +253,18 @@ class XmlWalk:
         def place(path: Path) -> tuple[str, int | None]:
             return locate(element, base, path)
 
+        raw: dict[str, Any] | None = None
+        faults = Faults()
         if self._oversize:
-            fault = Fault("EVENT_TOO_LARGE", (), f"expected at most {self._limits['event']} bytes")
-            return LooseEvent(self._events, None, (fault,), place)
-        unqualified(element)
-        raw, faults = XmlEvent(element, version=self._version).read()
-        return LooseEvent(self._events, raw, tuple(faults), place)
+            faults.add("EVENT_TOO_LARGE", (), f"expected at most {self._limits['event']} bytes")
+        else:
+            unqualified(element)
+            if len(self._path) == 1:
+                # What a bare event says of a document is none of its fields.
+                for name in ("schemaVersion", "creationDate", "createdAt"):
+                    element.attrib.pop(name, "")
+            raw, faults = XmlEvent(element, version=self._version).read()
+        return LooseEvent(self._events, raw, faults, place, lambda: event_of(element, "event"))
 
     def _place(self) -> str:
         steps = list(self._path)

@@ -257,8 +257,20 @@ def test_too_large_a_header_is_told_and_events_are_read(ending: str) -> None:
     assert [finding.code for finding in findings(data, ending=ending)] == ["BIZ_STEP_UNKNOWN"]
 
 
+@pytest.mark.parametrize(("count", "counted"), [(10_000, []), (10_002, ["2 more faults of this event's syntax"])])
+def test_so_many_faults_of_one_event_are_told_and_the_rest_counted(count: int, counted: list[str]) -> None:
+    found = of_event({"epcList": [7] * count})
+
+    assert len(found) == min(count, 10_000) + len(counted)
+    assert [finding.message for finding in found if finding.code == "FAULTS_COUNTED"] == counted
+
+
 def test_every_rule_of_the_standards_has_its_case() -> None:
-    tried = {case[0] for case in (*EVENT_CASES, *HEAD_CASES, *BYTE_CASES)} | {"EVENT_TOO_LARGE", "HEADER_TOO_LARGE"}
+    tried = {case[0] for case in (*EVENT_CASES, *HEAD_CASES, *BYTE_CASES)} | {
+        "EVENT_TOO_LARGE",
+        "FAULTS_COUNTED",
+        "HEADER_TOO_LARGE",
+    }
 
     assert tried == {rule.code for rule in RULES if rule.profile is not Profile.DSCSA}
 
