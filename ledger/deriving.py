@@ -34,12 +34,12 @@ def derive_tree(connection: Connection, newest: StoredCheckpoint | None, size: i
 
 
 def extended(connection: Connection, tree: CompactRange, size: int) -> CompactRange:
-    """Return a tree with the entries after it, derived from their stored bytes; all are in memory at once.
+    """Return a tree with the entries after it, derived from their stored bytes, of which few are in memory at once.
 
     Raises:
         VerificationError: ENTRY_CORRUPT or ENTRY_MISSING, with the index.
     """
-    stored = log_store.entries(connection, start=tree.size, end=size)
+    stored = log_store.each_entry(connection, start=tree.size, end=size)
     derived = tree.extend([derive_leaf(entry, index) for index, entry in enumerate(stored, tree.size)])
     if derived.size != size:
         raise VerificationError(f"entry {derived.size} is missing", code="ENTRY_MISSING", leaf_index=derived.size)

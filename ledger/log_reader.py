@@ -20,6 +20,9 @@ from medtrail.merkle import consistency_proof, inclusion_proof
 from medtrail.runtime.database import Database
 from medtrail.tiles import TileHashReader
 
+LARGEST_PAGE_BYTES = 2 * 1024 * 1024
+"""Of events in one answer, but for the last of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProvenEntry:
@@ -64,16 +67,23 @@ class LogReader:
         return self.feed.newest
 
     async def entries_at(self, indices: Sequence[int]) -> dict[int, StoredEntry]:
-        """Return the entries at these indices that stand, by index."""
-        found = await self._database.read(lambda connection: log_store.entries_at(connection, indices))
+        """Return the entries at these indices that stand, by index: the first of them, as many as fill an answer."""
+        found = await self._database.read(
+            lambda connection: log_store.entries_at(connection, indices, most_bytes=LARGEST_PAGE_BYTES)
+        )
         return {entry.leaf_index: entry for entry in found}
 
     async def entries_of_types(
         self, payload_types: Sequence[str], *, start: int, end: int, limit: int
     ) -> list[StoredEntry]:
-        """Return the first entries in [start, end) of these payload types (empty: all), in log order."""
+        """Return the first entries in [start, end) of these payload types (empty: all), in log order.
+
+        At most ``limit`` of them, and as many as fill an answer.
+        """
         return await self._database.read(
-            lambda connection: log_store.entries_of_types(connection, payload_types, start=start, end=end, limit=limit)
+            lambda connection: log_store.entries_of_types(
+                connection, payload_types, start=start, end=end, limit=limit, most_bytes=LARGEST_PAGE_BYTES
+            )
         )
 
     async def index_of(self, *, event_id: str = "", sha256: bytes = b"") -> int:

@@ -13,7 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from ledger.projections.projector import PROJECTION_NAME, Projector
+from sqlalchemy import Connection
+
+from ledger.projections.projector import BATCH_BYTES, PROJECTION_NAME, Projector
 from ledger.projections.store import ChainedEvent
 from ledger.storage import log_store
 from ledger.storage.open import open_storage
@@ -199,18 +201,27 @@ async def _project(settings: ProjectorSettings) -> None:
 
 
 async def read_chained(database: Database, start: int, stop: int) -> list[ChainedEvent]:
-    """Return the SignedEvents [start, stop) of the log; those that were erased are empty.
+    """Return the first SignedEvents of [start, stop) of the log, up to some MiB; those that were erased are empty.
 
     Raises:
         VerificationError: EVENT_MISSING: one is gone, and nobody ordered that.
     """
-    found = await database.read(lambda connection: log_store.entries(connection, start=start, end=stop))
-    return [
-        ChainedEvent(each.leaf_index, b"", each.map_keys)
-        if each.erased
-        else ChainedEvent(each.leaf_index, each.require_event())
-        for each in found
-    ]
+    return await database.read(partial(_chained, start=start, stop=stop))
+
+
+def _chained(connection: Connection, *, start: int, stop: int) -> list[ChainedEvent]:
+    found: list[ChainedEvent] = []
+    size = 0
+    for each in log_store.each_entry(connection, start=start, end=stop):
+        found.append(
+            ChainedEvent(each.leaf_index, b"", each.map_keys)
+            if each.erased
+            else ChainedEvent(each.leaf_index, each.require_event())
+        )
+        size += len(found[-1].signed_event)
+        if size > BATCH_BYTES:
+            break
+    return found
 
 
 async def _listen(projector: Projector) -> None:

@@ -17,7 +17,7 @@ from ledger.answers import (
     status_to_message,
 )
 from ledger.intake import from_us
-from ledger.log_reader import LogReader, ProvenEntry
+from ledger.log_reader import LARGEST_PAGE_BYTES, LogReader, ProvenEntry
 from ledger.queries import EventFilter, Queries, Scan
 from ledger.status import LedgerStatus
 from ledger.storage.erasure_store import Outcome
@@ -35,7 +35,7 @@ from medtrail.runtime.server import Binding, caller_of
 from medtrail.runtime.tokens import Clock, utc_now
 from medtrail.tlog_proof import TlogProof, format_proof
 
-LARGEST_PAGE_BYTES = 2 * 1024 * 1024
+LARGEST_START = 2**63 - 1
 MOST_PAYLOAD_TYPES = 10
 MOST_UNITS = 10_000
 DEFAULT_UNITS = 1_000
@@ -200,7 +200,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         # Read after the outcomes: an order is decided once it is published.
         checkpoint = self._reader.checkpoint
         orders = await self._reader.entries_at([outcome.order_index for outcome in outcomes[:limit]])
-        page = fitting([orders[outcome.order_index] for outcome in outcomes[:limit]])
+        page = fitting([orders[one.order_index] for one in outcomes[:limit] if one.order_index in orders])
         proven = await self._reader.prove(page, checkpoint)
         return ledger_pb2.ListErasuresResponse(
             outcomes=[_outcome(outcome, item) for outcome, item in zip(outcomes, proven, strict=False)],
@@ -267,7 +267,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         steps += [(leaf_index, "", False) for leaf_index in trace.erased]
         wanted = steps[first : first + limit]
         by_index = await self._reader.entries_at([leaf_index for leaf_index, _via, _disbelieved in wanted])
-        page = fitting([by_index[leaf_index] for leaf_index, _via, _disbelieved in wanted])
+        page = fitting([by_index[leaf_index] for leaf_index, _via, _disbelieved in wanted if leaf_index in by_index])
         proven = await self._reader.prove(page, checkpoint)
         last = first + len(page)
         return ledger_pb2.TracePackResponse(
@@ -320,7 +320,8 @@ class _Pages:
 
     def start(self, token: str, first: int) -> int:
         position = self.open(token)
-        return first if position is None else int(position[0])
+        # What lies behind the largest index is none, in every database's numbers.
+        return min(first, LARGEST_START) if position is None else int(position[0])
 
     def snapshot(self, token: str, known_size: int) -> tuple[int, int]:
         position = self.open(token)

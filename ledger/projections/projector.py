@@ -23,7 +23,7 @@ BATCH_BYTES = 2 * 1024 * 1024
 RETRY_S = 1.0
 
 ReadEntries = Callable[[int, int], Awaitable[Sequence[ChainedEvent]]]
-"""Return the entries [start, stop) of the log, in order."""
+"""Return the first entries of [start, stop) of the log, in order: one or more of them."""
 
 
 def open_projection(path: Path) -> Database:
@@ -103,8 +103,9 @@ class Projector:
         while first < tree_size:
             after = min(first + BATCH_EVENTS, tree_size)
             entries = await self._read_entries(first, after)
-            if len(entries) != after - first:
-                message = f"the log gave {len(entries)} entries of [{first}, {after})"
+            wanted = range(first, first + len(entries))
+            if not entries or any(entry.leaf_index != index for entry, index in zip(entries, wanted, strict=True)):
+                message = f"the log gave {len(entries)} entries of [{first}, {after}), or not the first of them"
                 raise UnavailableError(message, code="LOG_INCOMPLETE")
             for part in _parts(entries):
                 rows = await asyncio.to_thread(store.rows_of, part)

@@ -5,11 +5,11 @@ whoever calls decides what is one step. Bulk statements are SQLAlchemy Core with
 a time on the hot path.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Select, Table, bindparam, func, insert, select, text, update
 from sqlalchemy import Row as SqlRow
 
 from ledger.intake import to_us
@@ -37,6 +37,8 @@ from medtrail.merkle import CompactRange
 
 IDS_A_QUERY = 10_000
 """Most values in one IN list; SQLite takes 32,766."""
+ROWS_A_FETCH = 64
+"""Entries in memory at once where they are read one by one: an event has at most 256 KiB."""
 
 
 def table_of(kind: type[LedgerTable]) -> Table:
@@ -445,26 +447,83 @@ _ENTRIES = (
 
 
 def entries(connection: Connection, *, start: int, end: int) -> list[StoredEntry]:
-    """Return the entries [start, end) that stand, in order."""
-    rows = connection.execute(_ENTRIES.where(ENTRY.c.leaf_index >= start, ENTRY.c.leaf_index < end))
-    return [StoredEntry._make(row) for row in rows]
+    """Return the entries [start, end) that stand, in order: for few, since all are in memory at once."""
+    return list(each_entry(connection, start=start, end=end))
+
+
+def each_entry(connection: Connection, *, start: int, end: int) -> Iterator[StoredEntry]:
+    """Yield the entries [start, end) that stand, in order; some of them are in memory at once."""
+    query = _ENTRIES.where(ENTRY.c.leaf_index >= start, ENTRY.c.leaf_index < end)
+    with connection.execute(query, execution_options={"yield_per": ROWS_A_FETCH}) as rows:
+        for row in rows:
+            yield StoredEntry._make(row)
 
 
 def entries_of_types(
-    connection: Connection, payload_types: Sequence[str], *, start: int, end: int, limit: int
+    connection: Connection,
+    payload_types: Sequence[str],
+    *,
+    start: int,
+    end: int,
+    limit: int,
+    most_bytes: int | None = None,
 ) -> list[StoredEntry]:
-    """Return the first entries in [start, end) of these payload types (empty: all), in order."""
-    query = _ENTRIES.where(ENTRY.c.leaf_index >= start, ENTRY.c.leaf_index < end)
-    if payload_types:
-        query = query.where(ENTRY.c.payload_type.in_(payload_types))
-        if PayloadType.EPCIS not in payload_types:
-            query = query.where(text(OTHER_THAN_EPCIS))
-    return [StoredEntry._make(row) for row in connection.execute(query.limit(limit))]
+    """Return the first entries in [start, end) of these payload types (empty: all), in order.
+
+    Args:
+        connection: In a transaction.
+        payload_types: Those wanted.
+        start: First index.
+        end: Index behind the last.
+        limit: Most entries.
+        most_bytes: No more entries come after those that fill so many bytes; None: however large they are.
+    """
+
+    def of_types(query: Select[Any]) -> Select[Any]:
+        query = query.where(ENTRY.c.leaf_index >= start, ENTRY.c.leaf_index < end)
+        if payload_types:
+            query = query.where(ENTRY.c.payload_type.in_(payload_types))
+            if PayloadType.EPCIS not in payload_types:
+                query = query.where(text(OTHER_THAN_EPCIS))
+        return query.limit(limit)
+
+    if most_bytes is not None:
+        sizes = connection.execute(of_types(_SIZES).order_by(ENTRY.c.leaf_index))
+        return entries_at(connection, _filling(sizes, most_bytes))
+    return [StoredEntry._make(row) for row in connection.execute(of_types(_ENTRIES))]
 
 
-def entries_at(connection: Connection, indices: Sequence[int]) -> list[StoredEntry]:
-    """Return the entries at these indices that stand, in log order."""
+def entries_at(connection: Connection, indices: Sequence[int], *, most_bytes: int | None = None) -> list[StoredEntry]:
+    """Return the entries at these indices that stand, in log order.
+
+    Args:
+        connection: In a transaction.
+        indices: Of which entries, in the order in which they are wanted.
+        most_bytes: None is returned of those that come after such as fill so many bytes; None: of all.
+    """
+    if most_bytes is not None:
+        found = connection.execute(_SIZES.where(ENTRY.c.leaf_index.in_(indices)))
+        sizes: dict[int, int] = {row[0]: row[1] for row in found}
+        indices = _filling([(index, sizes.get(index, 0)) for index in indices], most_bytes)
     return [StoredEntry._make(row) for row in connection.execute(_ENTRIES.where(ENTRY.c.leaf_index.in_(indices)))]
+
+
+# Sizes first, so that no more than one answer's bytes are ever in memory.
+_SIZES = select(ENTRY.c.leaf_index, func.coalesce(func.length(SIGNED_EVENT.c.data), 0)).join(
+    SIGNED_EVENT, SIGNED_EVENT.c.leaf_index == ENTRY.c.leaf_index, isouter=True
+)
+
+
+def _filling(sizes: Iterable[Any], most_bytes: int) -> list[int]:
+    """Return the first indices up to the one, inclusive, with which their events have more than so many bytes."""
+    found: list[int] = []
+    filled = 0
+    for index, size in sizes:
+        found.append(index)
+        filled += size
+        if filled > most_bytes:
+            break
+    return found
 
 
 def index_of_event(connection: Connection, *, event_id_hash: bytes) -> int | None:

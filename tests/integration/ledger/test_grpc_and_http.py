@@ -94,6 +94,9 @@ def test_trust_entries_come_in_pages_with_proofs(asking: Asking) -> None:
         assert found == list(range(8))
         later = await caller.trust.ListTrustEntries(trust_pb2.ListTrustEntriesRequest(start_index=6))
         assert [entry.leaf_index for entry in later.entries] == [6, 7]
+        for index in (2**63, 2**64 - 1):
+            behind = await caller.trust.ListTrustEntries(trust_pb2.ListTrustEntriesRequest(start_index=index))
+            assert not behind.entries
 
     asking(scenario)
 
@@ -209,6 +212,7 @@ def test_events_are_listed_by_index_type_unit_actor_and_step(asking: Asking) -> 
             return [event.leaf_index for event in answer.events]
 
         assert await listed(start_index=36) == [36, 37, 38]
+        assert await listed(start_index=2**64 - 1) == await listed(start_index=2**63, biz_step="commissioning") == []
         assert await listed(payload_types=[PayloadType.PRODUCT]) == [8]
         assert await listed(epc=EPC.format(105)) == [14]
         assert len(await listed(actor="0300011111116", biz_step="commissioning")) == 30

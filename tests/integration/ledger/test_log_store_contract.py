@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, select, text, update
 
 from ledger.commands import main
+from ledger.projections.projector import PROJECTION_NAME, Projector, open_projection
+from ledger.projector_process import read_chained
 from ledger.storage import log_store
 from ledger.storage.bulk import bulk_insert
 from ledger.storage.log_store import REFUSAL, SIGNED_EVENT, STATE, FenceLostError, MustReach, StoredCheckpoint
@@ -21,6 +24,7 @@ from ledger.storage.migrate import HEAD, migrate, require_current
 from ledger.storage.open import open_storage
 from ledger.storage.tables import LEDGER_METADATA
 from medtrail.codec import encode_batch
+from medtrail.epcis.model import Extension
 from medtrail.errors import ConflictError, MalformedError, MedtrailError, NotFoundError, UnavailableError
 from medtrail.merkle import CompactRange, hash_leaf
 from medtrail.runtime.database import Database
@@ -46,6 +50,40 @@ def log(new_log: "NewLog", events: "Events") -> "OfflineLog":
     made.enrol(events)
     made.publish()
     return made
+
+
+# --- large events ---
+
+
+def test_large_entries_are_read_as_many_as_fill_an_answer(log: "OfflineLog", events: "Events") -> None:
+    long = [Extension("urn:x", "note", "n" * 200_000)]
+    large = [events.sign(replace(events.commission(serial), extensions=tuple(long))) for serial in range(6)]
+    for event in large:
+        log.integrate(log.message(encode_batch([event])))
+    read = log.database.read_now
+    of_all = partial(log_store.entries_of_types, payload_types=[], start=8, end=14, limit=100)
+    assert [entry.leaf_index for entry in read(of_all)] == [8, 9, 10, 11, 12, 13]
+    # Up to the first that does not fit any more, so that it is known to be there.
+    assert [entry.leaf_index for entry in read(partial(of_all, most_bytes=450_000))] == [8, 9, 10]
+    assert [entry.leaf_index for entry in read(partial(of_all, most_bytes=1))] == [8]
+    assert read(partial(of_all, most_bytes=450_000, payload_types=["application/none"])) == []
+    some = partial(log_store.entries_at, indices=[13, 2, 9, 8, 99])
+    assert [entry.leaf_index for entry in read(partial(some, most_bytes=450_000))] == [2, 8, 9, 13]
+    assert [entry.leaf_index for entry in read(partial(some, most_bytes=300_000))] == [2, 9, 13]
+    assert len(read(partial(log_store.entries, start=0, end=20))) == 14
+
+    async def projected() -> int:
+        projection = open_projection(log.home.root / PROJECTION_NAME)
+        assert 8 < len(await read_chained(log.database, 0, 22)) < 22
+        count = await Projector(projection, partial(read_chained, log.database)).catch_up(22)
+        projection.close()
+        return count
+
+    more = [events.sign(replace(events.commission(serial), extensions=tuple(long))) for serial in range(6, 14)]
+    for event in more:
+        log.integrate(log.message(encode_batch([event])))
+    log.publish()
+    assert asyncio.run(projected()) == 22
 
 
 # --- versions ---
