@@ -154,16 +154,21 @@ def head_of(document: Raw, prefixes: Prefixes, body: Raw) -> EpcisDocument:
         receiver=texts["receiver"],
         instance_identifier=texts["instanceIdentifier"],
         vocabularies=vocabularies,
-        header_extensions=tuple(item for item in header_extensions if item.namespace != SBDH),
+        header_extensions=tuple(item for item in header_extensions if not _is_business(item)),
         extensions=extensions,
         kind=DocumentKind(document["type"]),
         query_name=_optional_text(body, "queryName", "$.epcisBody"),
         subscription_id=_optional_text(body, "subscriptionID", "$.epcisBody"),
     )
-    business = [item.value for item in header_extensions if (item.namespace, item.name) == (SBDH, ROOT_NAME)]
-    if not business or not isinstance(business[0], tuple):
-        return found
-    return replace(found, business_header=business[0])
+    for business in filter(_is_business, header_extensions):
+        if found.business_header or not isinstance(business.value, tuple):
+            fail("FIELD_MALFORMED", "expected one object", f"$.epcisHeader.{ROOT_NAME}")
+        found = replace(found, business_header=business.value)
+    return found
+
+
+def _is_business(item: Extension) -> bool:
+    return (item.namespace, item.name) == (SBDH, ROOT_NAME)
 
 
 def _optional_text(members: Raw, name: str, field: str) -> str | None:

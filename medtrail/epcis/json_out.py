@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain, count
 from typing import Any
 
 from medtrail.epcis.build import METADATA_FIELDS, REPORT_FIELDS
@@ -31,7 +32,7 @@ from medtrail.epcis.model import (
     SensorReport,
     VocabularyElement,
 )
-from medtrail.epcis.namespaces import AGAIN, BUILT_IN
+from medtrail.epcis.namespaces import AGAIN, BUILT_IN, USUAL
 from medtrail.errors import MalformedError
 
 CONTEXT = "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld"
@@ -138,10 +139,9 @@ class _Names:
     def _prefix(self, namespace: str) -> str:
         prefix = self._prefix_of.get(namespace)
         if prefix is None:
-            number = len(self._custom) + 1
-            while f"ext{number}" in self._custom:
-                number += 1
-            prefix = f"ext{number}"
+            made = (f"ext{number}" for number in count(len(self._custom) + 1))
+            usual = (name for name, uri in USUAL.items() if uri == namespace)
+            prefix = next(name for name in chain(usual, made) if name not in self._custom)
             self._custom[prefix] = namespace
             self._prefix_of[namespace] = prefix
         return prefix
@@ -207,18 +207,20 @@ def _frame(document: EpcisDocument, names: _Names, events: object) -> dict[str, 
     if document.kind is DocumentKind.QUERY:
         about = {"queryName": document.query_name, "subscriptionID": document.subscription_id}
         body = {"queryResults": {**_filled(about), "resultsBody": body}}
-    found = {
+    about = {
         "type": document.kind.value if document.kind is DocumentKind.QUERY else DocumentKind.CAPTURE.value,
         "schemaVersion": "2.0",
         "creationDate": None if document.creation_date is None else _time(document.creation_date),
         "sender": document.sender,
         "receiver": document.receiver,
         "instanceIdentifier": document.instance_identifier,
+    }
+    return {
+        **{key: value for key, value in about.items() if value is not None},
         **names.extensions(document.extensions),
-        "epcisHeader": header or None,
+        **({"epcisHeader": header} if header else {}),
         "epcisBody": body,
     }
-    return {key: value for key, value in found.items() if value is not None}
 
 
 def _header_object(document: EpcisDocument, names: _Names) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from medtrail.epcis.reading import (
     CHUNK_BYTES,
     MAX_EVENT_BYTES,
     MAX_HEAD_BYTES,
+    BareReader,
     Found,
     Position,
     recoded,
@@ -44,6 +45,7 @@ _DECODER = json.JSONDecoder(
 )
 # Members of each object on the way from the root to the events that are objects on that way, too.
 _WAYS = {"$": ("epcisBody",), "epcisBody": ("queryResults", "resultsBody"), "queryResults": ("resultsBody",)}
+_BEHIND_NUMBERS = frozenset(",]} \t\r\n")
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _TOKENS = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
@@ -61,7 +63,7 @@ class Span:
     path: str
 
 
-def open_json(source: BinaryIO, *, size: int) -> "JsonReader":
+def open_json(source: BinaryIO, *, size: int) -> "BareReader | JsonReader":
     """Read everything of a document but its events.
 
     Args:
@@ -88,30 +90,21 @@ def open_json(source: BinaryIO, *, size: int) -> "JsonReader":
     prefixes = root_prefixes(root)
     if not is_document(root):
         head = bare_head_of(root, prefixes)
-        return JsonReader(head, prefixes, event_of(root, prefixes, "$"))
+        return BareReader(head, event_of(root, prefixes, "$"))
     span = members.spans(root)
     head = head_of(root, prefixes, members.body)
-    return JsonReader(head, prefixes, None, source=source, span=span)
+    return JsonReader(head, prefixes, source, span)
 
 
 class JsonReader:
-    """Reads the events of a document; a bare event has been read with the head."""
+    """Reads the events of a document."""
 
-    def __init__(
-        self,
-        head: EpcisDocument,
-        prefixes: Prefixes,
-        event: EpcisEvent | None,
-        *,
-        source: BinaryIO | None = None,
-        span: Span | None = None,
-    ) -> None:
+    def __init__(self, head: EpcisDocument, prefixes: Prefixes, source: BinaryIO, span: Span) -> None:
         self.head = head
+        self.start = Position(0, span.start)
         self._prefixes = prefixes
-        self._event = event
         self._source = source
         self._span = span
-        self.start = Position(0, 0 if span is None else span.start)
 
     def namespaces(self) -> tuple[tuple[str, str], ...]:
         """Return (prefix, URI) of the document; those of an event hold in it alone."""
@@ -119,12 +112,6 @@ class JsonReader:
 
     def read(self, position: Position) -> Iterator[Found]:
         """Yield the events from a position on."""
-        if self._event is not None:
-            if position.index == 0:
-                yield Found(0, self._event, Position(1, position.offset))
-            return
-        if self._source is None or self._span is None:
-            return
         span = self._span
         cursor = _Cursor(self._source, position.offset)
         index = position.index
@@ -299,7 +286,7 @@ class _Cursor:
             except ValueError as error:
                 self._more(limit, str(error), field)
                 continue
-            if end == len(self._text) and isinstance(found, Decimal) and self._fill():
+            if isinstance(found, Decimal) and self._text[end : end + 1] not in _BEHIND_NUMBERS and self._fill():
                 # The rest of the number may come yet.
                 continue
             if end - self._place > limit:

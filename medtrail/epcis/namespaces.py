@@ -14,6 +14,14 @@ BUILT_IN: dict[str, str] = {
     "owl": "http://www.w3.org/2002/07/owl#",
 }
 
+# Prefixes that writers give to namespaces which are not of EPCIS and often come with it.
+USUAL: dict[str, str] = {
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+    "sbdh": "http://www.unece.org/cefact/namespaces/StandardBusinessDocumentHeader",
+    "xml": "http://www.w3.org/XML/1998/namespace",
+    "xsi": "http://www.w3.org/2001/XMLSchema-instance",
+}
+
 AGAIN = "--"
 """Between a prefix and a number: a second name of its namespace, for keys that would stand twice in one object."""
 
@@ -26,6 +34,11 @@ def is_reserved(namespace: str) -> bool:
     An extension there would be a second spelling of a field: other readers take it for the field itself.
     """
     return namespace.startswith("urn:epcglobal:epcis") or namespace == BUILT_IN["epcis"]
+
+
+def goes_without_saying(prefix: str, uri: str) -> bool:
+    """Return whether writers declare a prefix by themselves, where it is needed."""
+    return uri in {BUILT_IN.get(prefix), USUAL.get(prefix)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,8 @@ class Prefixes:
         return tuple(
             (prefix, uri)
             for prefix, uri in self.declared.items()
-            if BUILT_IN.get(prefix) != uri and not (AGAIN in prefix and self.uri_of(prefix.split(AGAIN)[0]) == uri)
+            if not goes_without_saying(prefix, uri)
+            and not (AGAIN in prefix and self.uri_of(prefix.split(AGAIN)[0]) == uri)
         )
 
     def uri_of(self, prefix: str) -> str | None:

@@ -56,6 +56,24 @@ class Reader(Protocol):
         """Return (prefix, URI) of the head and of the events read so far."""
 
 
+class BareReader:
+    """Gives out the one event of a document that is nothing else."""
+
+    def __init__(self, head: EpcisDocument, event: EpcisEvent) -> None:
+        self.head = head
+        self.start = Position(0, 0)
+        self._event = event
+
+    def namespaces(self) -> tuple[tuple[str, str], ...]:
+        """Return (prefix, URI) of the event."""
+        return self.head.namespaces
+
+    def read(self, position: Position) -> Iterator[Found]:
+        """Yield the event, or nothing behind it."""
+        if position == self.start:
+            yield Found(0, self._event, Position(1, 0))
+
+
 def recoded(source: BinaryIO, encoding: str, *, size: int, code: str) -> BinaryIO:
     """Return the whole source in UTF-8.
 

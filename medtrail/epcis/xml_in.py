@@ -32,7 +32,7 @@ from medtrail.epcis.model import (
     Vocabulary,
     VocabularyElement,
 )
-from medtrail.epcis.namespaces import BUILT_IN, Prefixes
+from medtrail.epcis.namespaces import Prefixes, goes_without_saying
 from medtrail.errors import MalformedError
 
 MAX_DEPTH = 64
@@ -107,15 +107,9 @@ def head_of(root: Element) -> EpcisDocument:
     Raises:
         MalformedError: There is no one list of events, or a field is unknown or of wrong form.
     """
-    name = str(root.tag)
-    if name not in DOCUMENT_NAMES:
-        fail("DOCUMENT_MALFORMED", f"expected EPCISDocument, got {name[:60]!r}", "/")
-    # A second list would be passed over; one inside an extension is none.
-    lists = [found for path in _EVENT_LISTS for found in root.findall(path)]
-    if len(lists) != 1:
-        fail("FIELD_TWICE" if lists else "FIELD_MISSING", "expected one list of events", "/EPCISBody/EventList")
+    events = list_of(root)
     creation_date = _creation_date(root)
-    query = _query(root, lists[0])
+    query = _query(root, events)
     extensions: list[Extension] = []
     header: dict[str, Any] = {}
     for child in _elements(root):
@@ -131,11 +125,27 @@ def head_of(root: Element) -> EpcisDocument:
         creation_date=creation_date,
         namespaces=declared_namespaces(root),
         extensions=tuple(extensions),
-        kind=DocumentKind(name),
+        kind=DocumentKind(str(root.tag)),
         query_name=query.get("queryName"),
         subscription_id=query.get("subscriptionID"),
         **header,
     )
+
+
+def list_of(root: Element) -> Element:
+    """Return a document's list of events.
+
+    Raises:
+        MalformedError: It is no document, or has no one list of events.
+    """
+    name = str(root.tag)
+    if name not in DOCUMENT_NAMES:
+        fail("DOCUMENT_MALFORMED", f"expected EPCISDocument, got {name[:60]!r}", "/")
+    # A second list would be passed over; one inside an extension is none.
+    lists = [found for path in _EVENT_LISTS for found in root.findall(path)]
+    if len(lists) != 1:
+        fail("FIELD_TWICE" if lists else "FIELD_MISSING", "expected one list of events", "/EPCISBody/EventList")
+    return lists[0]
 
 
 def bare_head_of(root: Element) -> EpcisDocument:
@@ -180,7 +190,8 @@ def declared_namespaces(root: Element) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     for element in root.iter():
         for prefix, uri in element.nsmap.items():
-            if prefix and not uri.startswith("urn:epcglobal:epcis") and uri not in {XSI, SBDH, BUILT_IN.get(prefix)}:
+            standard = uri.startswith("urn:epcglobal:epcis") or uri in {XSI, SBDH}
+            if prefix and not standard and not goes_without_saying(prefix, uri):
                 found.setdefault(prefix, uri)
     return tuple(sorted(found.items()))
 
@@ -245,10 +256,9 @@ def event_of(element: Element, path: str) -> EpcisEvent:
 
 def _check_plain(element: Element, path: str) -> None:
     """Refuse attributes where the standard has none; those of XML Schema instances say nothing of the content."""
-    if element.attrib:
-        for key in element.attrib:
-            if _split(str(key))[0] != XSI:
-                fail("FIELD_UNKNOWN", "no attribute of the standard", f"{path}/{element.tag!s}/@{key!s}")
+    for key in element.attrib or ():
+        if _split(str(key))[0] != XSI:
+            fail("FIELD_UNKNOWN", "no attribute of the standard", f"{path}/{element.tag!s}/@{key!s}")
 
 
 def _field(child: Element, key: str, path: str) -> object:

@@ -34,7 +34,7 @@ from medtrail.epcis.model import (
     SourceDest,
     VocabularyElement,
 )
-from medtrail.epcis.namespaces import BUILT_IN
+from medtrail.epcis.namespaces import BUILT_IN, USUAL
 from medtrail.epcis.xml_in import PRESERVE, TYPE_OF, XSI
 from medtrail.errors import MalformedError
 
@@ -106,7 +106,11 @@ def _namespace_of(document: EpcisDocument, version: str) -> str:
 
 def _nsmap(document: EpcisDocument, namespace: str) -> dict[str, str]:
     # Prefixes of the standard's own context mean the same namespace in XML, so that CURIEs and names agree.
-    declared = {prefix: uri for prefix, uri in document.namespaces if ":" in uri and prefix.isidentifier()}
+    declared = {
+        prefix: uri
+        for prefix, uri in document.namespaces
+        if ":" in uri and prefix.isidentifier() and uri != USUAL["xml"]
+    }
     return {"cbvmda": BUILT_IN["cbvmda"], **declared, "epcis": namespace, "xsd": BUILT_IN["xsd"], "xsi": XSI}
 
 

@@ -137,7 +137,7 @@ class Pieces:
         while True:
             self._leave(index)
             if self._offset >= end:
-                if self._wrappers or self._offset > end:
+                if self._offset > end:
                     malformed("the list of events ends inside an element", self._offset, path_of(index))
                 return False
             tag = self._tag(index)
@@ -190,6 +190,8 @@ class Pieces:
             length = self._true_length(index)
             piece = self._data[self._place : self._place + length]
             element = self._parse(piece, index)
+        if len(piece) > MAX_EVENT_BYTES:
+            raise too_large("an event", MAX_EVENT_BYTES, path_of(index))
         self._place += len(piece)
         return element, b"xmlns" in piece
 

@@ -19,6 +19,7 @@ from medtrail.epcis.model import EpcisDocument, EpcisEvent
 from medtrail.epcis.reading import (
     CHUNK_BYTES,
     MAX_HEAD_BYTES,
+    BareReader,
     Found,
     Position,
     recoded,
@@ -30,6 +31,7 @@ from medtrail.epcis.xml_in import (
     declared_namespaces,
     event_of,
     head_of,
+    list_of,
     parse_xml,
 )
 from medtrail.epcis.xml_pieces import LIST, LIST_PATH, TAG, FoundError, Pieces, Scope, malformed, path_of
@@ -43,7 +45,7 @@ _DECLARATION = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)[
 _END_OF_LIST = re.compile(rb"</(?:[^\s/>:]+:)?EventList\s*>")
 
 
-def open_xml(source: BinaryIO, *, size: int) -> "XmlReader":
+def open_xml(source: BinaryIO, *, size: int) -> "BareReader | XmlReader":
     """Read everything of a document but its events.
 
     Args:
@@ -59,12 +61,7 @@ def open_xml(source: BinaryIO, *, size: int) -> "XmlReader":
     found = _Beginning(source, encoding)
     found.read()
     if found.list_tag is None:
-        root = parse_xml(found.data)
-        if root.tag in EVENT_NAMES:
-            return XmlReader(bare_head_of(root), bare=event_of(root, f"/{root.tag}"))
-        # It has no list of events; whatever it is, this says so.
-        head_of(root)
-        fail("FIELD_MISSING", "expected one list of events", LIST_PATH)
+        return _read_bare(parse_xml(found.data))
     before, tag = found.data[: found.list_start], found.list_tag
     start = found.list_start + len(tag)
     if tag.endswith(b"/>"):
@@ -73,9 +70,19 @@ def open_xml(source: BinaryIO, *, size: int) -> "XmlReader":
     else:
         end, behind = _find_end(source, start, size)
         root = parse_xml(before + tag + behind)
+    if len(before) + len(behind) > MAX_HEAD_BYTES:
+        raise too_large("the head", MAX_HEAD_BYTES, "/")
     head = head_of(root)
     scope = Scope.of(next(root.iter(LIST)), encoding)
-    return XmlReader(head, source=source, scope=scope, start=start, end=end)
+    return XmlReader(head, source, scope, start=start, end=end)
+
+
+def _read_bare(root: Element) -> BareReader:
+    if root.tag not in EVENT_NAMES:
+        # It has no list of events; whatever it is, this says so.
+        list_of(root)
+    head = bare_head_of(root)
+    return BareReader(head, event_of(root, f"/{root.tag!s}"))
 
 
 def _in_known_encoding(source: BinaryIO, size: int) -> tuple[BinaryIO, int, str]:
@@ -132,12 +139,9 @@ class _Beginning:
             self.data = b"".join(pieces)
 
     def _take_tag(self, data: bytes) -> None:
-        while (match := TAG.match(data, self.list_start)) is None:
-            piece = self._source.read(CHUNK_BYTES)
-            if not piece:
-                malformed("the document ends inside a tag", self.list_start)
-            data += piece
-        self.data, self.list_tag = data, match[0]
+        # The parser has read the whole tag.
+        match = TAG.match(data, self.list_start)
+        self.data, self.list_tag = data, match[0] if match else b""
 
     def _start(self, name: str, _attributes: dict[str, str]) -> None:
         local = name.rpartition(":")[2]
@@ -180,21 +184,11 @@ def _find_end(source: BinaryIO, start: int, size: int) -> tuple[int, bytes]:
 
 
 class XmlReader:
-    """Reads the events of a document; a bare event has been read with the head."""
+    """Reads the events of a document."""
 
-    def __init__(
-        self,
-        head: EpcisDocument,
-        *,
-        bare: EpcisEvent | None = None,
-        source: BinaryIO | None = None,
-        scope: Scope | None = None,
-        start: int = 0,
-        end: int = 0,
-    ) -> None:
+    def __init__(self, head: EpcisDocument, source: BinaryIO, scope: Scope, *, start: int, end: int) -> None:
         self.head = head
         self.start = Position(0, start)
-        self._bare = bare
         self._source = source
         self._scope = scope
         self._end = end
@@ -206,12 +200,6 @@ class XmlReader:
 
     def read(self, position: Position) -> Iterator[Found]:
         """Yield the events from a position on."""
-        if self._bare is not None:
-            if position.index == 0:
-                yield Found(0, self._bare, Position(1, position.offset))
-            return
-        if self._source is None or self._scope is None:
-            return
         index = position.index
         after = position
         for piece in Pieces(self._source, self._scope, position.offset).read(self._end, index):

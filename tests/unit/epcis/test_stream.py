@@ -270,6 +270,8 @@ ONE = f"<ObjectEvent>{BARE}</ObjectEvent>"
         (xml(f"<ObjectEvent>{BARE}<ext:a>&bomb;</ext:a></ObjectEvent>"), "xml", "XML_MALFORMED"),
         (xml(f"<ObjectEvent>{BARE}<un:a/></ObjectEvent>"), "xml", "XML_MALFORMED"),
         (xml(f"{ONE}</EventList><EventList>{ONE}"), "xml", "FIELD_TWICE"),
+        (xml(f"{ONE}<!-- ", behind="<ext:a>--></ext:a>"), "xml", "XML_MALFORMED"),
+        (xml(f"<ObjectEvent>{BARE}<!-- </ObjectEvent>"), "xml", "XML_MALFORMED"),
         (xml(ONE, behind="<unknown/>"), "xml", "FIELD_UNKNOWN"),
         (xml(ONE).replace(b"<EPCISBody>", b"<EPCISBody><x/>"), "xml", "FIELD_UNKNOWN"),
         (b'<?xml version="1.0" encoding="x-none"?>' + xml(ONE), "xml", "XML_MALFORMED"),
@@ -290,7 +292,7 @@ ONE = f"<ObjectEvent>{BARE}</ObjectEvent>"
         (b"7", "json", "DOCUMENT_MALFORMED"),
         (b"\xff\xfe\x00", "json", "JSON_MALFORMED"),
     ],
-    ids=range(33),
+    ids=range(35),
 )
 def test_refuses_what_is_cut_short_or_torn(data: bytes, form: str, code: str) -> None:
     assert code_of(data, form) == code
@@ -302,8 +304,11 @@ def test_every_truncation_is_refused(full_document: EpcisDocument, form: str) ->
         assert code_of(data[:length], form) in {"JSON_MALFORMED", "XML_MALFORMED"}, length
 
 
+@pytest.mark.parametrize("chunk", [61, 100_000])
 @pytest.mark.parametrize("limit", ["MAX_EVENT_BYTES", "MAX_HEAD_BYTES"])
-def test_refuses_parts_over_their_limits(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+def test_refuses_parts_over_their_limits(monkeypatch: pytest.MonkeyPatch, limit: str, chunk: int) -> None:
+    for module in (json_module, xml_module, pieces_module):
+        monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
     for module in (json_module, xml_module, pieces_module, reading):
         if hasattr(module, limit):
             monkeypatch.setattr(module, limit, 2000)
@@ -328,12 +333,15 @@ def test_refuses_parts_over_their_limits(monkeypatch: pytest.MonkeyPatch, limit:
             (f'<?xml version="1.0"?>{xml(ONE, behind=f"<ext:a>{long}</ext:a>").decode()}'.encode("utf-16"), "xml"),
         ],
     }
-    for data, form in large[limit]:
+    whole = {"MAX_EVENT_BYTES": (0, 3), "MAX_HEAD_BYTES": range(6)}[limit]
+    # What is in one piece takes no more memory for being long; only whole events and heads are told then.
+    for data, form in large[limit] if chunk == 61 else [large[limit][number] for number in whole]:
         with pytest.raises(TooLargeError):
             read_document(data, format=form)
 
 
-def test_deep_brackets_are_counted_one_by_one() -> None:
+def test_deep_brackets_are_counted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_module, "CHUNK_BYTES", 500)
     deep = "[" * 300 + "]" * 300
     behind = ',"sender":"urn:x:s"'
     data = in_json(f'{EVENT[:-1]},"ext:a":{deep}}}', behind=behind)
@@ -343,6 +351,14 @@ def test_deep_brackets_are_counted_one_by_one() -> None:
 
 
 TEXTS = st.text(st.sampled_from('"\\[]{},: a\N{PILL}'), max_size=12)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 600])
+def test_numbers_in_the_head_are_whole_wherever_pieces_end(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_module, "CHUNK_BYTES", chunk)
+    data = b'{"schemaVersion":2.0123456789,' + in_json(EVENT)[1:]
+
+    assert read_document(data, format="json").schema_version == "2.0123456789"
 
 
 @given(texts=st.lists(TEXTS, max_size=6), last=TEXTS, chunk=st.integers(1, 40))
