@@ -147,7 +147,7 @@ def contents_of(
                 level.take_in(item, statement)
         level.drop_those_moved()
         found.update(level.units)
-        waiting = _opened(level, found)
+        waiting = _opened(level, found, times)
     for unit in found.values():
         if unit.parent:
             found[unit.parent].holds = True
@@ -155,11 +155,19 @@ def contents_of(
     return Contents(found, {number: moment for number, moment in times.items() if number in kept})
 
 
-def _opened(level: _Level, found: dict[str, Content]) -> dict[str, Content]:
-    """Return the units inside a level's containers that were not found before."""
+def _opened(level: _Level, found: dict[str, Content], times: dict[int, int]) -> dict[str, Content]:
+    """Return the units inside a level's containers that were not found before.
+
+    A unit that was put into another container without being taken out of the first seems to be in both: the later
+    event counts.
+    """
     opened: dict[str, Content] = {}
     for parent, children in level.inside.items():
-        opened.update({child: Content(parent, number) for child, number in children.items() if child not in found})
+        for child, number in children.items():
+            other = opened.get(child)
+            if child in found or (other and (times[other.packed_by], other.packed_by) > (times[number], number)):
+                continue
+            opened[child] = Content(parent, number)
     return opened
 
 
