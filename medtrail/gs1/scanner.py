@@ -26,12 +26,12 @@ from medtrail.gs1.keyboards import REPAIRS
 GS1_SYMBOLOGIES: Final = frozenset({"]C1", "]e0", "]d2", "]Q3", "]J1"})
 
 # The code of a pack has under 200 characters; longer texts are not examined, so that none costs much.
-LONGEST_EXAMINED: Final = 512
+LONGEST_EXAMINED: Final = 256
 
 _PACK: Final = ("01", "21", "17", "10")
 # What packs of medicines carry: four elements by law, others by custom, and the national number.
 _ON_PACKS: Final = (*_PACK, "11", "240", "710", "711", "712", "713", "714", "715", "716", "717")
-_MOST_STEPS: Final = 2_000
+_MOST_STEPS: Final = 500
 
 _CHECKED: Final = frozenset(ai for ai, entry in AIS.items() if "csum" in entry.components[0].rules)
 # What scanners and terminals put for FNC1 in words, or as signs that look like it.
@@ -155,7 +155,7 @@ def diagnose(text: str, error: MalformedError) -> Diagnosis | None:
     """Return what a scanner did to a text that cannot be read as it came; None if it does not look like its fault.
 
     Args:
-        text: Without white space around it; over 512 characters little is found.
+        text: Without white space around it; over 256 characters little is found.
         error: Why it cannot be read.
     """
     found = _explained(_undone(text)) if len(text) <= LONGEST_EXAMINED else None
