@@ -165,9 +165,6 @@ class PortalSettings(BaseSettings):
         most_jobs: Captures that may wait or run at one time, 1 to 1,000.
         keep_jobs_days: How long finished captures can be asked about, 1 to 3,650.
         verifications_per_s: How often a caller may ask about packs on average, 0.1 to 10,000 a second.
-        ledger_address: host:port of the ledger's gRPC; empty: the portal asks it nothing.
-        ledger_gln: The ledger's party GLN; 13 digits.
-        ledger_name: Short name of the ledger's organisation.
         callback_private: Deliver to subscribers at private, loopback and other special addresses, too.
         callback_plain_http: Deliver to subscribers without TLS, too.
         log_level: debug, info, warning or error.
@@ -190,9 +187,6 @@ class PortalSettings(BaseSettings):
     most_jobs: Annotated[int, Field(ge=1, le=1000)] = 100
     keep_jobs_days: Annotated[int, Field(ge=1, le=3650)] = 30
     verifications_per_s: Annotated[float, Field(ge=0.1, le=10_000)] = 50.0
-    ledger_address: Annotated[str, Field(pattern=r"^([A-Za-z0-9.\-\[\]:]+:[0-9]{1,5})?$")] = ""
-    ledger_gln: Annotated[str, Field(pattern=r"^([0-9]{13})?$")] = ""
-    ledger_name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "ledger"
     callback_private: bool = False
     callback_plain_http: bool = False
     log_level: LogLevel = "info"

@@ -25,7 +25,7 @@ CHECKS = (
 )
 # More of both for a longer look: SCHEMATHESIS_PHASES=coverage,fuzzing SCHEMATHESIS_EXAMPLES=200.
 PHASES = os.environ.get("SCHEMATHESIS_PHASES", "examples,fuzzing")
-EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "6")
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "3")
 
 
 @pytest.mark.timeout(1800)

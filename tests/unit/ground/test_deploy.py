@@ -7,14 +7,20 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 
-from medtrail.runtime.settings import LedgerSettings, ServiceSettings, WitnessSettings
+from medtrail.runtime.settings import LedgerSettings, PortalSettings, ServiceSettings, WitnessSettings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 ROLES = ("manufacturer", "distributor", "pharmacy")
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("ledger", LedgerSettings), ("service", ServiceSettings), ("witness", WitnessSettings)]
+    ("name", "kind"),
+    [
+        ("ledger", LedgerSettings),
+        ("service", ServiceSettings),
+        ("portal", PortalSettings),
+        ("witness", WitnessSettings),
+    ],
 )
 def test_environment_file_lists_exactly_the_settings(name: str, kind: type[BaseSettings]) -> None:
     text = (DEPLOY / "env" / f"{name}.env").read_text(encoding="utf-8")
@@ -36,8 +42,8 @@ def test_units_start_modules_that_exist() -> None:
     for path in sorted((DEPLOY / "systemd").glob("*.service")):
         modules += re.findall(r"^ExecStart=\S+ -m (\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
 
-    assert sorted(modules) == ["ledger", "ledger", "ledger", "services.%i"]
-    for module in ("ledger", *(f"services.{role}" for role in ROLES)):
+    assert sorted(modules) == ["ledger", "ledger", "ledger", "services.%i", "services.portal"]
+    for module in ("ledger", "services.portal", *(f"services.{role}" for role in ROLES)):
         assert find_spec(f"{module}.__main__") is not None
 
 
@@ -55,3 +61,10 @@ def test_readme_names_every_file() -> None:
     readme = (DEPLOY / "README.md").read_text(encoding="utf-8")
     for path in (*(DEPLOY / "systemd").iterdir(), *(DEPLOY / "env").iterdir()):
         assert f"{path.parent.name}/{path.name}" in readme
+
+
+def test_document_of_the_portal_names_its_settings_only() -> None:
+    text = (DEPLOY.parent / "docs/epcis-rest.md").read_text(encoding="utf-8")
+    named = {name.lower() for name in re.findall(r"`MEDTRAIL_PORTAL_([A-Z_]+)", text)}
+
+    assert named <= set(PortalSettings.model_fields)
