@@ -61,6 +61,12 @@ HOSTILE: list[tuple[str, str, bytes, str]] = [
         "XML_ENTITY_REFUSED",
     ),
     (
+        "entities that grow in the root's attribute",
+        "xml",
+        (f'<!DOCTYPE a [<!ENTITY l0 "x">{LAUGHS}]>' + XML.replace("schemaVersion", "a='&l9;' schemaVersion")).encode(),
+        "XML_ENTITY_REFUSED",
+    ),
+    (
         "one long entity many times",
         "xml",
         _xml("<ext:a>" + "&a;" * 10_000 + "</ext:a>", f'<!DOCTYPE a [<!ENTITY a "{"x" * 100_000}">]>'),

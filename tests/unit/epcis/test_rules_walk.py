@@ -139,6 +139,7 @@ def of_xml(inside: str, attributes: str = "") -> list[tuple[str, str]]:
                 ("KEY_DOUBTFUL", f"{AT}/sensorElementList/0/sensorReport/0/deviceID"),
             ],
         ),
+        ({"errorDeclaration": {"declarationTime": 7}}, [("TIME_MALFORMED", f"{AT}/errorDeclaration/declarationTime")]),
         ({"ilmd": "lot"}, [("FIELD_MALFORMED", f"{AT}/ilmd")]),
         ({"@context": 7, "isA": "ObjectEvent", "@id": "x"}, [("CONTEXT_MALFORMED", f"{AT}/@context")]),
         ({"@graph": []}, [("FIELD_UNKNOWN", f"{AT}/@graph")]),
@@ -338,6 +339,12 @@ def test_corrective_events_have_their_own_element() -> None:
     assert told(xml(f"<ObjectEvent>{TIMES}{declaration}{SUBJECT}</ObjectEvent>"), "xml") == [
         ("FIELD_UNKNOWN", f"{XML_AT}/errorDeclaration/correctiveEventIDs/eventID")
     ]
+
+
+def test_what_only_the_readers_refuse_is_refused_too() -> None:
+    wrapped = SUBJECT.replace("<epc>", "<extension><epc>").replace("</epc>", "</epc></extension>")
+
+    assert told(xml(f"<ObjectEvent>{TIMES}{wrapped}</ObjectEvent>"), "xml") == [("FIELD_UNKNOWN", XML_AT)]
 
 
 def test_lines_are_those_of_the_file() -> None:
