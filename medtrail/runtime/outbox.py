@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
 from medtrail.errors import DuplicateError, NotFoundError, TooLargeError
 from medtrail.event import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_SIGNED_EVENT_BYTES
@@ -335,11 +335,14 @@ def change_advices(connection: Connection, change: Callable[[bytes], bytes | Non
             )
 
 
-def due_outgoing(connection: Connection, *, now_s: float, limit: int) -> tuple[OutgoingItem, ...]:
-    """Return messages that are due, oldest first, at most ``limit``."""
+def due_outgoing(connection: Connection, *, now_s: float, longest_s: float, limit: int) -> tuple[OutgoingItem, ...]:
+    """Return messages that are due, oldest first, at most ``limit``.
+
+    What is put off for longer than ``longest_s`` was so by a clock that ran ahead and was set back: it is due.
+    """
     rows = connection.execute(
         select(Outgoing.c.id, Outgoing.c.to_gln, Outgoing.c.kind, Outgoing.c.data, Outgoing.c.attempts)
-        .where(Outgoing.c.due_s <= now_s)
+        .where(or_(Outgoing.c.due_s <= now_s, Outgoing.c.due_s > now_s + longest_s))
         .order_by(Outgoing.c.id)
         .limit(limit)
     )

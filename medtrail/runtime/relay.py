@@ -125,13 +125,12 @@ class Relay:
                 self._events_wake.clear()
                 sent = await self._step()
                 failures = 0
+                if not sent:
+                    await self._wait_for_work()
             except MedtrailError as error:
                 failures += 1
                 log.warning("events not sent", code=error.code, reason=error.message)
                 await self._pause(failures)
-                continue
-            if not sent:
-                await self._wait_for_work()
 
     async def _step(self) -> bool:
         """Send the next batch; return whether there was one."""
@@ -215,18 +214,19 @@ class Relay:
                 self._outgoing_wake.clear()
                 sent = await self._send_due()
                 failures = 0
+                if not sent:
+                    await self._wait_for_due()
             except MedtrailError as error:
                 failures += 1
                 log.warning("messages not sent", code=error.code, reason=error.message)
                 await self._pause(failures)
-                continue
-            if not sent:
-                await self._wait_for_due()
 
     async def _send_due(self) -> bool:
         now_s = self._clock().timestamp()
         items = await self._database.read(
-            lambda connection: outbox.due_outgoing(connection, now_s=now_s, limit=OUTGOING_AT_ONCE)
+            lambda connection: outbox.due_outgoing(
+                connection, now_s=now_s, longest_s=2 * self._times.resend_at_most, limit=OUTGOING_AT_ONCE
+            )
         )
         full: set[Gln] = set()
         for item in items:
@@ -256,7 +256,10 @@ class Relay:
 
     async def _wait_for_due(self) -> None:
         due_s = await self._database.read(outbox.next_due_s)
-        timeout_s = None if due_s is None else max(0.0, due_s - self._clock().timestamp())
+        timeout_s = None
+        if due_s is not None:
+            # Bounded, because the clock may be set back meanwhile.
+            timeout_s = min(max(0.0, due_s - self._clock().timestamp()), self._times.resend_at_most)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._outgoing_wake.wait()

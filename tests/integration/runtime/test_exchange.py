@@ -4,8 +4,9 @@ import hashlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from sqlalchemy import Connection, func, select
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 QUICK = RelayTimes(resend_first=3600, resend_at_most=3600, publish_timeout=2, retry_first=0.02, retry_at_most=0.1)
 LOG = NoteSigner("log.example", bytes(range(32)))
+
+
+T = TypeVar("T")
 
 
 class Exchange:
@@ -603,6 +607,82 @@ def test_message_is_sent_again_until_the_partner_has_it(
             await eventually(attempted)
 
     run(nats_server, network, story)
+
+
+def test_message_put_off_by_a_clock_that_ran_ahead_is_sent_once_it_is_set_back(
+    nats_server: "NatsServer", network: "Network", database: Database, eventually: "Eventually"
+) -> None:
+    maker, pharmacy = network["maker"].gln, network["pharmacy"].gln
+    clock = [datetime(2036, 1, 1, tzinfo=UTC)]
+
+    async def story(exchange: Exchange) -> None:
+        relay = Relay(
+            await exchange.bus("maker"), database, gln=maker, times=RelayTimes(retry_first=0.02), clock=lambda: clock[0]
+        )
+        database.write_now(
+            lambda connection: outbox.enqueue_outgoing(connection, to=pharmacy, kind=MessageKind.ADVICE, data=b"x")
+        )
+
+        async def attempts() -> int:
+            return int(await database.read(lambda c: c.execute(select(Outgoing.c.attempts)).scalar_one()))
+
+        async def sent() -> bool:
+            return await attempts() == 1
+
+        async def sent_again() -> bool:
+            return await attempts() == 2
+
+        async with running(relay):
+            await eventually(sent)
+        clock[0] = NOW
+        async with running(relay):
+            await eventually(sent_again)
+        due_s = await database.read(outbox.next_due_s)
+        assert due_s is not None
+        assert due_s <= NOW.timestamp() + 3600
+
+    run(nats_server, network, story)
+
+
+class AwayOnce(Database):
+    """Cannot be read when the relay first looks how much waits, and for when."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.away = {outbox.pending_count, outbox.next_due_s}
+
+    async def read(self, function: Callable[[Connection], T]) -> T:
+        if function in self.away:
+            self.away.discard(function)
+            raise UnavailableError("the disk does not answer", code="STORAGE_IO")
+        return await super().read(function)
+
+
+def test_relay_outlasts_a_database_that_is_away_while_nothing_is_to_be_sent(
+    nats_server: "NatsServer", network: "Network", tmp_path: Path, eventually: "Eventually"
+) -> None:
+    maker, pharmacy = network["maker"].gln, network["pharmacy"].gln
+    away = AwayOnce(tmp_path / "away.db")
+    away.create_tables(RUNTIME_METADATA)
+
+    async def story(exchange: Exchange) -> None:
+        relay = partner_relay(await exchange.bus("maker"), away, maker)
+        async with running(relay):
+            await eventually(lambda: not away.away)
+            enqueue(away, b"one")
+            await away.write(
+                lambda connection: outbox.enqueue_outgoing(connection, to=pharmacy, kind=MessageKind.ADVICE, data=b"x")
+            )
+            relay.wake()
+
+            async def sent() -> bool:
+                return bool(await away.read(lambda c: c.execute(select(Outgoing.c.attempts)).scalar_one()))
+
+            await eventually(sent)
+            await eventually(partial(_has, exchange, 1))
+
+    run(nats_server, network, story)
+    away.close()
 
 
 def test_dead_partner_blocks_nobody(
