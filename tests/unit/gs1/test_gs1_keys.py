@@ -332,6 +332,8 @@ def test_separates_only_values_of_open_length() -> None:
         ("A0I", "AO1", "O/0 or I/1 confusion"),
         ("XYZ1", "XZY1", "Y and Z are swapped (keyboard layout)"),
         ("00ao", "A0", "case, leading zeros, or O/0 and I/1 differ"),
+        ("AZ1", "QW1", "A and Q, Z and W are swapped (keyboard layout)"),
+        ("AZ1", "QZ1", None),
     ],
 )
 def test_tells_in_what_near_misses_differ(a: str, b: str, sign: str | None) -> None:
