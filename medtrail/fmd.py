@@ -267,7 +267,7 @@ def change_fault(verdict: Verdict, facts: PackFacts, *, wanted: FmdState) -> Fmd
         return fault
     state = state_of(verdict, facts)
     if not facts.here:
-        return _answer(state, FmdCode.NOT_PERFORMED, "The pack is not in the books of this organisation")
+        return _answer(state, FmdCode.NOT_PERFORMED, "The pack is not with this organisation, according to its books")
     if wanted not in _GOING_OUT:
         return None
     if state in OF_LOT_OR_PRODUCT:

@@ -260,8 +260,8 @@ def answer_of(codes: frozenset[VerdictCode], *, returned: bool = False) -> VrsAn
     """
     counted = codes - {VerdictCode.HELD} if returned else codes
     if VerdictCode.UNKNOWN in counted:
-        # Without a serial there is nothing with which lot and expiry could match.
-        counted -= {VerdictCode.LOT_MISMATCH, VerdictCode.EXPIRY_MISMATCH}
+        # Without a serial there is nothing of which lot and expiry could be.
+        counted -= {VerdictCode.LOT_MISMATCH, VerdictCode.EXPIRY_MISMATCH, VerdictCode.EXPIRED}
     return combined(*(ANSWER_OF[code] for code in counted))
 
 

@@ -131,7 +131,7 @@ def draw_answer(console: Console, answer: fmd_pb2.FmdAnswer, events: list[str]) 
     console.print(f"[bold {'green' if done else 'red'}]{'DONE' if done else 'NOT DONE'}[/]  ", end="")
     console.print(f"{_state_name(answer).replace('_', ' ')}  {answer.code}{alert}", markup=False)
     console.print(f"  {answer.information}", markup=False)
-    if answer.kind:
+    if answer.alert:
         hint = "the data of pack and system differ" if answer.kind == "technical" else "the procedure was not kept"
         console.print(f"  {answer.kind}: {hint}", markup=False, style="dim")
     for event_id in events:

@@ -17,6 +17,7 @@ from medtrail.cli.scan import draw_verdict
 from medtrail.cli.session import Session, run_session
 
 PAGE = 500
+_SAID = ("verificationFailureReason", "additionalInfo")
 
 
 def run_lookup(found: Globals, gtin: str) -> None:
@@ -98,10 +99,20 @@ def record_document(record: verification_pb2.VerificationRecord) -> dict[str, An
     }
 
 
+def answer_words(answer: str) -> str:
+    """Return a response's body in few words; another answer as it is."""
+    try:
+        data = json.loads(answer)["data"]
+        verified = "verified" if data["verified"] else "not verified"
+    except (ValueError, KeyError, TypeError):
+        return answer
+    return ", ".join([verified, *(data[name] for name in _SAID if name in data)])
+
+
 def record_line(document: dict[str, Any]) -> str:
     """Return a record as one line: who asked what, why, and what was answered."""
     status = f"{document['http_status']} " if document["http_status"] else ""
     question = document["question"].replace("\x1d", "<GS>")
     who = f"{document['requester']} asked {document['responder']}"
-    answer = f"{status}{document['answer']}"
+    answer = f"{status}{answer_words(document['answer'])}"
     return f"{document['number']:>6}  {document['time']}  {who}: {question} ({document['context']}) → {answer}"
