@@ -1,11 +1,23 @@
 """``medtrail epcis``: hash and convert EPCIS files, offline."""
 
+import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from medtrail.cli.output import Output
-from medtrail.epcis import EpcisDocument, event_hash, read_document, write_json, write_xml
+from medtrail.epcis import (
+    EpcisDocument,
+    EpcisEvent,
+    EventStream,
+    event_hash,
+    open_events,
+    read_document,
+    write_json,
+    write_json_events,
+    write_xml,
+    write_xml_events,
+)
 from medtrail.epcis.build import MAX_DOCUMENT_BYTES
 from medtrail.errors import MalformedError, TooLargeError
 
@@ -41,24 +53,52 @@ def read_file(path: Path) -> EpcisDocument:
 
 
 def run_hash(output: Output, path: Path) -> None:
-    """Print the event hash of each event."""
-    document = read_file(path)
-    hashes = [event_hash(event, ignored=document.ignored_fields) for event in document.events]
-
-    def draw(console: Console) -> None:
-        for found in hashes:
-            console.print(found, markup=False, soft_wrap=True)
-
-    output.answer({"event_hashes": hashes}, draw)
+    """Print the event hash of each event, as they are read."""
+    file_format = format_of(path)
+    hashes: list[str] = []
+    with path.open("rb") as file:
+        stream = open_events(file, format=file_format)
+        ignored = stream.head.ignored_fields
+        for _, event in stream:
+            found = event_hash(event, ignored=ignored)
+            if output.as_json:
+                hashes.append(found)
+            else:
+                output.console.print(found, markup=False, soft_wrap=True)
+    output.answer({"event_hashes": hashes}, lambda _console: None)
 
 
 def run_convert(output: Output, source: Path, target: Path, *, xml_version: str) -> None:
-    """Write a document in another format."""
-    document = read_file(source)
-    data = write_json(document) if format_of(target) == "json" else write_xml(document, version=xml_version)
-    target.write_bytes(data)
-    count = len(document.events)
+    """Write a document in another format; one of more than 16 MiB event by event."""
+    count = 0
+    to_json = format_of(target) == "json"
+    # Whole or not at all: a reader of the target sees no half of it.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+
+    def counted(stream: EventStream) -> Iterator[EpcisEvent]:
+        nonlocal count
+        for _, event in stream:
+            count += 1
+            yield event
+
+    try:
+        with source.open("rb") as file:
+            stream = open_events(file, format=format_of(source))
+            if stream.size <= MAX_DOCUMENT_BYTES:
+                events = tuple(counted(stream))
+                document = replace(stream.head, events=events, namespaces=stream.namespaces)
+                pieces = iter([write_json(document) if to_json else write_xml(document, version=xml_version)])
+            elif to_json:
+                pieces = write_json_events(stream.head, counted(stream))
+            else:
+                pieces = write_xml_events(stream.head, counted(stream), version=xml_version)
+            with temporary.open("xb") as out:
+                out.writelines(pieces)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    size = target.stat().st_size
     output.answer(
-        {"events": count, "bytes": len(data), "file": str(target)},
-        lambda console: console.print(f"{count} events, {len(data)} bytes: {target}", markup=False),
+        {"events": count, "bytes": size, "file": str(target)},
+        lambda console: console.print(f"{count} events, {size} bytes: {target}", markup=False),
     )

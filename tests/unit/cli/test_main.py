@@ -170,10 +170,10 @@ def test_file_that_cannot_be_opened_is_named(medtrail: "Medtrail", tmp_path: Pat
 def test_failure_of_the_system_without_a_file_is_told_all_the_same(
     medtrail: "Medtrail", monkeypatch: pytest.MonkeyPatch, example: Path
 ) -> None:
-    def fail(_path: Path, *, format: str) -> None:  # noqa: A002  # the name that is called
+    def fail(_file: typing.BinaryIO, *, format: str) -> None:  # noqa: A002  # the name that is called
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("medtrail.cli.epcis_files.read_document", fail)
+    monkeypatch.setattr("medtrail.cli.epcis_files.open_events", fail)
     run = medtrail("epcis", "hash", example, "--json")
     assert (run.code, run.error["message"]) == (ExitCode.WRONG_USE, "No space left on device")
 

@@ -8,7 +8,6 @@ import pytest
 
 from medtrail.cli.output import ExitCode
 from medtrail.epcis import event_hash, read_document
-from medtrail.epcis.build import MAX_DOCUMENT_BYTES
 
 if typing.TYPE_CHECKING:
     from tests.unit.cli.conftest import Medtrail
@@ -79,11 +78,19 @@ def test_ending_decides_the_format(tmp_path: Path, medtrail: "Medtrail") -> None
     assert "'note.txt'" in run.error["message"]
 
 
-def test_file_beyond_the_limit_is_not_read(medtrail: "Medtrail", tmp_path: Path) -> None:
-    with (tmp_path / "large.xml").open("wb") as file:
-        file.truncate(MAX_DOCUMENT_BYTES + 1)  # sparse: nothing is written
-    run = medtrail("epcis", "hash", "large.xml", "--json")
-    assert (run.code, run.error["code"], run.error["field"]) == (ExitCode.WRONG_USE, "TOO_LARGE", "large.xml")
+@pytest.mark.parametrize("ending", ["json", "xml"])
+def test_documents_of_any_size_are_converted_event_by_event(
+    medtrail: "Medtrail", example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr("medtrail.cli.epcis_files.MAX_DOCUMENT_BYTES", 100)
+    assert medtrail("epcis", "convert", example, f"out.{ending}").code == 0
+    assert medtrail("epcis", "convert", f"out.{ending}", "back.xml", "--xml-version", "1.2").code == 0
+
+    hashes = {medtrail("epcis", "hash", path).out for path in (example, f"out.{ending}", "back.xml")}
+
+    assert len(hashes) == 1
+    assert {path.name for path in tmp_path.iterdir()} >= {f"out.{ending}", "back.xml"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 PACK = {"gtin": "00300010123455", "serial": "S1"}
