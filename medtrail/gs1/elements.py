@@ -9,6 +9,7 @@ Source: GS1 General Specifications, sections 4.13 (associations), 4.14 (print) a
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from biip import ParseError
@@ -24,6 +25,7 @@ Element = tuple[str, str]
 
 GS: Final = "\x1d"
 MAX_TEXT: Final = 8192
+_MOST_KEPT: Final = 12
 
 _BRACKETED: Final = re.compile(r"\(([0-9]{2,4})\)((?:[^(\\]|\\.)*)", re.DOTALL)
 
@@ -118,11 +120,15 @@ def _some(found: Sequence[Element], text: str) -> tuple[Element, ...]:
 
 def _leading_ai(text: str) -> Ai:
     try:
-        ai = GS1ApplicationIdentifier.extract(text[:4]).ai
+        return _ai_at(text[:4])
     except ParseError as error:
         message = f"expected a GS1 application identifier, got {shown(text)}"
         raise MalformedError(message, code="AI_UNKNOWN") from error
-    return AIS[ai]
+
+
+@lru_cache(maxsize=16_384)
+def _ai_at(four: str) -> Ai:
+    return AIS[GS1ApplicationIdentifier.extract(four).ai]
 
 
 def check_associations(elements: Sequence[Element]) -> None:
@@ -136,14 +142,23 @@ def check_associations(elements: Sequence[Element]) -> None:
         if values.setdefault(ai, value) != value:
             message = f"AI ({ai}) stands twice, as {shown(values[ai])} and as {shown(value)}"
             raise MalformedError(message, code="AI_REPEATED", ai=ai)
-    unknown = next((ai for ai in values if ai not in AIS), None)
+    names = tuple(values)
+    # Most codes have the same few elements; what strangers send in longer rows is not kept.
+    (_check_companions if len(names) > _MOST_KEPT else _check_few_companions)(names)
+    _check_signed_key(values)
+
+
+def _check_companions(names: tuple[str, ...]) -> None:
+    unknown = next((ai for ai in names if ai not in AIS), None)
     if unknown is not None:
         message = f"expected a GS1 application identifier, got {shown(unknown)}"
         raise MalformedError(message, code="AI_UNKNOWN", ai=unknown)
-    for ai in values:
-        _check_excluded(AIS[ai], values)
-        _check_needed(AIS[ai], values)
-    _check_signed_key(values)
+    for ai in names:
+        _check_excluded(AIS[ai], names)
+        _check_needed(AIS[ai], names)
+
+
+_check_few_companions = lru_cache(maxsize=1_024)(_check_companions)
 
 
 def _check_excluded(entry: Ai, present: Iterable[str]) -> None:
