@@ -178,7 +178,7 @@ def refusal_texts(error: MedtrailError) -> tuple[str, str, str]:
     """Return code, field and message of a refusal, as they are stored."""
     # PostgreSQL's texts hold no NUL; what a refused event says may.
     field, message = (
-        text.replace("\0", "\N{REPLACEMENT CHARACTER}") for text in (error.field or "", error.message[:500])
+        text.replace("\0", "\N{REPLACEMENT CHARACTER}") for text in ((error.field or "")[:500], error.message[:500])
     )
     return error.code, field, message
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from ledger.examiners import Examiners
 from ledger.intake import Accepted, OpenMessage
-from ledger.judgement import Judge, Key, Refused, StandingEvent
+from ledger.judgement import Judge, Key, Refused, StandingEvent, refusal_texts
 from ledger.storage import log_store
 from ledger.storage.log_store import FenceLostError, State
 from ledger.stream import EventStream, StreamHaltError, position_of
@@ -215,7 +215,7 @@ def integrate(
                 log.info(
                     "event refused",
                     code=outcome.error.code,
-                    field=outcome.error.field,
+                    field=refusal_texts(outcome.error)[1],
                     stream_seq=item.opened.message.stream_seq,
                     signed_event_sha256=outcome.candidate.sha256,
                 )

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 MAX_EVENT_ID_LENGTH = 512
+MAX_SOURCE_SEQ = 2**63 - 1
 MAX_NAME_LENGTH = 200
 MAX_TEXT_LENGTH = 2000
 MAX_SCOPES = 100
@@ -181,8 +182,8 @@ def _header_from_message(message: payload_pb2.Header) -> Header:
         text = f"expected {SALT_BYTES} bytes, got {len(salt)}"
         raise MalformedError(text, code="SALT_LENGTH", field="header.salt")
     _match(_SOURCE, source, field="header.source")
-    if source_seq < 1:
-        text = "numbers start at 1"
+    if not 1 <= source_seq <= MAX_SOURCE_SEQ:
+        text = f"numbers go from 1 to {MAX_SOURCE_SEQ}"
         raise MalformedError(text, code="SOURCE_SEQ", field="header.source_seq")
     required_text(event_id, field="header.event_id", most=MAX_EVENT_ID_LENGTH)
     _match(_EVENT_ID, event_id, field="header.event_id")

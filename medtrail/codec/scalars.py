@@ -117,7 +117,9 @@ def to_decimal(text: str, *, field: str) -> Decimal | None:
     if not text:
         return None
     try:
-        number = Decimal(text) if len(text) <= MAX_NUMBER_LENGTH and text == text.strip() else Decimal("NaN")
+        # Decimal also takes underscores, white space and the digits of all scripts: one content has one spelling.
+        plain = len(text) <= MAX_NUMBER_LENGTH and text.isascii() and "_" not in text and text == text.strip()
+        number = Decimal(text) if plain else Decimal("NaN")
     except InvalidOperation:
         number = Decimal("NaN")
     # A short text can name a number that no memory holds.
