@@ -26,6 +26,7 @@ from medtrail.epcis.reading import MAX_EVENT_BYTES, MAX_HEAD_BYTES
 from medtrail.epcis.rules.finding import Fault, Faults, Finding, Path, fault_of, pointer_of
 from medtrail.epcis.rules.json_source import MAX_NESTING, JsonSource, Piece
 from medtrail.epcis.rules.loose import LooseEvent
+from medtrail.epcis.rules.query import is_query, parameter_faults
 from medtrail.epcis.rules.shape import EVENT, Field, Kind
 from medtrail.errors import MalformedError
 
@@ -171,11 +172,12 @@ class JsonWalk:
         return head, faults, True
 
     def _bare(self, head: dict[str, Any]) -> Iterator[LooseEvent | Finding]:
-        faults = self._context(head)
-        if "query-schema" in str(head.get("@context"))[:1000]:
+        yield from map(_finding, self._context(head))
+        if "query-schema" in str(head.get("@context"))[:1000] or ("type" not in head and any(map(is_query, head))):
             yield Finding("DOCUMENT_IS_QUERY", "", "a query asks for events; it holds none")
+            for name, value in head.items():
+                yield from map(_finding, parameter_faults(name, value, (name,)))
             return
-        yield from map(_finding, faults)
         # What a bare event says of a document is none of its fields.
         head.pop("schemaVersion", None)
         yield from map(_finding, _time_faults(head.pop("creationDate", None)))

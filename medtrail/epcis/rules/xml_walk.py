@@ -18,6 +18,7 @@ from medtrail.epcis.model import EpcisDocument, Extension
 from medtrail.epcis.reading import MAX_EVENT_BYTES, MAX_HEAD_BYTES
 from medtrail.epcis.rules.finding import Faults, Finding, Path
 from medtrail.epcis.rules.loose import LooseEvent
+from medtrail.epcis.rules.query import parameter_faults
 from medtrail.epcis.rules.xml_event import XmlEvent, line_of, locate, name_of, unqualified
 from medtrail.epcis.xml_in import DOCUMENT_NAMES, EVENT_NAMES, WRAPPERS, XSI, event_of
 from medtrail.epcis.xml_in import _extension as read_extension
@@ -65,7 +66,7 @@ class XmlWalk:
 
     def __init__(self, stream: BinaryIO, *, max_event: int = MAX_EVENT_BYTES, max_head: int = MAX_HEAD_BYTES) -> None:
         self._stream = stream
-        self._limits = {"event": max_event, "header": max_head, "extension": max_head}
+        self._limits = {"event": max_event, "header": max_head, "extension": max_head, "query": max_head}
         self._path: list[str] = []
         self._read = 0
         self._part: Element | None = None
@@ -200,6 +201,8 @@ class XmlWalk:
             wrappers = below[len(path) : -1]
             if below[: len(path)] == path and len(below) > len(path) and WRAPPERS.issuperset(wrappers):
                 return "" if below[-1] in WRAPPERS else "event"
+        if below in _QUERIES:
+            return "query"
         if below == ("EPCISHeader",):
             return "header"
         if namespace and WRAPPERS.issuperset(below[:-1]) and len(self._extensions) < MAX_EXTENSIONS:
@@ -233,8 +236,24 @@ class XmlWalk:
         elif self._oversize:
             message = f"expected at most {self._limits[self._kind]} bytes"
             yield Finding("HEADER_TOO_LARGE", self._place(), message, line=line_of(element))
+        elif self._kind == "query":
+            yield from self._query(element)
         else:
             yield from self._head_part(element)
+
+    def _query(self, element: Element) -> Iterator[Finding]:
+        unqualified(element)
+        if not (element.findtext("queryName") or "").strip():
+            yield Finding("FIELD_MISSING", self._place(), "queryName is required", line=line_of(element))
+        for number, parameter in enumerate(element.iterfind("params/param"), start=1):
+            place, line = f"{self._place()}/params/param[{number}]", line_of(parameter)
+            value = parameter.find("value")
+            if value is None or (not len(value) and not (value.text or "").strip()):
+                yield Finding("FIELD_MISSING", place, "value is required", line=line)
+                continue
+            texts: object = [(item.text or "").strip() for item in value] if len(value) else (value.text or "").strip()
+            for fault in parameter_faults((parameter.findtext("name") or "").strip(), texts, ()):
+                yield Finding(fault.code, place, fault.message, line=line)
 
     def _head_part(self, element: Element) -> Iterator[EpcisDocument | Finding]:
         unqualified(element)

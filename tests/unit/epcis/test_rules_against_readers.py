@@ -31,9 +31,6 @@ REFUSED = {
     "expected_equal/differentRepresentationsOfAggregationEvent.xml": {"FIELD_ORDER"},
     # Says everything at once: master data on an observation, which EPCIS 2.0, section 7.4.2, forbids.
     "1.2/EPCIS/XML/Capture/Documents/ObjectEvent_all_possible_fields.xml": {"ILMD_FORBIDDEN"},
-    # Queries, not documents of events.
-    "2.0/EPCIS/JSON/Query/Queries/SimpleEventQuery.json": {"DOCUMENT_IS_QUERY"},
-    "2.0/EPCIS/XML/Query/Queries/SimpleEventQuery.xml": {"DOCUMENT_IS_QUERY"},
 }
 # The invalid documents of others, with every error that each has.
 INVALID = {
@@ -52,8 +49,8 @@ INVALID = {
     "ObjectEvent_without_action_and_eventTime.json": ["FIELD_MISSING"] * 3,
     "QueryDocument_with_invalid_action.json": ["ACTION_UNKNOWN"],
     "QueryDocument_with_invalid_eventType.json": ["EVENT_TYPE_UNKNOWN"],
-    "Query_with_invalid_values.json": ["DOCUMENT_IS_QUERY"],
-    "Query_with_unknown_parameter.json": ["DOCUMENT_IS_QUERY"],
+    "Query_with_invalid_values.json": ["TIME_MALFORMED", "ACTION_UNKNOWN", "QUERY_VALUE_WRONG"],
+    "Query_with_unknown_parameter.json": ["QUERY_PARAMETER_UNKNOWN"],
     "ObjectEvent_bare_event_without_action.xml": ["FIELD_MISSING"],
     "ObjectEvent_with_invalid_eventTime_format.xml": ["TIME_MALFORMED"],
     "ObjectEvent_with_near_miss_action.xml": ["ACTION_UNKNOWN"],
@@ -61,8 +58,8 @@ INVALID = {
     "ObjectEvent_without_eventTime.xml": ["FIELD_MISSING"],
     "QueryDocument_with_invalid_action.xml": ["ACTION_UNKNOWN"],
     "QueryDocument_with_invalid_eventType.xml": ["EVENT_TYPE_UNKNOWN"],
-    "QueryDocument_with_missing_value.xml": ["DOCUMENT_IS_QUERY"],
-    "Query_without_queryName.xml": ["DOCUMENT_IS_QUERY"],
+    "QueryDocument_with_missing_value.xml": ["FIELD_MISSING"],
+    "Query_without_queryName.xml": ["FIELD_MISSING"],
 }  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from medtrail.gs1.checks import check_digit
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 CONTEXT = ["https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld", {"ext": "https://ns.example.com/"}]
 PACK = "https://id.gs1.org/01/09521321000018/21/1"
+QUERY = "https://ref.gs1.org/standards/epcis/2.0.0/query-schema.json"
+ASKED = {"@context": QUERY, **dict.fromkeys(("type", "schemaVersion", "creationDate", "epcisBody"), "-")}
 SSCC = f"https://id.gs1.org/00/09521321000000001{check_digit('09521321000000001')}"
 LOT = "https://id.gs1.org/01/09521321000018/10/A"
 EVENT: dict[str, Any] = {
@@ -188,7 +190,11 @@ HEAD_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("EVENT_MALFORMED", {"epcisBody": {"eventList": ["x"]}}, {"epcisBody": {"eventList": []}}),
     ("PARENT_AMONG_CHILDREN", {"epcisBody": {"eventList": [{**AGGREGATION, "parentID": PACK}]}},
      {"epcisBody": {"eventList": [AGGREGATION]}}),
-    ("DOCUMENT_IS_QUERY", {"@context": "https://ref.gs1.org/standards/epcis/2.0.0/query-schema.json", "type": "-"}, {}),
+    ("QUERY_PARAMETER_UNKNOWN", {**ASKED, "EQ_colour": ["red"]},
+     {**ASKED, "EQ_ext:colour": ["red"]}),
+    ("QUERY_VALUE_WRONG", {**ASKED, "orderDirection": "UP"},
+     {**ASKED, "orderDirection": "ASC"}),
+    ("DOCUMENT_IS_QUERY", {**ASKED}, {}),
 ]  # fmt: skip
 # Code, bytes and ending that break the rule, and bytes of the same ending that come near.
 BYTE_CASES: list[tuple[str, str, bytes, bytes]] = [

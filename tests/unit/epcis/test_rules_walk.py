@@ -230,6 +230,56 @@ def test_json_that_is_no_document_is_told_apart(data: bytes, expected: list[tupl
     assert told(data, "json") == expected
 
 
+QUERIES: list[tuple[str, object, list[str]]] = [
+    ("eventType", ["ObjectEvent", "https://example.com/Event"], []),
+    ("eventType", ["Invoice"], ["EVENT_TYPE_UNKNOWN"]),
+    ("EQ_action", "https://example.com/", ["ACTION_UNKNOWN"]),
+    ("EQ_bizStep", ["shipping", "urn:epcglobal:cbv:bizstep:packing", "shiping", 7], ["BIZ_STEP_UNKNOWN"] * 2),
+    ("EQ_persistentDisposition_set", ["recalled", "lost"], ["DISPOSITION_UNKNOWN"]),
+    ("GE_eventTime", "2026-05-04T10:00:00Z", []),
+    ("LT_recordTime", "2026-05-04", ["TIME_MALFORMED"]),
+    ("GT_quantity", 5, []),
+    ("LE_value_CEL", "warm", ["NUMBER_MALFORMED"]),
+    ("eventCountLimit", 100, []),
+    ("maxEventCount", 0, ["QUERY_VALUE_WRONG"]),
+    ("maxEventCount", True, ["QUERY_VALUE_WRONG"]),
+    ("orderDirection", "SIDEWAYS", ["QUERY_VALUE_WRONG"]),
+    ("orderBy", "eventTime", []),
+    ("MATCH_epc", ["urn:epc:idpat:sgtin:*.*.*"], []),
+    ("MATCH_epc", [None], ["QUERY_VALUE_WRONG"]),
+    ("MATCH_all", ["urn:x:1"], ["QUERY_PARAMETER_UNKNOWN"]),
+    ("EXISTS_errorDeclaration", None, []),
+    ("EQ_ILMD_https://ns.example.com/grade", "A", []),
+    ("perPage", 30, []),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "codes"), QUERIES, ids=[f"{n}-{case[0]}" for n, case in enumerate(QUERIES)])
+def test_a_query_is_judged_by_its_parameters(name: str, value: object, codes: list[str]) -> None:
+    in_json = told(json.dumps({"@context": "x", "GE_eventTime": "2026-05-04T10:00:00Z", name: value}).encode(), "json")
+
+    assert in_json == [("DOCUMENT_IS_QUERY", ""), *((code, f"/{name}".replace("//", "/")) for code in codes)]
+
+
+def test_a_query_in_xml_is_judged_by_its_parameters() -> None:
+    poll = (
+        "<q:Poll xmlns:q='urn:epcglobal:epcis-query:xsd:2'><queryName>SimpleEventQuery</queryName><params>"
+        "<param><name>eventType</name><value><string>ObjectEvent</string><string>Invoice</string></value></param>"
+        "<param><name>EQ_colour</name><value>red</value></param><param><name>EQ_action</name><value/></param>"
+        "</params></q:Poll>"
+    )
+    at = "/EPCISQueryDocument/EPCISBody/Poll"
+    data = xml("", root="EPCISQueryDocument").replace(b"<EventList></EventList>", poll.encode())
+
+    assert told(data, "xml") == [
+        ("DOCUMENT_IS_QUERY", at),
+        ("EVENT_TYPE_UNKNOWN", f"{at}/params/param[1]"),
+        ("QUERY_PARAMETER_UNKNOWN", f"{at}/params/param[2]"),
+        ("FIELD_MISSING", f"{at}/params/param[3]"),
+    ]
+    assert told(data.replace(b"SimpleEventQuery", b""), "xml")[1] == ("FIELD_MISSING", at)
+
+
 def test_a_bare_event_in_json_is_judged_like_one_in_a_document() -> None:
     bare = {**EVENT, "@context": "x", "schemaVersion": "2.0", "creationDate": "soon", "bizStep": "x"}
 
