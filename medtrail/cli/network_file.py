@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medtrail.codec.payload import RESPONDER_URL
 from medtrail.errors import MalformedError
 from medtrail.event import NationalNumber, PackLevel, Product, ProductContent, Role
 from medtrail.gs1 import Gln, Gtin
@@ -236,8 +237,16 @@ class _Reader:
                 self._prefix({place: prefix}, where, place)
                 for place, prefix in self._items(table, where, "company_prefixes")
             ),
-            responder_url=self._text(table, where, "responder_url", default=""),
+            responder_url=self._responder_url(table, where),
         )
+
+    def _responder_url(self, table: dict[str, Any], where: str) -> str:
+        text = self._text(table, where, "responder_url", default="")
+        if not RESPONDER_URL.match(text):
+            raise self._error(
+                f"{where}.responder_url", f"expected https://host or https://host/path, got {text[:80]!r}"
+            )
+        return text
 
     def _product(self, table: dict[str, Any], where: str, names: set[str]) -> ProductDescription:
         texts = {"name", "ndc", "strength", "dosage_form", "net_content"}

@@ -64,7 +64,7 @@ _SOURCE = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _ORGANISATION = re.compile(r"[a-z0-9-]{1,64}\Z")
 _PREFIX = re.compile(r"[0-9]{4,12}\Z")
 # Empty, or http(s) with a host and no credentials, query or fragment: paths are added to it.
-_RESPONDER_URL = re.compile(r"(?:https?://[A-Za-z0-9.\-\[\]:]{1,253}(?:/[A-Za-z0-9._~/-]{0,200})?)?\Z")
+RESPONDER_URL = re.compile(r"(?:https?://[A-Za-z0-9.\-\[\]:]{1,253}(?:/[A-Za-z0-9._~/-]{0,200})?)?\Z")
 _EVENT_ID = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+\Z")
 
 _LEVEL_TO_MESSAGE = {
@@ -456,5 +456,5 @@ def _enrolment_from_message(message: payload_pb2.Enrolment) -> Enrolment:
             )
             for number, item in enumerate(message.licences)
         ),
-        responder_url=_match(_RESPONDER_URL, message.responder_url, field="enrolment.responder_url"),
+        responder_url=_match(RESPONDER_URL, message.responder_url, field="enrolment.responder_url"),
     )

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from medtrail.cli.network_file import read_network_file
+from medtrail.cli.setup import ensure_folders
 from medtrail.codec import decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
 from medtrail.errors import MalformedError
@@ -43,6 +45,35 @@ def test_enrolment_brings_the_url_into_the_registry_and_a_later_one_replaces_it(
         organisation = registry.organisation_of_gln(PROFILE.gln)
         urls.append(None if organisation is None else organisation.responder_url)
     assert urls == [None, URL, ""]
+
+
+NETWORK = """\
+[network]
+origin = "log.medtrail.example/test"
+
+[authority]
+gln = "9521000000018"
+
+[ledger]
+gln = "9521000000025"
+
+[[organisation]]
+name = "maker"
+role = "manufacturer"
+gln = "0300011111116"
+"""
+
+
+def test_network_file_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "network.toml"
+    path.write_text(NETWORK + f'responder_url = "{URL}"\n', encoding="utf-8")
+    description = read_network_file(path)
+    assert description.organisations[0].responder_url == URL
+    assert ensure_folders(tmp_path, description).organisations["maker"].profile.responder_url == URL
+    path.write_text(NETWORK + 'responder_url = "maker.example"\n', encoding="utf-8")
+    with pytest.raises(MalformedError) as caught:
+        read_network_file(path)
+    assert (caught.value.field or "").endswith("organisation[0].responder_url")
 
 
 @pytest.mark.parametrize(
