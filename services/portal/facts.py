@@ -5,6 +5,7 @@ destination has its type after a space, a measurement what its unit measures. A 
 ``{namespace}name``: ``ext`` and ``inner`` at the event's top level and below, ``ilmd`` and ``inner_ilmd``, and so on.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from enum import IntEnum
 
 from medtrail.epcis import cbv
 from medtrail.epcis.build import METADATA_FIELDS, REPORT_FIELDS, WORDS_OF_REPORT
+from medtrail.epcis.hash import prehash
 from medtrail.epcis.model import (
     EpcisEvent,
     ErrorDeclaration,
@@ -105,6 +107,13 @@ def extension_field(scope: str, namespace: str, name: str) -> str:
 def facts_of(event: EpcisEvent) -> frozenset[Fact]:
     """Return all facts of an event."""
     return frozenset(_facts(event))
+
+
+def content_of(event: EpcisEvent) -> bytes:
+    """Return the SHA-256 of all that an event says, its id included: the same in every spelling, whoever said it."""
+    parts = (event.event_id or "", repr(event.error_declaration), prehash(event))
+    # Hashed one by one, so that no part runs into the next.
+    return hashlib.sha256(b"".join(hashlib.sha256(part.encode()).digest() for part in parts)).digest()
 
 
 def _text(field: str, value: str) -> Fact:

@@ -8,7 +8,8 @@ from medtrail.api.custody.v1 import custody_pb2
 from medtrail.codec import from_timestamp
 from medtrail.errors import MedtrailError, UnavailableError
 from medtrail.runtime.logging import get_logger
-from services.portal.repository import EventChange, EventRepository
+from services.portal.indexing import EventChange
+from services.portal.repository import EventRepository
 
 log = get_logger(__name__)
 

@@ -23,6 +23,8 @@ class IndexedEvent(IndexTable, table=True):
     Attributes:
         number: Of the change that brought it: the order in which events were recorded.
         declaration: Whether it declares an error.
+        content: SHA-256 of what it says, in whatever spelling: of events that say the same, under the same id, one is
+            shown, first-hand word rather than second-hand.
         refusal: Code of the ledger's refusal; a refused event is kept and not shown, unless it is in the log after all.
         shown: Whether it is in answers.
     """
@@ -32,6 +34,7 @@ class IndexedEvent(IndexTable, table=True):
         Index("indexed_event_by_time", "event_us", "number"),
         Index("indexed_event_by_record", "record_us", "number"),
         Index("indexed_event_by_hash", "sha256", unique=True),
+        Index("indexed_event_by_content", "content"),
     )
 
     number: int = Field(primary_key=True, sa_type=BigInteger)
@@ -40,6 +43,7 @@ class IndexedEvent(IndexTable, table=True):
     event_id: str
     declaration: bool
     second_hand: bool
+    content: bytes
     event_us: int = Field(sa_type=BigInteger)
     record_us: int = Field(sa_type=BigInteger)
     leaf_index: int | None = Field(default=None, sa_type=BigInteger)

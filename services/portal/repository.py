@@ -2,82 +2,34 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from medtrail.codec import decode_payload, decode_signed_event
-from medtrail.epcis.model import EpcisEvent, Vocabulary
-from medtrail.errors import MedtrailError, NotFoundError
-from medtrail.event import Capture
+from medtrail.epcis.model import Vocabulary
+from medtrail.errors import NotFoundError
 from medtrail.gs1 import PrefixLengths
 from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
 from services.custody.changes import ChangeBell
-from services.portal.facts import Kind, company_prefixes, facts_of
-from services.portal.index_tables import INDEX_METADATA, CompanyPrefix, IndexState, MasterAttribute, MasterChild
-from services.portal.normal import START, bounded, identifier, microseconds
+from services.portal.facts import Kind, company_prefixes
+from services.portal.index_tables import INDEX_METADATA, MasterAttribute, MasterChild
+from services.portal.indexing import PREFIX, Cursor, EventChange, apply_changes, begin_anew, read_change, read_cursor
+from services.portal.normal import bounded, identifier, microseconds
 from services.portal.query import sql
 from services.portal.query.sql import EVENT, FACT, Position
 from services.portal.query.tree import Query
+from services.portal.stored_events import FoundEvent, by_number, found_event
 
 log = get_logger(__name__)
 
 MAX_PAGE_BYTES = 8 * 1024 * 1024
-_STATE: Any = IndexState.__table__  # type: ignore[attr-defined]
 _ATTRIBUTE: Any = MasterAttribute.__table__  # type: ignore[attr-defined]
-_PREFIX: Any = CompanyPrefix.__table__  # type: ignore[attr-defined]
 _CHILD: Any = MasterChild.__table__  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True, slots=True)
-class EventChange:
-    """What became of an event, as the organisation's service tells.
-
-    Attributes:
-        number: From 1, without gaps.
-        sha256: Of the SignedEvent; 32 bytes.
-        record_time: When it was captured or came in; aware UTC.
-        signed_event: Its bytes where it came in with this change; else empty.
-        signer: Party GLN; empty when it is gone.
-        leaf_index: Its place in the log, or None.
-        refusal: Code of the ledger's refusal, or empty.
-        gone: It is kept no more.
-    """
-
-    number: int
-    sha256: bytes
-    record_time: datetime
-    signed_event: bytes
-    signer: str
-    leaf_index: int | None
-    refusal: str
-    gone: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FoundEvent:
-    """An event of an answer.
-
-    Attributes:
-        number: In the order in which events were recorded.
-        event: With its event id and record time.
-        sha256: Of the SignedEvent; 32 bytes.
-        signer: Party GLN of the organisation that signed it.
-        second_hand: Its signer passed on what another did.
-        leaf_index: Its place in the log, or None while unknown.
-    """
-
-    number: int
-    event: EpcisEvent
-    sha256: bytes
-    signer: str
-    second_hand: bool
-    leaf_index: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +38,6 @@ class Page:
 
     events: tuple[FoundEvent, ...]
     following: Position | None
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Up to which change events were taken in: its number, the hash of its event, and the index's generation."""
-
-    number: int
-    sha256: bytes
-    generation: int
 
 
 class EventRepository:
@@ -116,8 +59,8 @@ class EventRepository:
             UnavailableError: The database cannot be opened.
         """
         self.database.create_tables(INDEX_METADATA)
-        self.cursor = self.database.write_now(_read_cursor)
-        self._learn(self.database.read_now(lambda c: set(c.execute(select(_PREFIX.c.prefix)).scalars())))
+        self.cursor = self.database.write_now(read_cursor)
+        self._learn(self.database.read_now(lambda c: set(c.execute(select(PREFIX.c.prefix)).scalars())))
 
     async def apply(self, changes: Sequence[EventChange]) -> None:
         """Take in changes, in order, in one transaction with the cursor; those taken in before change nothing."""
@@ -125,11 +68,11 @@ class EventRepository:
         if not fresh:
             return
         # Reading events takes longer than writing them, and needs no transaction.
-        read = await asyncio.to_thread(lambda: [(change, _read(change)) for change in fresh])
-        shown = {prefix for _, found in read if found is not None for prefix in company_prefixes(found[0])}
+        read = await asyncio.to_thread(lambda: [(change, read_change(change)) for change in fresh])
+        shown = {prefix for _, found in read if found is not None for prefix in company_prefixes(found.event)}
         new = sorted(shown - self._known_prefixes)
         self.cursor = await self.database.write(
-            partial(_apply, changes=read, prefixes=new, generation=self.cursor.generation)
+            partial(apply_changes, changes=read, prefixes=new, generation=self.cursor.generation)
         )
         self._learn(new)
         self.bell.ring()
@@ -141,7 +84,7 @@ class EventRepository:
 
     async def begin_anew(self) -> None:
         """Forget all events: another database is followed from now on. Master data and what others keep here stay."""
-        self.cursor = await self.database.write(_begin_anew)
+        self.cursor = await self.database.write(begin_anew)
         self.bell.ring()
 
     async def wait_for(self, change_number: int, *, timeout_s: float) -> bool:
@@ -206,7 +149,7 @@ class EventRepository:
                 .mappings()
                 .first()
             )
-            return None if row is None else _found(row)
+            return None if row is None else found_event(row)
 
         found = await self.database.read(look)
         if found is None:
@@ -258,125 +201,6 @@ class EventRepository:
         await self.database.write(write)
 
 
-_Read = tuple[EpcisEvent, bool] | None
-
-
-def _read(change: EventChange) -> _Read:
-    """Return the EPCIS event of a change and whether it is second-hand; None for what is no EPCIS event."""
-    if not change.signed_event or change.gone:
-        return None
-    try:
-        signed = decode_signed_event(change.signed_event)
-        event = decode_payload(signed.payload_type, signed.payload)
-    except MedtrailError as error:
-        # A later version of the service may keep what this one cannot read.
-        log.warning("event not indexed", sha256=change.sha256.hex(), code=error.code)
-        return None
-    if not isinstance(event.statement, EpcisEvent):
-        return None
-    statement = replace(event.statement, event_id=event.header.event_id, record_time=change.record_time)
-    return statement, event.header.capture is not Capture.FIRST_HAND
-
-
-def _apply(
-    connection: Connection,
-    *,
-    changes: Sequence[tuple[EventChange, _Read]],
-    prefixes: Sequence[str],
-    generation: int,
-) -> Cursor:
-    if prefixes:
-        rows = [{"prefix": prefix} for prefix in prefixes]
-        connection.execute(upsert(_PREFIX).on_conflict_do_nothing(), rows)
-    for change, read in changes:
-        if read is not None:
-            _insert(connection, change, *read)
-        else:
-            _update(connection, change)
-    last = changes[-1][0]
-    cursor = Cursor(last.number, last.sha256, generation)
-    _save_cursor(connection, cursor)
-    return cursor
-
-
-def _is_shown(change: EventChange) -> bool:
-    # Refused, and in the log all the same: a second sending was judged after its key was enrolled.
-    return not change.refusal or change.leaf_index is not None
-
-
-def _insert(connection: Connection, change: EventChange, event: EpcisEvent, second_hand: bool) -> None:  # noqa: FBT001  # as read
-    shown = _is_shown(change)
-    connection.execute(
-        insert(EVENT).values(
-            number=change.number,
-            sha256=change.sha256,
-            signer=change.signer,
-            event_id=event.event_id,
-            declaration=event.error_declaration is not None,
-            second_hand=second_hand,
-            event_us=microseconds(event.event_time),
-            record_us=microseconds(change.record_time),
-            leaf_index=change.leaf_index,
-            refusal=change.refusal,
-            shown=shown,
-            signed_event=change.signed_event,
-        )
-    )
-    if shown:
-        _insert_facts(connection, change.number, event)
-
-
-def _insert_facts(connection: Connection, number: int, event: EpcisEvent) -> None:
-    rows = [
-        {"field": fact.field, "kind": fact.kind.value, "value": fact.value, "event_number": number}
-        for fact in facts_of(event)
-    ]
-    connection.execute(insert(FACT), rows)
-
-
-def _update(connection: Connection, change: EventChange) -> None:
-    row = connection.execute(select(EVENT).where(EVENT.c.sha256 == change.sha256)).mappings().first()
-    if row is None:
-        return
-    number = row["number"]
-    if change.gone:
-        connection.execute(delete(FACT).where(FACT.c.event_number == number))
-        connection.execute(delete(EVENT).where(EVENT.c.number == number))
-        return
-    shown = _is_shown(change)
-    connection.execute(
-        update(EVENT)
-        .where(EVENT.c.number == number)
-        .values(leaf_index=change.leaf_index, refusal=change.refusal, shown=shown)
-    )
-    if row["shown"] and not shown:
-        connection.execute(delete(FACT).where(FACT.c.event_number == number))
-    elif shown and not row["shown"]:
-        _insert_facts(connection, number, _found(row).event)
-
-
-def _read_cursor(connection: Connection) -> Cursor:
-    row = connection.execute(select(_STATE)).mappings().first()
-    if row is None:
-        connection.execute(insert(_STATE).values(id=1, change_number=0, sha256=b"", generation=0))
-        return Cursor(0, b"", 0)
-    return Cursor(row["change_number"], row["sha256"], row["generation"])
-
-
-def _save_cursor(connection: Connection, cursor: Cursor) -> None:
-    connection.execute(
-        update(_STATE).values(change_number=cursor.number, sha256=cursor.sha256, generation=cursor.generation)
-    )
-
-
-def _begin_anew(connection: Connection) -> Cursor:
-    for table in (FACT, EVENT):
-        connection.execute(delete(table))
-    cursor = Cursor(0, b"", _read_cursor(connection).generation + 1)
-    _save_cursor(connection, cursor)
-    return cursor
-
-
 def _newest(connection: Connection) -> int:
     return connection.execute(select(func.max(EVENT.c.number))).scalar_one() or 0
 
@@ -392,28 +216,9 @@ def _page(connection: Connection, *, query: Query, size: int, position: Position
         held += length
         if events and held > MAX_PAGE_BYTES:
             break
-        events.append(_by_number(connection, number))
+        events.append(by_number(connection, number))
     if len(events) == len(rows):
         return Page(tuple(events), None)
     left = query.event_count_limit if position is None else position.left
     key, number, _ = rows[len(events) - 1]
     return Page(tuple(events), Position(newest, None if left is None else left - len(events), key, number))
-
-
-def _by_number(connection: Connection, number: int) -> FoundEvent:
-    return _found(connection.execute(select(EVENT).where(EVENT.c.number == number)).mappings().one())
-
-
-def _found(row: Any) -> FoundEvent:  # noqa: ANN401  # a row of indexed_event
-    signed = decode_signed_event(row["signed_event"])
-    event = decode_payload(signed.payload_type, signed.payload)
-    assert isinstance(event.statement, EpcisEvent)  # noqa: S101  # nothing else is indexed
-    record_time = START + timedelta(microseconds=row["record_us"])
-    return FoundEvent(
-        number=row["number"],
-        event=replace(event.statement, event_id=event.header.event_id, record_time=record_time),
-        sha256=row["sha256"],
-        signer=row["signer"],
-        second_hand=bool(row["second_hand"]),
-        leaf_index=row["leaf_index"],
-    )

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from services.portal.normal import microseconds
 from services.portal.query.tree import Clock, Moment, Op, Query
-from services.portal.repository import EventRepository, FoundEvent
+from services.portal.repository import EventRepository
+from services.portal.stored_events import FoundEvent
 from services.portal.subscriptions.store import Progress
 
 BATCH = 100

@@ -17,7 +17,8 @@ from medtrail.runtime.tokens import Clock, utc_now
 from services.portal.headers import MediaType, Wanted
 from services.portal.queries import QueryStore
 from services.portal.query.documents import query_document
-from services.portal.repository import EventRepository, FoundEvent
+from services.portal.repository import EventRepository
+from services.portal.stored_events import FoundEvent
 from services.portal.subscriptions.feed import Feed
 from services.portal.subscriptions.schedule import read_schedule, sleep_until
 from services.portal.subscriptions.store import MOST_SUBSCRIPTIONS, Progress, Subscription, SubscriptionStore

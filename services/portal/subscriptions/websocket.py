@@ -17,8 +17,8 @@ from services.portal.headers import Wanted, wanted
 from services.portal.parts import PortalParts
 from services.portal.queries import NamedQuery, QueryStore
 from services.portal.query.documents import DOCUMENTS, query_document
-from services.portal.repository import FoundEvent
 from services.portal.resources import url_parameters
+from services.portal.stored_events import FoundEvent
 from services.portal.subscriptions.controls import Controls, check_permitted, from_url, read_controls
 from services.portal.subscriptions.feed import Feed
 from services.portal.subscriptions.schedule import read_schedule, sleep_until

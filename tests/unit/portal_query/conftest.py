@@ -23,10 +23,11 @@ from medtrail.runtime.portal_tokens import Scope, new_token, token_line
 from medtrail.runtime.settings import PortalSettings
 from services.portal.access import Access
 from services.portal.app import build_app
+from services.portal.indexing import EventChange
 from services.portal.parts import PortalParts
 from services.portal.query.parameters import read_query
 from services.portal.query.tree import Query
-from services.portal.repository import EventChange, EventRepository
+from services.portal.repository import EventRepository
 from services.portal.standing import StandingQueries
 
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)

@@ -128,7 +128,10 @@ def test_the_limit_counts_over_all_pages(shelf: "Shelf") -> None:
 
 def test_an_event_is_found_by_its_id_the_declaration_first(shelf: "Shelf") -> None:
     event = object_event(event_id=ID)
-    shelf.apply(shelf.kept(event, capture=Capture.SECOND_HAND), shelf.kept(replace(event, biz_step="packing")))
+    other = replace(event, biz_step="packing")
+    shelf.apply(shelf.kept(event, capture=Capture.SECOND_HAND), shelf.kept(other))
+    # Other content under the same id: both are there.
+    assert shelf.numbers(EQ_eventID=[ID]) == [1, 2]
     found = asyncio.run(shelf.repository.get(ID))
     assert (found.number, found.second_hand, found.event.event_id) == (2, False, ID)
     assert found.event.record_time == START + timedelta(seconds=2)
@@ -137,6 +140,21 @@ def test_an_event_is_found_by_its_id_the_declaration_first(shelf: "Shelf") -> No
     with pytest.raises(NotFoundError) as caught:
         asyncio.run(shelf.repository.get("urn:x:none"))
     assert caught.value.code == "EVENT_UNKNOWN"
+
+
+def test_of_what_several_say_the_first_hand_word_is_shown_once(shelf: "Shelf") -> None:
+    event = object_event(epc_list=("urn:epc:id:sgtin:0300010.012345.1",), event_id=ID)
+    spelled = replace(event, epc_list=("https://id.gs1.org/01/00300010123455/21/1",))
+    shelf.apply(shelf.kept(event, capture=Capture.SECOND_HAND))
+    assert shelf.numbers(EQ_action=["OBSERVE"]) == [1]
+    shelf.apply(shelf.kept(spelled), shelf.kept(event, capture=Capture.SECOND_HAND))
+    assert shelf.numbers(EQ_action=["OBSERVE"]) == [2]
+    shelf.apply(shelf.change(shelf.hashes[1], refusal="ROLE_FORBIDS"))
+    assert shelf.numbers(EQ_action=["OBSERVE"]) == [1]
+    shelf.apply(shelf.change(shelf.hashes[0], gone=True))
+    assert shelf.numbers(EQ_action=["OBSERVE"]) == [3]
+    shelf.apply(shelf.change(shelf.hashes[1], leaf_index=5))
+    assert shelf.numbers() == [2]
 
 
 def test_distinct_values_come_sorted_by_page(shelf: "Shelf") -> None:
