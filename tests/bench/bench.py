@@ -25,6 +25,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from epcis_bench import measure_epcis  # type: ignore[import-not-found]  # beside this script
 from gs1_bench import measure_gs1  # type: ignore[import-not-found]  # beside this script
 from log_bench import LogFigures, LogSizes, measure_log  # type: ignore[import-not-found]  # beside this script
 from nacl.signing import SigningKey as NaclKey
@@ -99,6 +100,7 @@ class Sizes:
         hashes: Events hashed.
         leaves: Appended to a compact range.
         scans: Of packs, read.
+        imported: Events of the larger EPCIS documents; the smaller ones have a tenth.
         calls: Commission calls of one pack each; the same number of packs is verified.
         packs: Commissioned in large calls, and traced as one lot.
         packs_a_call: In those calls, at most 5,000.
@@ -109,6 +111,7 @@ class Sizes:
     hashes: int = 5_000
     leaves: int = 500_000
     scans: int = 20_000
+    imported: int = 100_000
     calls: int = 500
     packs: int = 10_000
     packs_a_call: int = 1_000
@@ -116,12 +119,14 @@ class Sizes:
 
 
 SMALL_LOG = LogSizes(warm_up=10, chained=100, single=3, takeovers=1)
-SMALL = Sizes(signatures=400, hashes=50, leaves=2_000, scans=50, calls=10, packs=40, packs_a_call=20, chained=600)
+SMALL = Sizes(
+    signatures=400, hashes=50, leaves=2_000, scans=50, imported=200, calls=10, packs=40, packs_a_call=20, chained=600
+)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured speed (unit 1/s), time (unit s) or size (unit B)."""
+    """A measured speed (unit 1/s or MB/s), time (unit s), size (unit B) or multiple (unit x)."""
 
     name: str
     value: float
@@ -395,6 +400,13 @@ def measure(folder: Path, sizes: Sizes, *, tell: Callable[[str], None]) -> Figur
     measure_gs1(sizes.scans, figures.speed)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    tell("reading EPCIS documents")
+    measure_epcis(
+        folder / "epcis",
+        sizes.imported,
+        sizes.hashes,
+        lambda name, value, unit: figures.found.append(Figure(name, value, unit)),
+    )
     (folder / "network.toml").write_text(NETWORK, encoding="utf-8")
     asyncio.run(measure_network(folder, sizes, figures, tell=tell))
     tell("checking the log")
@@ -439,6 +451,8 @@ def draw(console: Console, figures: Figures) -> None:
             "1/s": f"{figure.value:,.0f} /s",
             "s": f"{figure.value:.2f} s",
             "B": f"{figure.value:,.0f} B",
+            "MB/s": f"{figure.value:,.1f} MB/s",
+            "x": f"{figure.value:.1f} times",
         }[figure.unit]
         ratio = figures.ratio(figure)
         table.add_row(figure.name, value, "" if ratio is None else f"{ratio:.4f}")
