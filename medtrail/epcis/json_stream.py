@@ -298,7 +298,7 @@ class _Cursor:
     def _more(self, limit: int, reason: str, field: str | None) -> None:
         if len(self._text) - self._place > limit:
             raise too_large("an event" if field else "a part of the head", limit, field or "$")
-        if not self._fill():
+        if not self._fill(limit):
             self.fail(reason[:100], field=field)
 
     def _check_surrogates(self, found: object, end: int, field: str | None) -> None:
@@ -309,15 +309,15 @@ class _Cursor:
             except UnicodeEncodeError:
                 self.fail("half of a surrogate pair", field=field)
 
-    def _fill(self) -> bool:
-        """Read on; False at the end."""
+    def _fill(self, limit: int = CHUNK_BYTES) -> bool:
+        """Read on, not far beyond a value's limit in bytes; False at the end."""
         if self._at_end:
             return False
         offset = self.offset()
         rest = self._text[self._place :]
         self._source.seek(self._next)
         # Twice as much each time that one value is not whole, so that all its readings together stay in proportion.
-        data = self._source.read(max(CHUNK_BYTES, len(rest)))
+        data = self._source.read(max(CHUNK_BYTES, min(len(rest), limit - len(rest))))
         self._next += len(data)
         self._at_end = not data
         try:

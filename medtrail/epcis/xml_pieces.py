@@ -27,6 +27,8 @@ TAG = re.compile(rb"""<(/?)([^\s/>"'=<]+)((?:[^>"'<]++|"[^"]*+"|'[^']*+')*+)>"""
 """A tag: whether it is an end tag, its name, and the rest."""
 _BETWEEN = re.compile(rb"(?:\s++|<!--.*?-->|<\?.*?\?>)*+", re.DOTALL)
 _STANDARD = "urn:epcglobal:epcis"
+MAX_OPEN = 256
+"""Elements open at a time, as many as lxml takes."""
 _LONGEST_END = 1024
 """Of an end tag, bytes."""
 
@@ -219,6 +221,8 @@ class Pieces:
         def start(_name: str, _attributes: dict[str, str]) -> None:
             nonlocal depth
             depth += 1
+            if depth > MAX_OPEN:
+                malformed(f"elements nested deeper than {MAX_OPEN}", self._offset, path_of(index))
 
         def end(_name: str) -> None:
             nonlocal depth, found

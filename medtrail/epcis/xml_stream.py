@@ -34,7 +34,7 @@ from medtrail.epcis.xml_in import (
     list_of,
     parse_xml,
 )
-from medtrail.epcis.xml_pieces import LIST, LIST_PATH, TAG, FoundError, Pieces, Scope, malformed, path_of
+from medtrail.epcis.xml_pieces import LIST, LIST_PATH, MAX_OPEN, TAG, FoundError, Pieces, Scope, malformed, path_of
 from medtrail.errors import MalformedError
 
 _WAYS = (("EPCISBody", LIST), ("EPCISBody", "QueryResults", "resultsBody", LIST))
@@ -146,6 +146,8 @@ class _Beginning:
     def _start(self, name: str, _attributes: dict[str, str]) -> None:
         local = name.rpartition(":")[2]
         self._way.append(local)
+        if len(self._way) > MAX_OPEN:
+            malformed(f"elements nested deeper than {MAX_OPEN}", self._parser.CurrentByteIndex)
         if local == LIST and tuple(self._way[1:]) in _WAYS:
             self.list_start = self._parser.CurrentByteIndex
             raise FoundError

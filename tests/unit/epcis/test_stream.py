@@ -272,6 +272,7 @@ ONE = f"<ObjectEvent>{BARE}</ObjectEvent>"
         (xml(f"{ONE}</EventList><EventList>{ONE}"), "xml", "FIELD_TWICE"),
         (xml(f"{ONE}<!-- ", behind="<ext:a>--></ext:a>"), "xml", "XML_MALFORMED"),
         (xml(f"<ObjectEvent>{BARE}<!-- </ObjectEvent>"), "xml", "XML_MALFORMED"),
+        (xml(f"<ObjectEvent>{BARE}{'<ext:x>' * 300}<!-- </ObjectEvent> -->"), "xml", "XML_MALFORMED"),
         (xml(ONE, behind="<unknown/>"), "xml", "FIELD_UNKNOWN"),
         (xml(ONE).replace(b"<EPCISBody>", b"<EPCISBody><x/>"), "xml", "FIELD_UNKNOWN"),
         (b'<?xml version="1.0" encoding="x-none"?>' + xml(ONE), "xml", "XML_MALFORMED"),
@@ -292,7 +293,7 @@ ONE = f"<ObjectEvent>{BARE}</ObjectEvent>"
         (b"7", "json", "DOCUMENT_MALFORMED"),
         (b"\xff\xfe\x00", "json", "JSON_MALFORMED"),
     ],
-    ids=range(35),
+    ids=range(36),
 )
 def test_refuses_what_is_cut_short_or_torn(data: bytes, form: str, code: str) -> None:
     assert code_of(data, form) == code
@@ -344,7 +345,7 @@ def test_deep_brackets_are_counted_one_by_one(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(json_module, "CHUNK_BYTES", 500)
     deep = "[" * 300 + "]" * 300
     behind = ',"sender":"urn:x:s"'
-    data = in_json(f'{EVENT[:-1]},"ext:a":{deep}}}', behind=behind)
+    data = in_json(",".join([f'{EVENT[:-1]},"ext:a":{deep}}}', *[EVENT] * 20]), behind=behind)
 
     with pytest.raises(MalformedError, match="a list in a list"):
         read_document(data, format="json")
