@@ -34,6 +34,9 @@ from medtrail.epcis.build import MAX_DOCUMENT_BYTES
 
 CHUNK_EVENTS = 500
 CHUNK_BYTES = 1024 * 1024
+TRANSACTION_EVENTS = 10_000
+TRANSACTION_BYTES = 24 * 1024 * 1024
+"""Of events that are passed on together, what is around them not counted."""
 SHOWN_IDS = 10_000
 """Event ids in the answer; the journal holds all of them."""
 
@@ -229,29 +232,62 @@ async def send_chunks(
         second_hand: Whether others' acts are passed on.
         note: Called with each answer.
     """
-    sent: asyncio.Queue[Chunk] = asyncio.Queue()
+    sent: asyncio.Queue[tuple[Chunk, bool]] = asyncio.Queue()
     turn = asyncio.Semaphore(1)
 
     async def requests() -> AsyncIterator[custody_pb2.CaptureEventsRequest]:
-        for chunk in chunks:
+        begins = 0
+        starts = True
+        for chunk, ends in in_transactions(chunks, together=second_hand):
+            begins = chunk.first if starts else begins
             request = custody_pb2.CaptureEventsRequest(events=chunk.events, second_hand=second_hand)
-            request.request_id = request_id(chunk.first, request.SerializeToString(deterministic=True))
-            # The service judges each chunk by itself: one sent behind a refused chunk would be recorded, and not told.
-            await turn.acquire()
-            if result.errors:
-                return
-            sent.put_nowait(chunk)
+            # Where its transaction begins is part of a chunk: taken up in the middle, it is another transaction.
+            content = request.SerializeToString(deterministic=True) + (b"" if starts else str(begins).encode())
+            request.request_id = request_id(chunk.first, content)
+            request.continued = not ends
+            if starts:
+                # The service judges each transaction by itself: one sent behind a refused one would be recorded, and
+                # not told.
+                await turn.acquire()
+                if result.errors:
+                    return
+            sent.put_nowait((chunk, ends))
+            starts = ends
             yield request
 
     async for answer in session.custody.CaptureEvents(requests()):
-        chunk = sent.get_nowait()
+        chunk, ends = sent.get_nowait()
         result.events = chunk.after
         result.accepted += sum(not event.resend for event in answer.events)
         result.resends += sum(event.resend for event in answer.events)
         result.event_ids += islice((event.event_id for event in answer.events), SHOWN_IDS - len(result.event_ids))
-        result.errors += [_error(chunk, error) for error in answer.errors]
+        result.errors += [_error(chunk, error) for error in answer.errors if error.code != "TRANSACTION_REFUSED"]
         note(chunk, answer)
-        turn.release()
+        if ends:
+            turn.release()
+
+
+def in_transactions(chunks: Iterable[Chunk], *, together: bool) -> Iterator[tuple[Chunk, bool]]:
+    """Yield each chunk, and whether its transaction ends with it.
+
+    Args:
+        chunks: In order.
+        together: As many chunks a transaction as the service takes, because what makes others' goods ours, the despatch
+            to us, stands at the end of a file; else each by itself.
+    """
+    before: Chunk | None = None
+    events = size = 0
+    for chunk in chunks:
+        length = sum(event.ByteSize() for event in chunk.events)
+        if before is not None:
+            full = events + len(chunk.events) > TRANSACTION_EVENTS or size + length > TRANSACTION_BYTES
+            ends = full or not together
+            yield before, ends
+            if ends:
+                events = size = 0
+        before, events, size = chunk, events + len(chunk.events), size + length
+    if before is not None:
+        yield before, True
 
 
 def _error(chunk: Chunk, error: custody_pb2.CaptureError) -> dict[str, str | int]:

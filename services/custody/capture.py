@@ -6,6 +6,7 @@ stand in its books. A despatch to it makes its goods inbound, as an advice does.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from medtrail.epcis.model import EpcisEvent
 from medtrail.epcis.validation import check_event
@@ -57,13 +58,44 @@ def units_of_chunk(statements: Sequence[EpcisEvent]) -> set[Unit]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What became of a chunk before it is known whether we are party to all of its goods.
+
+    Attributes:
+        accepted: One an event, in order.
+        passed: Number and event of what others did.
+        ours: Units that became inbound by it.
+    """
+
+    accepted: list[Accepted]
+    passed: list[tuple[int, EpcisEvent]]
+    ours: set[Unit]
+
+
 def capture(session: Session, statements: Sequence[EpcisEvent], *, second_hand: bool) -> list[Accepted]:
-    """Record the events of a chunk, all or none.
+    """Record the events of a chunk that is a transaction by itself, all or none.
 
     Args:
         session: With the books of :func:`units_of_chunk`.
         statements: Valid EPCIS.
         second_hand: Whether the caller passes on what others did; its own events among them are still first-hand.
+
+    Raises:
+        CaptureRefusedError: The first event that was refused.
+    """
+    captured = capture_part(session, statements, second_hand=second_hand)
+    check_party(session, captured, captured.ours)
+    return captured.accepted
+
+
+def capture_part(session: Session, statements: Sequence[EpcisEvent], *, second_hand: bool) -> Captured:
+    """Record the events of one of several chunks of a transaction; :func:`check_party` follows when all are recorded.
+
+    Args:
+        session: With the books of :func:`units_of_chunk` of all of them.
+        statements: As for :func:`capture`.
+        second_hand: Likewise.
 
     Raises:
         CaptureRefusedError: The first event that was refused.
@@ -83,8 +115,7 @@ def capture(session: Session, statements: Sequence[EpcisEvent], *, second_hand: 
             if is_despatch(statement) and _to_us(session, statement):
                 ours |= _take_in_despatch(session, statement, accepted)
     count_received(session)
-    _check_party(session, passed, ours)
-    return made
+    return Captured(made, passed, ours)
 
 
 def _actors(
@@ -123,9 +154,18 @@ def _record(session: Session, statement: EpcisEvent, number: int, *, second_hand
     return session.record(statement, field=field, actor=actor), actor is not None
 
 
-def _check_party(session: Session, passed: Sequence[tuple[int, EpcisEvent]], ours: set[Unit]) -> None:
-    """Refuse what passes on events of goods to which we are no party."""
-    for number, statement in passed:
+def check_party(session: Session, captured: Captured, ours: set[Unit]) -> None:
+    """Refuse what passes on events of goods to which we are no party.
+
+    Args:
+        session: That recorded them.
+        captured: One chunk.
+        ours: Units that became inbound by any chunk of the transaction.
+
+    Raises:
+        CaptureRefusedError: NOT_PARTY.
+    """
+    for number, statement in captured.passed:
         units = {named.unit for named in step_of(statement, field="event").named}
         if units and not any(unit in ours or session.books.get(unit) is not None for unit in units):
             message = f"{session.desk.gln} is no party to these goods: neither despatched to it nor in its books"

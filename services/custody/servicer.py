@@ -336,9 +336,14 @@ class CustodyServicer(HandoverServicer):
                 nonlocal at
                 made = []
                 for at, (part, chunk) in enumerate(zip(parts, chunks, strict=True)):  # noqa: B007 - as above
-                    made += _messages(capture.capture(session, chunk, second_hand=part.second_hand))
+                    made.append(capture.capture_part(session, chunk, second_hand=part.second_hand))
+                # The despatch that makes goods ours may stand behind all that tells what is inside of them.
+                ours = {unit for captured in made for unit in captured.ours}
+                for at, captured in enumerate(made):  # noqa: B007 - as above
+                    capture.check_party(session, captured, ours)
                 number = newest_change(session.connection)
-                return custody_pb2.CaptureEventsResponse(events=made, change_number=number)
+                accepted = [item for captured in made for item in captured.accepted]
+                return custody_pb2.CaptureEventsResponse(events=_messages(accepted), change_number=number)
 
             *before, last = parts
             whole = await self._office.write(

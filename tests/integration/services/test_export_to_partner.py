@@ -3,18 +3,23 @@
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from medtrail.api.custody.v1 import custody_pb2
+from medtrail.cli.capture import CHUNK_EVENTS, import_document
 from medtrail.codec import epcis_to_message
-from medtrail.epcis import EpcisDocument, EpcisEvent, event_hash, read_document
+from medtrail.epcis import Action, EpcisDocument, EpcisEvent, EventType, Place, SourceDest, event_hash, read_document
+from medtrail.epcis.cbv import ilmd_lot_expiry
 from medtrail.epcis.rules import Profile, Severity, check_document, severity_of
-from medtrail.errors import ConflictError, MalformedError, NotFoundError
+from medtrail.errors import AuthorizationError, ConflictError, MalformedError, NotFoundError
 from medtrail.event import Event, Role
-from medtrail.gs1 import Gln, parse_epc
+from medtrail.gs1 import Gln, Sgln, parse_epc
+from medtrail.runtime.client import connect
 from medtrail.runtime.folder import Profile as FolderProfile
 from medtrail.runtime.folder import create_authority, create_organisation
 from services.custody import events_store
@@ -24,6 +29,7 @@ from tests.integration.services.conftest import CASE_GTIN, GTIN, World, request_
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from medtrail.cli.session import Session
     from tests.integration.services.conftest import Client, Play
 
 OUTSIDE = "9521002000016"
@@ -309,5 +315,94 @@ def test_refuses_what_is_no_shipment_of_ours(play: "Play") -> None:
         finally:
             parties.unlink()
         assert (wrong.value.code, wrong.value.field) == ("PARTIES_FILE", "parties.toml: party[0].gln")
+
+    play(story)
+
+
+def test_large_file_goes_in_as_one_transaction_and_goods_of_others_do_not(play: "Play") -> None:
+    async def story(world: World) -> None:
+        async with other_network(world) as other:
+            pharmacy = await other.start("pharmacy")
+            session = cast("Session", pharmacy)
+            count = CHUNK_EVENTS + 1
+            not_ours = await import_document(session, of_single_packs(count, to="9521005000013"), second_hand=True)
+            assert (not_ours.accepted, [error["code"] for error in not_ours.errors]) == (0, ["NOT_PARTY"])
+            assert not_ours.errors[0]["event"] == 0
+            ours = await import_document(session, of_single_packs(count, to=OUTSIDE), second_hand=True)
+            assert (ours.accepted, ours.errors) == (count + 1, [])
+            (shipment,) = await pharmacy.inbound()
+            assert shipment.unit_count == count
+            again = await import_document(session, of_single_packs(count, to=OUTSIDE), second_hand=True)
+            assert (again.accepted, again.resends) == (0, count + 1)
+
+    play(story)
+
+
+def of_single_packs(count: int, *, to: str) -> EpcisDocument:
+    """A document of packs commissioned one by one, and of their despatch."""
+    moment = datetime(2026, 3, 1, 8, tzinfo=UTC)
+    source = "urn:epc:id:sgln:030001.111111.0"
+    packs = tuple(f"urn:epc:id:sgtin:030001.0012345.{serial}" for serial in range(count))
+    made = EpcisEvent(
+        EventType.OBJECT,
+        moment,
+        "+00:00",
+        action=Action.ADD,
+        biz_step="commissioning",
+        disposition="active",
+        read_point=Place(source),
+        ilmd=ilmd_lot_expiry("A123", moment.date()),
+    )
+    shipping = replace(
+        made,
+        event_time=moment + timedelta(hours=1),
+        action=Action.OBSERVE,
+        biz_step="shipping",
+        disposition="in_transit",
+        ilmd=(),
+        epc_list=packs,
+        source_list=(SourceDest("owning_party", source),),
+        destination_list=(SourceDest("owning_party", Sgln(Gln(to)).digital_link),),
+    )
+    return EpcisDocument((*(replace(made, epc_list=(pack,)) for pack in packs), shipping))
+
+
+def test_own_events_are_listed_by_pages_for_their_signer_only(play: "Play") -> None:
+    async def story(world: World) -> None:
+        maker = await world.start("maker")
+        await maker.register()
+        await maker.commission("1", "2", "3")
+        sold = [await shipped(maker, OUTSIDE, pack(serial)) for serial in (1, 2)]
+        start = Timestamp()
+        start.FromDatetime(datetime.now(UTC) - timedelta(hours=1))
+        request = custody_pb2.ListOwnEventsRequest(
+            start_time=start, kinds=[custody_pb2.OWN_EVENT_KIND_SALES_SHIPMENT], page_size=1
+        )
+        first = await maker.custody.ListOwnEvents(request)
+        request.page_token = first.next_page_token
+        second = await maker.custody.ListOwnEvents(request)
+        assert [event.event_id for page in (first, second) for event in page.events] == sold
+        assert [event.partner for event in first.events] == [OUTSIDE]
+        assert list(first.events[0].purchase_orders) == [f"urn:epcglobal:cbv:bt:{OUTSIDE}:P7"]
+        assert list(first.events[0].despatch_advices) == [f"urn:epcglobal:cbv:bt:{maker.gln}:D7"]
+        assert not first.events[0].HasField("declaration_time")
+        packs = custody_pb2.ListEventPacksRequest(event_id=sold[0])
+        (answer,) = [item async for item in maker.custody.ListEventPacks(packs)]
+        assert [(each.gtin, each.serial, each.lot, each.expiry) for each in answer.packs] == [
+            (GTIN, "1", "A123", "2028-03-31")
+        ]
+        with pytest.raises(MalformedError) as caught:
+            await maker.custody.ListOwnEvents(custody_pb2.ListOwnEventsRequest(kinds=[99]))  # type: ignore[list-item]
+        assert caught.value.code == "KIND_UNKNOWN"
+        address = maker.address  # type: ignore[attr-defined]
+        channel = connect(address, folder=world.network["distributor"], audience=Gln(maker.gln), server="maker")
+        try:
+            stranger = type(maker)(channel, maker.premises)
+            with pytest.raises(AuthorizationError):
+                await stranger.custody.ListOwnEvents(custody_pb2.ListOwnEventsRequest())
+            with pytest.raises(AuthorizationError):
+                await exported(stranger, sold[0])
+        finally:
+            await channel.close()
 
     play(story)
