@@ -10,6 +10,9 @@ from sqlmodel import Field, SQLModel
 
 INDEX_METADATA = MetaData()
 
+INDEX_FORMAT = 1
+"""Of what is in the index; raised whenever tables or facts change: an index of another format is made anew."""
+
 
 class IndexTable(SQLModel):
     """Base of these tables, with metadata of their own."""
@@ -73,6 +76,7 @@ class IndexState(IndexTable, table=True):
     Attributes:
         sha256: Of the SignedEvent of that change; empty at the start.
         generation: How often the index was begun anew.
+        format: :data:`INDEX_FORMAT` of the version that filled it.
     """
 
     __tablename__: ClassVar[str] = "index_state"
@@ -81,6 +85,7 @@ class IndexState(IndexTable, table=True):
     change_number: int = Field(sa_type=BigInteger)
     sha256: bytes
     generation: int
+    format: int = INDEX_FORMAT
 
 
 class MasterAttribute(IndexTable, table=True):

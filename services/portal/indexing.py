@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, inspect, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from medtrail.codec import decode_payload, decode_signed_event
@@ -15,7 +15,7 @@ from medtrail.errors import MedtrailError
 from medtrail.event import Capture
 from medtrail.runtime.logging import get_logger
 from services.portal.facts import Fact, content_of, facts_of
-from services.portal.index_tables import CompanyPrefix, IndexState
+from services.portal.index_tables import INDEX_FORMAT, INDEX_METADATA, CompanyPrefix, IndexState
 from services.portal.normal import microseconds
 from services.portal.query.sql import EVENT, FACT
 from services.portal.stored_events import by_number
@@ -215,13 +215,27 @@ def _settle(connection: Connection, content: bytes) -> None:
             connection.execute(delete(FACT).where(FACT.c.event_number == row.number))
 
 
-def read_cursor(connection: Connection) -> Cursor:
-    """Return where the index stands; in a write transaction, which notes the start when there was none."""
-    row = connection.execute(select(_STATE)).mappings().first()
-    if row is None:
-        connection.execute(insert(_STATE).values(id=1, change_number=0, sha256=b"", generation=0))
-        return Cursor(0, b"", 0)
-    return Cursor(row["change_number"], row["sha256"], row["generation"])
+def open_index(connection: Connection) -> Cursor:
+    """Make the tables that are absent, anew those of another format, and return where the index stands.
+
+    Args:
+        connection: In a write transaction.
+    """
+    generation = 0
+    inspector = inspect(connection)
+    if inspector.has_table(_STATE.name):
+        has_format = any(column["name"] == _STATE.c.format.name for column in inspector.get_columns(_STATE.name))
+        row = connection.execute(text("SELECT * FROM index_state")).mappings().one()
+        if has_format and row["format"] == INDEX_FORMAT:
+            return Cursor(row["change_number"], row["sha256"], row["generation"])
+        log.info("index of another format made anew")
+        generation = row["generation"] + 1
+        INDEX_METADATA.drop_all(connection, tables=[FACT, EVENT, _STATE])
+    INDEX_METADATA.create_all(connection)
+    connection.execute(
+        insert(_STATE).values(id=1, change_number=0, sha256=b"", generation=generation, format=INDEX_FORMAT)
+    )
+    return Cursor(0, b"", generation)
 
 
 def _save_cursor(connection: Connection, cursor: Cursor) -> None:
@@ -230,10 +244,10 @@ def _save_cursor(connection: Connection, cursor: Cursor) -> None:
     )
 
 
-def begin_anew(connection: Connection) -> Cursor:
-    """Forget all events, in a write transaction, and return where the index stands: at the start."""
+def begin_anew(connection: Connection, *, generation: int) -> Cursor:
+    """Forget all events, in a write transaction, and return where the index stands: at the start of a generation."""
     for table in (FACT, EVENT):
         connection.execute(delete(table))
-    cursor = Cursor(0, b"", read_cursor(connection).generation + 1)
+    cursor = Cursor(0, b"", generation)
     _save_cursor(connection, cursor)
     return cursor

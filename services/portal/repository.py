@@ -17,8 +17,8 @@ from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
 from services.custody.changes import ChangeBell
 from services.portal.facts import Kind, company_prefixes
-from services.portal.index_tables import INDEX_METADATA, MasterAttribute, MasterChild
-from services.portal.indexing import PREFIX, Cursor, EventChange, apply_changes, begin_anew, read_change, read_cursor
+from services.portal.index_tables import MasterAttribute, MasterChild
+from services.portal.indexing import PREFIX, Cursor, EventChange, apply_changes, begin_anew, open_index, read_change
 from services.portal.normal import bounded, identifier, microseconds
 from services.portal.query import sql
 from services.portal.query.sql import EVENT, FACT, Position
@@ -58,8 +58,7 @@ class EventRepository:
         Raises:
             UnavailableError: The database cannot be opened.
         """
-        self.database.create_tables(INDEX_METADATA)
-        self.cursor = self.database.write_now(read_cursor)
+        self.cursor = self.database.write_now(open_index)
         self._learn(self.database.read_now(lambda c: set(c.execute(select(PREFIX.c.prefix)).scalars())))
 
     async def apply(self, changes: Sequence[EventChange]) -> None:
@@ -84,7 +83,7 @@ class EventRepository:
 
     async def begin_anew(self) -> None:
         """Forget all events: another database is followed from now on. Master data and what others keep here stay."""
-        self.cursor = await self.database.write(begin_anew)
+        self.cursor = await self.database.write(partial(begin_anew, generation=self.cursor.generation + 1))
         self.bell.ring()
 
     async def wait_for(self, change_number: int, *, timeout_s: float) -> bool:

@@ -92,6 +92,20 @@ def test_begun_anew_it_knows_no_events_and_says_so_by_its_generation(shelf: "She
     assert shelf.numbers() == [1]
 
 
+@pytest.mark.parametrize(
+    "change", ["UPDATE index_state SET format = 0", "ALTER TABLE index_state DROP COLUMN format"], ids=["older", "none"]
+)
+def test_an_index_of_another_format_is_made_anew(shelf: "Shelf", change: str) -> None:
+    shelf.add(object_event())
+    shelf.database.write_now(lambda connection: connection.execute(text(change)))
+    shelf.close()
+    shelf.open()
+    assert (shelf.numbers(), shelf.repository.cursor.number, shelf.repository.cursor.generation) == ([], 0, 1)
+    shelf.number = 0
+    shelf.add(object_event())
+    assert shelf.numbers() == [1]
+
+
 def test_pages_do_not_shift_while_events_come_in(shelf: "Shelf") -> None:
     shelf.add(*(at(second) for second in range(5)))  # type: ignore[arg-type]
     for parameters in ({}, {"orderBy": "eventTime", "orderDirection": "DESC"}, {"orderBy": "ext:none"}):
