@@ -47,6 +47,8 @@ KEPT_FOR = timedelta(days=60)
 PRUNE_EVERY_S = 3600.0
 PRUNED_AT_ONCE = 5000
 _KEPT_OF_POISON = 64 * 1024
+MOST_POISON = 1000
+"""Messages that could not be taken in and are kept: whoever sends more of them fills no disk."""
 
 # Kinds that are answers themselves: acknowledging them would never end.
 _NOT_ACKED = frozenset({MessageKind.ACK, MessageKind.RECEIPT, MessageKind.REFUSAL})
@@ -95,6 +97,7 @@ class InboxPuller:
         gln: Gln,
         handlers: Mapping[MessageKind, Handler],
         retry_delay_s: float = RETRY_DELAY_S,
+        most_poison: int = MOST_POISON,
         clock: Clock = utc_now,
     ) -> None:
         """Hold the handlers.
@@ -110,9 +113,11 @@ class InboxPuller:
             gln: The organisation's party GLN.
             handlers: By kind; a message of another kind is poison.
             retry_delay_s: Before a message that could not be taken comes again.
+            most_poison: Messages that could not be taken in and are kept, 64 KiB of each; older ones go.
             clock: Aware UTC.
         """
         self._retry_delay_s = retry_delay_s
+        self._most_poison = most_poison
         self._bus = bus
         self._database = database
         self._gln = gln
@@ -257,8 +262,8 @@ class InboxPuller:
         )
 
     def _record_poison(self, connection: Connection, delivery: Msg, error: MedtrailError) -> None:
-        log.warning("message refused", subject=delivery.subject, code=error.code, reason=str(error))
-        connection.execute(
+        log.warning("message refused", subject=delivery.subject, code=error.code, reason=str(error)[:1000])
+        made = connection.execute(
             insert(InboxPoison).values(
                 subject=delivery.subject,
                 sha256=hashlib.sha256(delivery.data).digest(),
@@ -269,6 +274,8 @@ class InboxPuller:
                 receive_time_us=microseconds(self._clock()),
             )
         )
+        (newest,) = made.inserted_primary_key or (0,)
+        connection.execute(delete(InboxPoison).where(InboxPoison.c.id <= newest - self._most_poison))
 
     async def _tell_sender(self, message: InboxMessage) -> None:
         if message.sender is None or message.kind in _NOT_ACKED:

@@ -325,8 +325,10 @@ def enqueue_outgoing(
 
 def change_advices(connection: Connection, change: Callable[[bytes], bytes | None]) -> None:
     """Put what a function returns, if anything, in the place of each advice on its way; it is sent anew."""
-    waiting = select(Outgoing.c.id, Outgoing.c.data).where(Outgoing.c.kind == MessageKind.ADVICE.value)
-    for ident, data in connection.execute(waiting).all():
+    waiting = select(Outgoing.c.id).where(Outgoing.c.kind == MessageKind.ADVICE.value)
+    # One after the other: all that waits for a partner that is away need not fit into memory.
+    for ident in connection.execute(waiting).scalars().all():
+        data = connection.execute(select(Outgoing.c.data).where(Outgoing.c.id == ident)).scalar_one()
         changed = change(data)
         if changed is not None:
             digest = hashlib.sha256(changed).digest()

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from medtrail.codec import decode_receipt
-from medtrail.errors import AuthorizationError, MalformedError, MedtrailError
+from medtrail.errors import AuthorizationError, MalformedError, MedtrailError, UnavailableError
 from medtrail.event import Refusal, Role
 from medtrail.gs1 import Gln
 from medtrail.note import NoteVerifier, parse_vkey
@@ -49,6 +49,7 @@ log = get_logger(__name__)
 
 DATABASE_NAME = "service.db"
 LEDGER_NAME = "ledger"
+RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +224,13 @@ async def complete_advices(premises: Premises) -> None:
 
     while True:
         seen = replica.registry
-        if await premises.office.database.write(retry):
-            premises.confirmer.wake()
+        try:
+            if await premises.office.database.write(retry):
+                premises.confirmer.wake()
+        except UnavailableError as error:
+            log.warning("advices wait", code=error.code, reason=error.message)
+            await asyncio.sleep(RETRY_S)
+            continue
         await replica.wait_until(partial(_is_other, replica, seen))
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from medtrail.errors import MedtrailError
+from medtrail.errors import MedtrailError, UnavailableError
 from medtrail.event import Event
 from medtrail.gs1 import Gln
 from medtrail.runtime.database import Database
@@ -42,7 +42,11 @@ class Confirmer:
         pause_s = FIRST_PAUSE_S
         while True:
             self._news.clear()
-            waiting = await self.confirm_all()
+            try:
+                waiting = await self.confirm_all()
+            except UnavailableError as error:
+                log.warning("despatches wait", code=error.code, reason=error.message)
+                waiting = 1
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S) if waiting else FIRST_PAUSE_S
             try:
                 async with asyncio.timeout(pause_s if waiting else None):

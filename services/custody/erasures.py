@@ -142,7 +142,8 @@ def _without(data: bytes, *, sha256: bytes) -> bytes | None:
 
 def _forget_poison(connection: Connection, sha256: bytes) -> None:
     """Drop the content of refused advices that held an event; what cannot be read as an advice ages out by itself."""
-    for ident, data in connection.execute(select(InboxPoison.c.id, InboxPoison.c.data)).all():
+    for ident in connection.execute(select(InboxPoison.c.id)).scalars().all():
+        data = connection.execute(select(InboxPoison.c.data).where(InboxPoison.c.id == ident)).scalar_one()
         try:
             holds = _without(data, sha256=sha256) is not None
         except MedtrailError:

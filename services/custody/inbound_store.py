@@ -193,14 +193,15 @@ def keep_part(
 
 def parts(connection: Connection, *, sender: Gln, despatch_id: str) -> list[bytes] | None:
     """Return the parts of an advice in order, or None while some are missing."""
-    rows = connection.execute(
-        select(col(AdvicePart.part_count), col(AdvicePart.advice))
-        .where(col(AdvicePart.sender) == str(sender), col(AdvicePart.despatch_id) == despatch_id)
-        .order_by(col(AdvicePart.part))
-    ).all()
-    if not rows or len(rows) < rows[0][0]:
+    of_advice = (col(AdvicePart.sender) == str(sender), col(AdvicePart.despatch_id) == despatch_id)
+    # Counted first: the parts of one advice may fill hundreds of megabytes, and each comes by itself.
+    counted = connection.execute(
+        select(func.count(), func.max(col(AdvicePart.part_count))).select_from(AdvicePart).where(*of_advice)
+    ).one()
+    if not counted[0] or counted[0] < counted[1]:
         return None
-    return [bytes(row[1]) for row in rows]
+    rows = connection.execute(select(col(AdvicePart.advice)).where(*of_advice).order_by(col(AdvicePart.part)))
+    return [bytes(row[0]) for row in rows]
 
 
 def drop_parts(connection: Connection, *, sender: Gln, despatch_id: str) -> None:
@@ -212,18 +213,17 @@ def drop_parts(connection: Connection, *, sender: Gln, despatch_id: str) -> None
 
 def change_parts(connection: Connection, change: Callable[[bytes], bytes | None]) -> None:
     """Put what a function returns, if anything, in the place of each waiting part."""
-    for row in connection.execute(select(AdvicePart.__table__)).all():  # type: ignore[attr-defined]
-        changed = change(row.advice)
+    names = select(col(AdvicePart.sender), col(AdvicePart.despatch_id), col(AdvicePart.part))
+    # One after the other: all that partners have under way need not fit into memory.
+    for sender, despatch_id, part in connection.execute(names).all():
+        here = (
+            col(AdvicePart.sender) == sender,
+            col(AdvicePart.despatch_id) == despatch_id,
+            col(AdvicePart.part) == part,
+        )
+        changed = change(connection.execute(select(col(AdvicePart.advice)).where(*here)).scalar_one())
         if changed is not None:
-            connection.execute(
-                update(AdvicePart)
-                .where(
-                    col(AdvicePart.sender) == row.sender,
-                    col(AdvicePart.despatch_id) == row.despatch_id,
-                    col(AdvicePart.part) == row.part,
-                )
-                .values(advice=changed)
-            )
+            connection.execute(update(AdvicePart).where(*here).values(advice=changed))
 
 
 def count_parts(connection: Connection, *, sender: Gln) -> int:

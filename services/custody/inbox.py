@@ -13,7 +13,7 @@ from medtrail.codec import decode_advice, decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
 from medtrail.epcis.hash import event_hash
 from medtrail.epcis.model import EpcisEvent
-from medtrail.errors import AuthorizationError, MedtrailError, TooLargeError, VerificationError
+from medtrail.errors import AuthorizationError, MalformedError, MedtrailError, TooLargeError, VerificationError
 from medtrail.event import Capture, Event, Refusal
 from medtrail.exchange import ReceiptItem
 from medtrail.gs1 import Gln
@@ -31,6 +31,8 @@ log = get_logger(__name__)
 
 MAX_PARTS_PER_ADVICE = 512
 MAX_WAITING_PARTS_PER_SENDER = 4096
+LARGEST_SOURCE_SEQ = 2**63 - 1
+"""That the books can hold."""
 _HASH_URI = "ni:///sha-256;"
 _KEY_CODES = frozenset({"KEY_UNKNOWN", "KEY_RETIRED", "KEY_REVOKED"})
 
@@ -122,6 +124,9 @@ def _hear(registry: Registry, signed_event: bytes) -> _Heard | None:
         signed = decode_signed_event(signed_event)
         key_id = verify_signatures(signed)
         event = decode_payload(signed.payload_type, signed.payload)
+        if event.header.source_seq > LARGEST_SOURCE_SEQ:
+            message = f"expected at most {LARGEST_SOURCE_SEQ}, got {event.header.source_seq}"
+            raise MalformedError(message, code="SOURCE_SEQ", field="header.source_seq")
         signer = registry.organisation_of_key(key_id)
         if signer is None:
             message = f"no organisation has the key {key_id}"

@@ -813,6 +813,24 @@ def test_poison_is_recorded_and_the_rest_goes_on(
     run(nats_server, network, story)
 
 
+def test_poison_without_end_fills_no_disk(
+    nats_server: "NatsServer", network: "Network", database: Database, eventually: "Eventually"
+) -> None:
+    async def story(exchange: Exchange) -> None:
+        pharmacy = Pharmacy(exchange, database, {})
+        for number in range(7):
+            await pharmacy.write(b"bad %d" % number)
+        bus = await exchange.bus("pharmacy")
+        async with running(InboxPuller(bus, database, gln=pharmacy.gln, handlers={}, most_poison=3)):
+            await eventually(pharmacy.empty)
+        rows = await database.read(
+            lambda c: list(c.execute(select(InboxPoison.c.data).order_by(InboxPoison.c.id)).scalars())
+        )
+        assert rows == [b"bad 4", b"bad 5", b"bad 6"]
+
+    run(nats_server, network, story)
+
+
 def test_message_that_cannot_be_taken_now_comes_again(
     nats_server: "NatsServer", network: "Network", database: Database, eventually: "Eventually"
 ) -> None:

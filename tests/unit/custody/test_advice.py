@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from medtrail.codec import decode_advice, decode_signed_event, encode_advice, encode_signed_event
+from medtrail.codec import (
+    decode_advice,
+    decode_payload,
+    decode_signed_event,
+    encode_advice,
+    encode_payload,
+    encode_signed_event,
+)
 from medtrail.envelope import SigningKey, sign
 from medtrail.errors import ConflictError, TooLargeError
 from medtrail.event import Refusal
@@ -122,6 +129,23 @@ def test_a_commissioning_by_another_than_the_owner_tells_nothing(
     other = encode_signed_event(sign(first.payload_type, first.payload, distributor.desk.key))
     pharmacy.hear(encode_advice(replace(message, signed_events=(other, *message.signed_events[1:]))), sender=maker.gln)
     assert pharmacy.held(packs(1)[0]).lot == ""
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1])
+def test_an_event_with_a_number_that_no_book_holds_tells_nothing(
+    maker: "House", distributor: "House", number: int
+) -> None:
+    shipped(maker, distributor)
+    message = whole(maker)
+    first = decode_signed_event(message.signed_events[0])
+    event = decode_payload(first.payload_type, first.payload)
+    large = replace(event, header=replace(event.header, source_seq=number))
+    other = encode_signed_event(sign(first.payload_type, encode_payload(large), maker.desk.key))
+    distributor.hear(
+        encode_advice(replace(message, signed_events=(other, *message.signed_events[1:]))), sender=maker.gln
+    )
+    assert len(distributor.all_holdings()) == 4
+    assert distributor.held(packs(1)[0]).lot == ""
 
 
 def test_an_advice_waits_for_its_signers_enrolment(maker: "House", distributor: "House", registry: Registry) -> None:
