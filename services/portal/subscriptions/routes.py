@@ -29,7 +29,7 @@ from services.portal.resources import link_next, resource, url_parameters
 from services.portal.subscriptions.controls import NAMES, check_permitted, read_controls
 from services.portal.subscriptions.feed import Feed
 from services.portal.subscriptions.store import Progress, Subscription, SubscriptionStore
-from services.portal.subscriptions.webhook import Webhooks, check_destination
+from services.portal.subscriptions.webhook import Webhooks
 from services.portal.subscriptions.websocket import WebSockets
 
 LONGEST_TOKEN: Final = 500
@@ -74,7 +74,7 @@ async def _create(
     if unknown:
         message = f"a subscription has {', '.join(sorted(_MEMBERS))}"
         raise SubscriptionControlsError(message, field=unknown[0][:100])
-    destination = check_destination(body.get("dest"), webhooks.reach)
+    destination = await webhooks.check(body.get("dest"))
     controls = read_controls(body)
     subscription = Subscription(
         id=str(uuid.uuid4()),

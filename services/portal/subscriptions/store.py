@@ -14,10 +14,11 @@ from medtrail.runtime.database import Database
 from services.custody.changes import ChangeBell
 from services.portal.headers import EpcFormat
 from services.portal.normal import START, microseconds
-from services.portal.query.errors import NoSuchSubscriptionError
-from services.portal.query_tables import SubscriptionRow
+from services.portal.query.errors import NoSuchNameError, NoSuchSubscriptionError
+from services.portal.query_tables import NamedQueryRow, SubscriptionRow
 
 MOST_SUBSCRIPTIONS: Final = 1000
+_QUERY: Any = NamedQueryRow.__table__  # type: ignore[attr-defined]
 _TABLE: Any = SubscriptionRow.__table__  # type: ignore[attr-defined]
 
 
@@ -86,10 +87,15 @@ class SubscriptionStore:
         """Keep a subscription.
 
         Raises:
+            NoSuchNameError: Its query is gone meanwhile.
             UnavailableError: There are 1,000 already (SUBSCRIPTIONS_FULL).
         """
 
         def write(connection: Connection) -> None:
+            query = select(_QUERY.c.name).where(_QUERY.c.name == subscription.query_name)
+            if connection.execute(query).first() is None:
+                message = f"there is no query {subscription.query_name}"
+                raise NoSuchNameError(message, field="queryName")
             if connection.execute(select(func.count()).select_from(_TABLE)).scalar_one() >= MOST_SUBSCRIPTIONS:
                 message = f"there are {MOST_SUBSCRIPTIONS} subscriptions already: delete one first"
                 raise UnavailableError(message, code="SUBSCRIPTIONS_FULL")

@@ -23,10 +23,14 @@ from urllib.parse import SplitResult, urlsplit
 import httpx
 
 from medtrail.errors import UnavailableError
+from medtrail.runtime.logging import get_logger
 from services.portal.query.errors import InvalidUriError
+
+log = get_logger(__name__)
 
 SIGNATURE_HEADER: Final = "GS1-Signature"
 TIMEOUT_S: Final = 15.0
+LOOKUP_S: Final = 5.0
 LONGEST_URL: Final = 2000
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _PORTS: Final = {"https": 443, "http": 80}
@@ -132,6 +136,21 @@ class Webhooks:
             # A connection kept would serve another name at the same address, whose certificate was not checked.
             limits=httpx.Limits(max_connections=100, max_keepalive_connections=0),
         )
+
+    async def check(self, destination: object) -> str:
+        """Return an address to which deliveries may go, as far as it tells now: a name that nobody knows may come.
+
+        Raises:
+            InvalidUriError: It is none, or leads where deliveries do not go.
+        """
+        text = check_destination(destination, self.reach)
+        url = urlsplit(text)
+        try:
+            async with asyncio.timeout(LOOKUP_S):
+                await self._address(url.hostname or "", _port(url) or 443)
+        except (OSError, TimeoutError, UnavailableError):
+            log.info("no address yet", host=url.hostname)
+        return text
 
     async def post(self, destination: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Deliver a document.

@@ -1,11 +1,13 @@
 """Named queries and their subscriptions are made, told, asked and deleted."""
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from medtrail.epcis.model import EpcisEvent, Extension
+from services.portal.query.errors import NoSuchNameError
 from tests.unit.portal_query.conftest import EXT, START, object_event
 
 if TYPE_CHECKING:
@@ -137,6 +139,7 @@ def test_subscriptions_go_with_their_query(rest: "Rest") -> None:
         ({"stream": True}, (400, "InvalidURIException")),
         ({"dest": "http://8.8.8.8/", "stream": True}, (400, "InvalidURIException")),
         ({"dest": "https://127.0.0.1/", "stream": True}, (400, "InvalidURIException")),
+        ({"dest": "https://localhost/", "stream": True}, (400, "InvalidURIException")),
         ({"dest": HOOK}, (400, "SubscriptionControlsException")),
         ({"dest": HOOK, "stream": True, "schedule": {"hour": "1"}}, (400, "SubscriptionControlsException")),
         ({"dest": HOOK, "schedule": {"hour": "25"}}, (400, "SubscriptionControlsException")),
@@ -149,6 +152,21 @@ def test_subscriptions_go_with_their_query(rest: "Rest") -> None:
 def test_wrong_subscriptions_are_refused(rest: "Rest", body: object, wanted: tuple[int, str]) -> None:
     rest.post("/queries", SHIPPED)
     assert exception(rest.post("/queries/shipped goods/subscriptions", body)) == wanted
+
+
+def test_a_subscription_to_a_query_that_has_just_gone_is_refused(rest: "Rest") -> None:
+    rest.post("/queries", SHIPPED)
+    hook = {"dest": "https://no.such.name.invalid/", "stream": True, "signatureToken": "s3cret"}
+    assert rest.post("/queries/shipped goods/subscriptions", hook).status_code == 201
+    store = rest.standing.subscriptions
+    (subscription,) = asyncio.run(store.list(None, after="", limit=9))
+    progress = asyncio.run(store.progress(subscription.id))
+    assert progress is not None
+    rest.ask("DELETE", "/queries/shipped goods")
+    assert asyncio.run(store.progress(subscription.id)) is None
+    with pytest.raises(NoSuchNameError):
+        asyncio.run(store.add(subscription, progress))
+    assert "s3cret" not in repr(subscription)
 
 
 def test_a_query_with_a_limit_is_not_for_subscribing(rest: "Rest") -> None:
