@@ -1,9 +1,7 @@
-"""EPCIS XML in, versions 1.2 and 2.0: from elements to the model.
+"""EPCIS XML in, versions 1.2 and 2.0: documents and events from their elements.
 
 Version 1.2 hides later fields under ``extension`` and ``baseExtension`` elements without namespace; they are taken for
-what they hold. Entities, document types and the network are off: a document that has them is refused, so that nothing
-outside the bytes can change what they say. What the standard does not know and no namespace claims is refused, since
-passing over it would lose it.
+what they hold. What the standard does not know and no namespace claims is refused, since passing over it would lose it.
 
 The schemas fix the order of an event's elements; documents of many writers do not keep it, and it says nothing. So
 any order is read, and the schemas' order is written.
@@ -11,43 +9,27 @@ any order is read, and the schemas' order is written.
 Source: EPCIS 1.2, section 9; EPCIS 2.0, section 9 (XML bindings).
 """
 
-from collections.abc import Iterator
 from datetime import datetime
-from decimal import Decimal
-from types import NoneType
 from typing import Any
 
-from lxml import etree
 from lxml.etree import _Element as Element
 
-from medtrail.epcis.build import EXTENSIONS, METADATA_FIELDS, REPORT_FIELDS, build_event, decimal_of, fail, parse_time
-from medtrail.epcis.business_header import ROOT_NAME, SBDH, take_apart
-from medtrail.epcis.json_in import TEXT
-from medtrail.epcis.model import (
-    DocumentKind,
-    EpcisDocument,
-    EpcisEvent,
-    EventType,
-    Extension,
-    Vocabulary,
-    VocabularyElement,
+from medtrail.epcis import xml_elements
+from medtrail.epcis.build import EXTENSIONS, METADATA_FIELDS, REPORT_FIELDS, build_event, fail, parse_time
+from medtrail.epcis.model import DocumentKind, EpcisDocument, EpcisEvent, EventType, Extension
+from medtrail.epcis.xml_elements import (
+    attributes_of,
+    declared_namespaces,
+    elements_of,
+    expand,
+    extension_of,
+    is_foreign,
+    items_of,
+    split_name,
+    text_of,
 )
-from medtrail.epcis.namespaces import Prefixes, goes_without_saying
-from medtrail.errors import MalformedError
+from medtrail.epcis.xml_header import header_of
 
-MAX_DEPTH = 64
-
-XSI = "http://www.w3.org/2001/XMLSchema-instance"
-PRESERVE = ("http://www.w3.org/XML/1998/namespace", "space", "preserve")
-"""The attribute by which white space around a text counts."""
-TYPE_OF: dict[type, tuple[str, str]] = {
-    Decimal: ("type", "xsd:decimal"),
-    bool: ("type", "xsd:boolean"),
-    NoneType: ("nil", "true"),
-}
-"""Attributes of XML Schema instances that tell a number, a truth value or nothing from a text, as JSON does."""
-
-WRAPPERS = frozenset({"extension", "baseExtension"})
 EVENT_NAMES = frozenset(item.value for item in EventType)
 DOCUMENT_NAMES = frozenset({DocumentKind.CAPTURE.value, DocumentKind.QUERY.value})
 _EPC_LISTS = frozenset({"epcList", "childEPCs", "inputEPCList", "outputEPCList"})
@@ -57,45 +39,9 @@ _TEXTS = frozenset(
     {"eventTime", "recordTime", "eventTimeZoneOffset", "eventID", "action", "bizStep", "disposition", "parentID",
      "transformationID"}
 )  # fmt: skip
+_WORDS = frozenset({"bizStep", "disposition"})
 _EVENT_LISTS = ("EPCISBody/EventList", "EPCISBody/QueryResults/resultsBody/EventList")
 _TYPED_LISTS = {"bizTransactionList": "bizTransaction", "sourceList": "source", "destinationList": "destination"}
-
-
-def parse_xml(data: bytes, *, qualified: bool = True) -> Element:
-    """Return the root element of XML without document type, standard elements without their namespace.
-
-    Args:
-        data: The XML.
-        qualified: Whether elements may be in a namespace of the standard.
-
-    Raises:
-        MalformedError: Not well-formed, or with a document type or entities.
-    """
-    try:
-        root = etree.fromstring(data, _PARSER)
-    except etree.XMLSyntaxError as error:
-        message = f"not well-formed XML: {str(error)[:200]}"
-        raise MalformedError(message, code="XML_MALFORMED") from error
-    if root.getroottree().docinfo.internalDTD is not None:
-        message = "document types and entities are refused: write the text out"
-        raise MalformedError(message, code="XML_ENTITY_REFUSED", field="/")
-    for element in root.iter() if qualified else ():
-        # Some writers put the standard's own elements into its namespace, which the schemas leave unqualified.
-        tag = str(element.tag)
-        if tag.startswith("{urn:epcglobal:epcis"):
-            element.tag = tag[tag.index("}") + 1 :]
-    return root
-
-
-_PARSER = etree.XMLParser(
-    resolve_entities=False,
-    no_network=True,
-    load_dtd=False,
-    dtd_validation=False,
-    huge_tree=False,
-    remove_comments=True,
-    remove_pis=True,
-)
 
 
 def head_of(root: Element) -> EpcisDocument:
@@ -112,11 +58,11 @@ def head_of(root: Element) -> EpcisDocument:
     query = _query(root, events)
     extensions: list[Extension] = []
     header: dict[str, Any] = {}
-    for child in _elements(root):
+    for child in elements_of(root):
         if child.tag == "EPCISHeader":
-            header = _header(child, creation_date)
-        elif _is_foreign(child):
-            extensions.append(_extension(child))
+            header = header_of(child, creation_date)
+        elif is_foreign(child):
+            extensions.append(extension_of(child))
         elif child.tag != "EPCISBody":
             fail("FIELD_UNKNOWN", "neither a field of the standard nor under a namespace", f"/{child.tag}")
     return EpcisDocument(
@@ -174,53 +120,12 @@ def _query(root: Element, events: Element) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     ancestors = set(events.iterancestors())
     for ancestor in ancestors - {root}:
-        for child in _elements(ancestor):
+        for child in elements_of(ancestor):
             if child.tag in {"queryName", "subscriptionID"}:
-                found[str(child.tag)] = _text(child) or None
+                found[str(child.tag)] = text_of(child) or None
             elif child is not events and child not in ancestors:
                 fail("FIELD_UNKNOWN", "no field of a body", f"/EPCISBody/{child.tag!s}")
     return found
-
-
-def declared_namespaces(root: Element) -> tuple[tuple[str, str], ...]:
-    """Return (prefix, URI) of the namespaces that an element or one inside it declares, in order of prefixes.
-
-    Those of the standard, and its own prefixes, go without saying.
-    """
-    found: dict[str, str] = {}
-    for element in root.iter():
-        for prefix, uri in element.nsmap.items():
-            standard = uri.startswith("urn:epcglobal:epcis") or uri in {XSI, SBDH}
-            if prefix and not standard and not goes_without_saying(prefix, uri):
-                found.setdefault(prefix, uri)
-    return tuple(sorted(found.items()))
-
-
-def _is_foreign(element: Element) -> bool:
-    return str(element.tag)[0] == "{"
-
-
-def _elements(parent: Element) -> Iterator[Element]:
-    """Yield child elements, looking through the wrappers of version 1.2."""
-    for child in parent:
-        if child.tag in WRAPPERS:
-            yield from _elements(child)
-        else:
-            yield child
-
-
-def _text(element: Element) -> str:
-    if len(element):
-        fail("FIELD_MALFORMED", "expected a text", str(element.tag))
-    return (element.text or "").strip()
-
-
-def _split(tag: str) -> tuple[str, str]:
-    """Return (namespace, local name) of lxml's spelling of a name."""
-    if tag[0] != "{":
-        return "", tag
-    namespace, _, name = tag[1:].partition("}")
-    return namespace, name
 
 
 def event_of(element: Element, path: str) -> EpcisEvent:
@@ -236,17 +141,17 @@ def event_of(element: Element, path: str) -> EpcisEvent:
     raw: dict[str, Any] = {"type": str(element.tag)}
     extensions: list[Extension] = []
     _check_plain(element, path)
-    for child in _elements(element):
+    for child in elements_of(element):
         key = str(child.tag)
         if key[0] == "{":
-            extensions.append(_extension(child))
+            extensions.append(extension_of(child))
             continue
         if key in raw and key != "certificationInfo":
             fail("FIELD_TWICE", "stands twice", f"{path}/{key}")
         if key == "certificationInfo":
-            raw.setdefault(key, []).append(_text(child))
+            raw.setdefault(key, []).append(text_of(child))
         elif key in _TEXTS:
-            raw[key] = _expand(child, _text(child))
+            raw[key] = expand(child, text_of(child)) if key in _WORDS else text_of(child)
         else:
             raw[key] = _field(child, key, f"{path}/{key}")
         _check_plain(child, path)
@@ -257,85 +162,72 @@ def event_of(element: Element, path: str) -> EpcisEvent:
 def _check_plain(element: Element, path: str) -> None:
     """Refuse attributes where the standard has none; those of XML Schema instances say nothing of the content."""
     for key in element.attrib or ():
-        if _split(str(key))[0] != XSI:
+        if split_name(str(key))[0] != XSI:
             fail("FIELD_UNKNOWN", "no attribute of the standard", f"{path}/{element.tag!s}/@{key!s}")
 
 
 def _field(child: Element, key: str, path: str) -> object:
     found: object
     if key in _EPC_LISTS:
-        found = [_text(item) for item in _items(child, frozenset({"epc"}), path)]
+        found = [text_of(item) for item in items_of(child, frozenset({"epc"}), path)]
     elif key in _QUANTITY_LISTS:
-        found = [_quantity(item, path) for item in _items(child, frozenset({"quantityElement"}), path)]
+        found = [_quantity(item, path) for item in items_of(child, frozenset({"quantityElement"}), path)]
     elif key in _TYPED_LISTS:
         name = _TYPED_LISTS[key]
-        found = [_typed(item, name, path) for item in _items(child, frozenset({name}), path)]
+        found = [_typed(item, name, path) for item in items_of(child, frozenset({name}), path)]
     elif key in {"readPoint", "bizLocation"}:
         found = _place(child, path)
     elif key == "ilmd":
-        found = tuple(_extension(item) for item in _elements(child))
+        found = tuple(extension_of(item) for item in elements_of(child))
     elif key == "persistentDisposition":
         words: dict[str, list[str]] = {"set": [], "unset": []}
-        for item in _items(child, frozenset(words), path):
-            words[str(item.tag)].append(_expand(item, _text(item)))
+        for item in items_of(child, frozenset(words), path):
+            words[str(item.tag)].append(expand(item, text_of(item)))
         found = words
     elif key == "errorDeclaration":
         found = _declaration(child, path)
     elif key == "sensorElementList":
-        found = [_sensor(item, path) for item in _items(child, frozenset({"sensorElement"}), path)]
+        found = [_sensor(item, path) for item in items_of(child, frozenset({"sensorElement"}), path)]
     else:
         fail("FIELD_UNKNOWN", "neither a field of the standard nor under a namespace", path)
     return found
 
 
-def _items(parent: Element, names: frozenset[str], path: str) -> Element:
-    """Return an element whose children all have names that belong there."""
-    for child in parent:
-        if child.tag not in names:
-            fail("FIELD_UNKNOWN", f"the standard knows {', '.join(sorted(names))} here", f"{path}/{child.tag}")
-    return parent
-
-
 def _quantity(element: Element, path: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for part in _items(element, _QUANTITY_FIELDS, path):
+    for part in items_of(element, _QUANTITY_FIELDS, path):
         if part.tag in found:
             fail("FIELD_TWICE", "stands twice", f"{path}/{part.tag}")
-        found[str(part.tag)] = _text(part)
+        found[str(part.tag)] = text_of(part)
     return found
 
 
 def _typed(item: Element, name: str, path: str) -> dict[str, str]:
-    found = {name: _text(item)}
+    found = {name: text_of(item)}
     for key, text in item.items():
         if key == "type":
-            found["type"] = _expand(item, str(text))
-        elif _split(str(key))[0] != XSI:
+            found["type"] = expand(item, str(text))
+        elif split_name(str(key))[0] != XSI:
             fail("FIELD_UNKNOWN", "no attribute of the standard", f"{path}/{name}/@{key!s}")
     return found
 
 
 def _place(element: Element, path: str) -> dict[str, Any]:
     found: dict[str, Any] = {"id": None, EXTENSIONS: _others(element, frozenset({"id"}), path)}
-    for child in _elements(element):
+    for child in elements_of(element):
         if child.tag == "id":
             if found["id"] is not None:
                 fail("FIELD_TWICE", "stands twice", f"{path}/id")
-            found["id"] = _text(child)
+            found["id"] = text_of(child)
     return found
-
-
-def _texts_of(element: Element) -> list[tuple[str, str]]:
-    """Return attributes as text; the stubs allow bytes, which lxml returns for none."""
-    return [(str(key), str(text)) for key, text in element.items()]
 
 
 def _others(parent: Element, known: frozenset[str], path: str) -> tuple[Extension, ...]:
     """Return children of other namespaces; one without a namespace that is not known is refused."""
     found: list[Extension] = []
-    for item in _elements(parent):
-        if _is_foreign(item):
-            found.append(_extension(item))
+    for item in elements_of(parent):
+        if is_foreign(item):
+            found.append(extension_of(item))
         elif item.tag not in known:
             fail("FIELD_UNKNOWN", "neither a field of the standard nor under a namespace", f"{path}/{item.tag}")
     return tuple(found)
@@ -343,11 +235,11 @@ def _others(parent: Element, known: frozenset[str], path: str) -> tuple[Extensio
 
 def _declaration(element: Element, path: str) -> dict[str, Any]:
     found: dict[str, Any] = {EXTENSIONS: _others(element, _DECLARATION_FIELDS, path)}
-    for child in _elements(element):
+    for child in elements_of(element):
         if child.tag == "correctiveEventIDs":
-            found["correctiveEventIDs"] = [_text(item) for item in _items(child, _CORRECTIVE, path)]
-        elif not _is_foreign(child):
-            found[str(child.tag)] = _expand(child, _text(child))
+            found["correctiveEventIDs"] = [text_of(item) for item in items_of(child, _CORRECTIVE, path)]
+        elif not is_foreign(child):
+            found[str(child.tag)] = expand(child, text_of(child))
     return found
 
 
@@ -358,7 +250,7 @@ _SENSOR_FIELDS = frozenset({"sensorMetadata", "sensorReport"})
 
 def _sensor(element: Element, path: str) -> dict[str, Any]:
     found: dict[str, Any] = {EXTENSIONS: _others(element, _SENSOR_FIELDS, path)}
-    for child in _elements(element):
+    for child in elements_of(element):
         if child.tag == "sensorMetadata":
             if "sensorMetadata" in found:
                 fail("FIELD_TWICE", "stands twice", f"{path}/sensorMetadata")
@@ -371,131 +263,19 @@ def _sensor(element: Element, path: str) -> dict[str, Any]:
 def _attributes(element: Element, known: dict[str, str], path: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     extensions: list[Extension] = []
-    for key, text in _texts_of(element):
-        namespace, name = _split(key)
+    for key, text in attributes_of(element):
+        namespace, name = split_name(key)
         if namespace:
             extensions.append(Extension(namespace, name, text))
         elif key not in known:
             fail("FIELD_UNKNOWN", "no attribute of the standard", f"{element.tag}/@{key}")
         else:
-            found[key] = _expand(element, text) if key in {"type", "exception", "component"} else text
+            found[key] = expand(element, text) if key in {"type", "exception", "component"} else text
     found[EXTENSIONS] = (*extensions, *_others(element, frozenset(), path))
     return found
 
 
-def _expand(element: Element, text: str) -> str:
-    """Return a CURIE by the namespaces in force at an element as URI; other text as it is."""
-    if ":" not in text or text.startswith(("urn:", "http")):
-        return text
-    prefixes = Prefixes({prefix: uri for prefix, uri in element.nsmap.items() if prefix and prefix != "gs1"})
-    return prefixes.expand_value(text)
-
-
-def _extension(element: Element, depth: int = 0) -> Extension:
-    """Return an element and all in it as extension; white space around its text counts where xml:space says so."""
-    if depth > MAX_DEPTH:
-        fail("EXTENSION_DEPTH", f"nested deeper than {MAX_DEPTH}", str(element.tag))
-    namespace, name = _split(str(element.tag))
-    attributes = tuple((*_split(key), text) for key, text in _texts_of(element)) if element.attrib else ()
-    text = element.text or ""
-    if not len(element):
-        bare = text.strip()
-        for kind, (key, word) in TYPE_OF.items():
-            # As the writer marks them; with other attributes, or spelled otherwise, it stays text and marks.
-            if attributes[-1:] == ((XSI, key, word),) and (value := _typed_value(kind, bare)) is not _UNTYPED:
-                return Extension(namespace, name, value, attributes[:-1])
-        if bare != text and PRESERVE in attributes:
-            return Extension(namespace, name, text, tuple(item for item in attributes if item != PRESERVE))
-        return Extension(namespace, name, bare, attributes)
-    children: list[Extension] = []
-    if text.strip():
-        children.append(Extension("", TEXT, text))
-    for child in element:
-        children.append(_extension(child, depth + 1))
-        if child.tail is not None and child.tail.strip():
-            children.append(Extension("", TEXT, child.tail))
-    return Extension(namespace, name, tuple(children), attributes)
-
-
-def _typed_value(kind: type, text: str) -> Decimal | bool | str | None:
-    """Return a text as number, truth value or nothing, or a mark where it is not spelled as the writer spells it."""
-    if kind is bool and text in {"true", "false"}:
-        return text == "true"
-    if kind is Decimal:
-        number = decimal_of(text)
-        return _UNTYPED if number is None or format(number, "f") != text else number
-    return None if kind is NoneType and not text else _UNTYPED
-
-
-_UNTYPED = "\ud800"
-
-# --- header ---
-
-
-def _header(header: Element, creation_date: datetime | None = None) -> dict[str, Any]:
-    found: dict[str, Any] = {"vocabularies": (), "header_extensions": ()}
-    extensions: list[Extension] = []
-    for child in _elements(header):
-        if child.tag == f"{{{SBDH}}}{ROOT_NAME}":
-            tree = _extension(child).value
-            business = take_apart(tree if isinstance(tree, tuple) else (), creation_date=creation_date)
-            found.update({name: getattr(business, name) for name in _BUSINESS_FIELDS})
-        elif child.tag == "EPCISMasterData":
-            found["vocabularies"] = tuple(_vocabularies(child))
-        elif _is_foreign(child):
-            extensions.append(_extension(child))
-        else:
-            fail("FIELD_UNKNOWN", "no field of a header", f"/EPCISHeader/{child.tag}")
-    found["header_extensions"] = tuple(extensions)
-    return found
-
-
-_BUSINESS_FIELDS = ("sender", "receiver", "instance_identifier", "business_header")
-
-
-def _vocabularies(master: Element) -> Iterator[Vocabulary]:
-    for found in _elements(_items_of(master, "VocabularyList")):
-        _check_tag(found, "Vocabulary")
-        elements: list[VocabularyElement] = []
-        for item in _elements(_items_of(found, "VocabularyElementList")):
-            _check_tag(item, "VocabularyElement")
-            elements.append(_vocabulary_element(item))
-        yield Vocabulary(found.get("type", ""), tuple(elements))
-
-
-def _items_of(parent: Element, name: str) -> Element:
-    """Return the one child of an element, or an empty one where it has none."""
-    children = list(_elements(parent))
-    for child in children:
-        _check_tag(child, name)
-    if len(children) > 1:
-        fail("FIELD_TWICE", "stands twice", f"/EPCISHeader/EPCISMasterData/{name}")
-    return children[0] if children else etree.Element(name)
-
-
-def _check_tag(element: Element, name: str) -> None:
-    if element.tag != name:
-        fail("FIELD_UNKNOWN", f"the standard knows {name} here", f"/EPCISHeader/EPCISMasterData/{element.tag}")
-
-
-def _vocabulary_element(element: Element) -> VocabularyElement:
-    attributes: list[tuple[str, str]] = []
-    structured: list[tuple[str, tuple[Extension, ...]]] = []
-    children: list[str] = []
-    extensions: list[Extension] = []
-    for item in _elements(element):
-        if item.tag == "attribute":
-            value = _extension(item).value
-            if isinstance(value, tuple):
-                structured.append((item.get("id", ""), value))
-            else:
-                attributes.append((item.get("id", ""), str(value)))
-        elif item.tag == "children":
-            children += [_text(child) for child in _items(item, frozenset({"id"}), "/EPCISHeader/EPCISMasterData")]
-        elif _is_foreign(item):
-            extensions.append(_extension(item))
-        else:
-            _check_tag(item, "attribute")
-    return VocabularyElement(
-        element.get("id", ""), tuple(attributes), tuple(children), tuple(structured), tuple(extensions)
-    )
+# Under these names the rules read elements.
+WRAPPERS = xml_elements.WRAPPERS
+XSI = xml_elements.XSI
+_expand, _extension, _split, _header = expand, extension_of, split_name, header_of

@@ -18,7 +18,7 @@ from lxml.etree import _Element as Element
 
 from medtrail.epcis.build import fail
 from medtrail.epcis.reading import CHUNK_BYTES, MAX_EVENT_BYTES, too_large
-from medtrail.epcis.xml_in import WRAPPERS, parse_xml
+from medtrail.epcis.xml_elements import WRAPPERS, parse_xml
 from medtrail.errors import MalformedError
 
 LIST = "EventList"

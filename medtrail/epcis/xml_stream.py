@@ -25,15 +25,8 @@ from medtrail.epcis.reading import (
     recoded,
     too_large,
 )
-from medtrail.epcis.xml_in import (
-    EVENT_NAMES,
-    bare_head_of,
-    declared_namespaces,
-    event_of,
-    head_of,
-    list_of,
-    parse_xml,
-)
+from medtrail.epcis.xml_elements import declared_namespaces, parse_xml
+from medtrail.epcis.xml_in import EVENT_NAMES, bare_head_of, event_of, head_of, list_of
 from medtrail.epcis.xml_pieces import LIST, LIST_PATH, MAX_OPEN, TAG, FoundError, Pieces, Scope, malformed, path_of
 from medtrail.errors import MalformedError
 

@@ -28,7 +28,7 @@ from medtrail.epcis import (
     write_xml,
 )
 from medtrail.epcis.business_header import SBDH
-from medtrail.epcis.xml_in import parse_xml
+from medtrail.epcis.xml_elements import parse_xml
 from medtrail.errors import MalformedError
 from tests.unit.epcis.canonical_xml import canonical
 
