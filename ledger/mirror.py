@@ -12,6 +12,7 @@ Source: LEDGER, section 2.4; C2SP tlog-tiles v0.1; docs/adr/0007-publishing.md.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from itertools import takewhile
 
 from sqlalchemy import Connection, select
 
@@ -24,12 +25,13 @@ from medtrail.errors import ConflictError, MedtrailError, RootMismatchError, Una
 from medtrail.note import NoteVerifier
 from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
-from medtrail.tiles import TileEdge
+from medtrail.tiles import TILE_WIDTH, TileEdge
 
 log = get_logger(__name__)
 
 ENTRIES_A_READ = 2048
 SIZES_A_READ = 256
+TILE_BITS = TILE_WIDTH.bit_length() - 1
 POLL_S = 0.25
 RETRY_S = 1.0
 
@@ -212,13 +214,14 @@ class Mirror:
             await self._write_checkpoint(newest)
 
     async def _write_all_tiles(self, edge: TileEdge, newest: StoredCheckpoint) -> TileEdge:
-        # Every size that was signed gets its partial tiles: a reader may hold any of them.
-        while edge.size < newest.tree.size:
-            sizes = await self._database.read(partial(log_store.checkpoint_sizes, after=edge.size, limit=SIZES_A_READ))
-            for size in sizes:
-                edge = await self._write_tiles(edge, size)
-                if size == newest.tree.size:
-                    break
+        # Every size that was signed gets its partial tiles, unless full ones come: a reader may hold any of them.
+        seen = edge.size
+        while seen < newest.tree.size:
+            sizes = await self._database.read(partial(log_store.checkpoint_sizes, after=seen, limit=SIZES_A_READ))
+            for size in takewhile(lambda one: one <= newest.tree.size, sizes):
+                if size == newest.tree.size or _has_lasting_partials(size, before=seen, newest=newest.tree.size):
+                    edge = await self._write_tiles(edge, size)
+                seen = size
         if edge.compact_range().root() != newest.root_hash:
             raise RootMismatchError(expected=newest.root_hash, computed=edge.compact_range().root())
         return edge
@@ -246,6 +249,21 @@ def with_lines(stored: StoredCheckpoint, lines: list[str]) -> StoredCheckpoint:
     """Return a checkpoint with further signature lines under its note."""
     note = stored.note + "".join(f"{line}\n" for line in lines).encode()
     return StoredCheckpoint(stored.tree, stored.root_hash, note)
+
+
+def _has_lasting_partials(size: int, *, before: int, newest: int) -> bool:
+    """Tell whether a tree has a partial tile that the one before it had not, and that the newest does not complete.
+
+    A log that is published anew has had many checkpoints; most of their partial tiles would go as soon as they came.
+    """
+    level = 0
+    while size >> (TILE_BITS * level):
+        hashes = size >> (TILE_BITS * level)
+        completed = hashes >> TILE_BITS != newest >> (TILE_BITS * (level + 1))
+        if hashes % TILE_WIDTH and not completed and hashes != before >> (TILE_BITS * level):
+            return True
+        level += 1
+    return False
 
 
 def _newest_and_of_size(

@@ -1,6 +1,6 @@
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from medtrail.errors import (
     VerificationError,
 )
 from medtrail.note import NoteSignature, NoteSigner
+from medtrail.tiles import TileEdge
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually
@@ -165,6 +166,35 @@ def test_partial_tiles_go_when_the_full_one_is_published(
     assert not (tiles / "0" / "000.p").exists()
     assert (tiles / "0" / "000").stat().st_size == 8192
     assert {path.name for path in (tiles / "0" / "001.p").iterdir()} == {"55"}
+    check_log(log.home.root)
+
+
+class CountingFiles(TileFiles):
+    """Counts the trees that are written."""
+
+    def __init__(self, files: TileFiles) -> None:
+        super().__init__(files.folder)
+        self.sizes: list[int] = []
+
+    def grow(self, edge: TileEdge, entries: Iterable[list[bytes]], *, new_size: int) -> TileEdge:
+        self.sizes.append(new_size)
+        return super().grow(edge, entries, new_size=new_size)
+
+
+def test_log_that_is_published_anew_gets_those_partial_tiles_that_stay(
+    log: "OfflineLog", events: "Events", check_log: "CheckLog"
+) -> None:
+    for serial in range(100, 500, 10):
+        batch = [events.sign(events.commission(serial + number)) for number in range(10)]
+        log.integrate(log.message(encode_batch(batch)))
+        asyncio.run(log.signer().sign_once(log.fence))
+    shutil.rmtree(log.home.root / "public")
+    counting = CountingFiles(log.files)
+    log.files = counting
+    log.publish()
+    # Those of the trees from 256 entries on: what is smaller is completed by the newest tree's full tiles.
+    assert counting.sizes == list(range(261, 412, 10))
+    assert {path.name for path in (log.home.root / "public" / "tile" / "1" / "000.p").iterdir()} == {"1"}
     check_log(log.home.root)
 
 
