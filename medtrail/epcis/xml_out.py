@@ -93,7 +93,8 @@ def _nsmap(document: EpcisDocument, namespace: str) -> dict[str, str]:
         for prefix, uri in document.namespaces
         if ":" in uri and prefix.isidentifier() and uri != USUAL["xml"]
     }
-    return {"cbvmda": BUILT_IN["cbvmda"], **declared, "epcis": namespace, "xsd": BUILT_IN["xsd"], "xsi": XSI}
+    own = "epcisq" if document.kind is DocumentKind.QUERY else "epcis"
+    return {"cbvmda": BUILT_IN["cbvmda"], **declared, own: namespace, "xsd": BUILT_IN["xsd"], "xsi": XSI}
 
 
 def _frame(document: EpcisDocument, namespace: str, nsmap: dict[str, str], version: str) -> tuple[Element, Element]:

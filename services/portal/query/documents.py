@@ -5,20 +5,22 @@ Source: EPCIS 2.0, sections 9 and 10 (bindings), 12 (REST).
 
 import json
 from collections.abc import Sequence
-from copy import deepcopy
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from lxml import etree
-
-from medtrail.epcis.json_out import CONTEXT, event_to_json, write_json
-from medtrail.epcis.model import EpcisDocument, EpcisEvent
-from medtrail.epcis.xml_out import write_xml
+from medtrail.epcis import (
+    DocumentKind,
+    EpcisDocument,
+    EpcisEvent,
+    event_to_text,
+    write_json_events,
+    write_xml_events,
+)
+from medtrail.epcis.json_out import CONTEXT
 from medtrail.gs1 import PrefixLengths
 from services.portal.headers import MediaType, Wanted
 from services.portal.query.spelling import spelled
 
-QUERY_NAMESPACE: Final = "urn:epcglobal:epcis-query:xsd:2"
 SIMPLE_EVENT_QUERY: Final = "SimpleEventQuery"
 
 
@@ -47,45 +49,14 @@ def query_document(
         spelled(event, epc_format=wanted.epc_format, cbv_format=wanted.cbv_format, prefixes=prefixes, xml=xml)
         for event in events
     )
-    document = EpcisDocument(events=found, creation_date=datetime.now(UTC))
-    write = _xml if xml else _json
-    return write(document, name, subscription_id)
-
-
-def _json(document: EpcisDocument, name: str, subscription_id: str | None) -> bytes:
-    capture = json.loads(write_json(document))
-    results: dict[str, Any] = {"queryName": name}
-    if subscription_id is not None:
-        results["subscriptionID"] = subscription_id
-    results["resultsBody"] = {"eventList": capture["epcisBody"]["eventList"]}
-    body = {
-        "@context": capture["@context"],
-        "type": "EPCISQueryDocument",
-        "schemaVersion": capture["schemaVersion"],
-        "creationDate": capture["creationDate"],
-        "epcisBody": {"queryResults": results},
-    }
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _xml(document: EpcisDocument, name: str, subscription_id: str | None) -> bytes:
-    # Our own words: nothing from outside is parsed here.
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_blank_text=True, huge_tree=True)
-    capture: Any = etree.fromstring(write_xml(document), parser)
-    names = {prefix: uri for prefix, uri in capture.nsmap.items() if prefix != "epcis"}
-    root: Any = etree.Element(
-        f"{{{QUERY_NAMESPACE}}}EPCISQueryDocument",
-        nsmap={"epcisq": QUERY_NAMESPACE, **names},
-        schemaVersion=capture.get("schemaVersion"),
-        creationDate=capture.get("creationDate"),
+    document = EpcisDocument(
+        events=found,
+        creation_date=datetime.now(UTC),
+        kind=DocumentKind.QUERY,
+        query_name=name,
+        subscription_id=subscription_id,
     )
-    results = etree.SubElement(etree.SubElement(root, "EPCISBody"), f"{{{QUERY_NAMESPACE}}}QueryResults")
-    etree.SubElement(results, "queryName").text = name
-    if subscription_id is not None:
-        etree.SubElement(results, "subscriptionID").text = subscription_id
-    etree.SubElement(results, "resultsBody").append(deepcopy(capture.find("EPCISBody/EventList")))
-    data: bytes = etree.tostring(root, xml_declaration=True, encoding="UTF-8")
-    return data
+    return b"".join(write_xml_events(document, ()) if xml else write_json_events(document, ()))
 
 
 def event_document(event: EpcisEvent, wanted: Wanted, *, prefixes: PrefixLengths) -> bytes:
@@ -93,7 +64,7 @@ def event_document(event: EpcisEvent, wanted: Wanted, *, prefixes: PrefixLengths
     if wanted.media_type.is_xml:
         return query_document((event,), wanted, prefixes=prefixes)
     found = spelled(event, epc_format=wanted.epc_format, cbv_format=wanted.cbv_format, prefixes=prefixes, xml=False)
-    return json.dumps(event_to_json(found), ensure_ascii=False).encode()
+    return event_to_text(found).encode()
 
 
 def collection(members: Sequence[str]) -> bytes:
