@@ -46,7 +46,7 @@ def unqualified(part: Element) -> None:
     """Take the standard's own namespaces off an element and all below it, as some writers put them on."""
     for element in part.iter():
         namespace, name = name_of(element)
-        if not namespace:
+        if not namespace and element.tag != name:
             element.tag = name
 
 

@@ -51,6 +51,7 @@ _COMPLETE: Final = frozenset(
         etree.ErrorTypes.ERR_DOCUMENT_END,
         etree.ErrorTypes.ERR_INTERNAL_ERROR,
         etree.ErrorTypes.ERR_TAG_NAME_MISMATCH,
+        etree.ErrorTypes.NS_ERR_UNDEFINED_NAMESPACE,
     }
 )
 
@@ -68,6 +69,7 @@ class XmlWalk:
         self._stream = stream
         self._limits = {"event": max_event, "header": max_head, "extension": max_head, "query": max_head}
         self._path: list[str] = []
+        self._begun = False
         self._read = 0
         self._part: Element | None = None
         self._kind = ""
@@ -123,7 +125,7 @@ class XmlWalk:
                 failure = error
             events = list(cast("Iterator[tuple[str, Element]]", parser.read_events()))
             # The start of a root that was cut off in its first tag says nothing of it.
-            if failure is None or self._path or len(events) > 1:
+            if failure is None or self._begun or len(events) > 1:
                 yield from events
             if failure is not None:
                 raise self._malformed(failure, ended=ended) from failure
@@ -137,7 +139,7 @@ class XmlWalk:
             code = "NESTING_TOO_DEEP" if "depth" in message else "EVENT_TOO_LARGE"
         elif kind in _ENCODING_ERRORS:
             code = "ENCODING_WRONG"
-        elif ended and (kind not in _COMPLETE or not self._path):
+        elif ended and (kind not in _COMPLETE or not self._begun):
             code = "DOCUMENT_TRUNCATED"
         return MalformedError(f"not well-formed XML: {message}", code=code, line=error.lineno or "")
 
@@ -175,6 +177,7 @@ class XmlWalk:
             raise MalformedError(message, code=f"{kind}_TOO_LARGE")
 
     def _start_root(self, element: Element, name: str) -> Iterator[Finding]:
+        self._begun = True
         if element.getroottree().docinfo.internalDTD is not None:
             raise _refused_entities()
         if name in EVENT_NAMES:

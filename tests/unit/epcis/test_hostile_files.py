@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medtrail.epcis import open_events
 from medtrail.epcis.rules import RULE_OF, Finding, Severity, check_document, severity_of
@@ -91,6 +93,7 @@ HOSTILE: list[tuple[str, str, bytes, str]] = [
         "XML_ENTITY_REFUSED",
     ),
     ("an entity that is not declared", "xml", _xml("<ext:a>&a;</ext:a>"), "XML_MALFORMED"),
+    ("a prefix that is not declared", "xml", _xml("<a:b/>"), "XML_MALFORMED"),
     ("deep nesting in XML", "xml", _xml("<ext:a>" * 10_000 + "</ext:a>" * 10_000), "NESTING_TOO_DEEP"),
     ("a million open tags", "xml", b"<a>" * 1_000_000, "DOCUMENT_MALFORMED"),
     ("deep nesting in JSON", "json", _json('"ext:a":' + "[" * 100_000 + "]" * 100_000), "NESTING_TOO_DEEP"),
@@ -213,6 +216,29 @@ def test_events_before_a_fault_of_syntax_are_told() -> None:
         ("BIZ_STEP_UNKNOWN", 0),
         ("XML_MALFORMED", None),
     ]
+
+
+RICH_JSON = _json('"ilmd":{"ext:a":[{"@b":1,"#text":"\\u00e9"}]},"sensorElementList":[{"sensorReport":[{"value":1}]}]')
+RICH_XML = _xml("<readPoint><id>urn:x:1</id></readPoint><extension><ilmd><ext:a ext:b='c'>d</ext:a></ilmd></extension>")
+
+
+@given(data=st.data())
+def test_changed_bytes_give_findings_and_no_other_end(data: st.DataObject) -> None:
+    ending = data.draw(st.sampled_from(["json", "xml"]))
+    changed = bytearray(RICH_JSON if ending == "json" else RICH_XML)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(changed) - 1))
+        end = data.draw(st.integers(at, min(at + 20, len(changed))))
+        changed[at:end] = data.draw(
+            st.binary(max_size=3) | st.sampled_from([b"{", b"]", b'"', b"<", b">", b"/", b"\\"])
+        )
+
+    findings(bytes(changed), ending)
+
+
+@given(st.binary(max_size=64), st.sampled_from(["json", "xml"]))
+def test_random_bytes_give_findings_and_no_other_end(data: bytes, ending: str) -> None:
+    assert findings(data, ending)
 
 
 MEASURED = """
