@@ -99,12 +99,10 @@ class EventAnswers:
         position = None
         if "nextPageToken" in paging:
             following = await self.tokens.open(paging["nextPageToken"], caller=caller, path=path)
-            repeated = parameters and not fixed
-            if repeated and question["parameters"] != following.question["parameters"]:
+            if parameters and not fixed and parameters != following.question["parameters"]:
                 message = "the token goes on with another question than the one beside it"
                 raise QueryParameterError(message, code="PAGE_TOKEN_INVALID", field="nextPageToken")
-            question = following.question
-            position = Position(*following.position)
+            question, position = following.question, self._position(following)
         query = read_query(question["parameters"], Prefixes(question["prefixes"]))
         if question["since"] is not None:
             query = query.also(recorded_from(question["since"], name=RECORDED_FROM))
@@ -117,12 +115,19 @@ class EventAnswers:
         )
         return Response(body, media_type=asked.media_type.value, headers={**headers, **format_header(asked)})
 
+    def _position(self, following: NextPage) -> Position:
+        generation, *place = following.position
+        if generation != self.parts.repository.cursor.generation:
+            message = "the index was made anew meanwhile: ask again"
+            raise QueryParameterError(message, code="PAGE_TOKEN_INVALID", field="nextPageToken")
+        return Position(*place)
+
     async def _next(self, request: Request, page: Page, question: dict[str, Any], *, size: int) -> dict[str, str]:
         at = page.following
         if at is None:
             return {}
         issued = await self.tokens.issue(
-            NextPage(question, [at.newest, at.left, at.key, at.number]),
+            NextPage(question, [self.parts.repository.cursor.generation, at.newest, at.left, at.key, at.number]),
             caller=request.state.caller.name,
             path=request.scope["path"],
         )

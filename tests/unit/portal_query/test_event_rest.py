@@ -1,5 +1,6 @@
 """What the REST interface answers about events, by path, page, form and spelling."""
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -128,6 +129,12 @@ def test_a_page_token_is_withdrawn(full: "Rest") -> None:
     assert full.ask("DELETE", f"/nextPageToken/{token}").status_code == 204
     assert full.get(following).status_code == 400
     assert full.ask("DELETE", f"/nextPageToken/{token}").status_code == 404
+
+
+def test_a_page_token_of_an_index_that_was_made_anew_is_refused(full: "Rest") -> None:
+    following = full.get("/events?perPage=1").links["next"]["url"]
+    asyncio.run(full.shelf.repository.begin_anew())
+    assert full.get(following).json()["code"] == "PAGE_TOKEN_INVALID"
 
 
 def test_page_tokens_are_bounded_in_number(full: "Rest", monkeypatch: pytest.MonkeyPatch) -> None:
