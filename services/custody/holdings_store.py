@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.orm import Mapped
 from sqlmodel import col
 
@@ -114,17 +115,25 @@ def _missing_parents(found: Mapping[str, Holding]) -> list[str]:
     return sorted(parents - found.keys())
 
 
+# Built once: building a statement takes longer than running it.
+_BEFORE = insert(HoldingBefore).on_conflict_do_nothing()
+
+
+@cache
+def _upsert(names: tuple[str, ...]) -> Insert:
+    statement = insert(HoldingRow)
+    return statement.on_conflict_do_update(
+        index_elements=["path"], set_={name: statement.excluded[name] for name in names if name != "path"}
+    )
+
+
 def save_changes(connection: Connection, books: Books, *, event_number: int) -> None:
     """Write what changed in the books, with what was known before, as the work of one event."""
     changes = books.take_changes()
     rows = [to_row(holding) for holding in map(books.get, changes) if holding is not None]
     if not rows:
         return
-    statement = insert(HoldingRow)
-    statement = statement.on_conflict_do_update(
-        index_elements=["path"], set_={name: statement.excluded[name] for name in rows[0] if name != "path"}
-    )
-    connection.execute(statement, rows)
+    connection.execute(_upsert(tuple(rows[0])), rows)
     before = [
         {
             "event_number": event_number,
@@ -134,7 +143,7 @@ def save_changes(connection: Connection, books: Books, *, event_number: int) -> 
         for unit, holding in changes.items()
     ]
     # An event that is taken in by parts changes a unit twice; what was known first counts.
-    connection.execute(insert(HoldingBefore).on_conflict_do_nothing(), before)
+    connection.execute(_BEFORE, before)
 
 
 def befores(connection: Connection, event_number: int) -> dict[str, Holding | None]:
