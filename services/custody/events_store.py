@@ -123,6 +123,22 @@ def events_of(connection: Connection, numbers: Sequence[int]) -> list[Stored]:
     return found
 
 
+def own_unlogged_naming(connection: Connection, path: str) -> list[Stored]:
+    """Return what this organisation said of a unit by name and the log does not have yet, in order."""
+    rows = connection.execute(
+        select(_TABLE)
+        .join(EventUnit, col(EventUnit.event_number) == col(KnownEvent.number))
+        .where(
+            col(EventUnit.path) == path,
+            col(KnownEvent.own).is_(True),
+            col(KnownEvent.leaf_index).is_(None),
+            col(KnownEvent.refusal) == "",
+        )
+        .order_by(col(KnownEvent.number))
+    ).mappings()
+    return [_stored(row) for row in rows]
+
+
 def insert_event(
     connection: Connection,
     event: Event,

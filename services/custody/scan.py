@@ -1,12 +1,13 @@
 """Judging scans: reads a barcode, asks the books and the ledger, and answers in the order of the scans."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, tzinfo
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MalformedError, MedtrailError
 from medtrail.gs1 import Gtin, Sgtin
 from medtrail.gs1.scan import parse_scan, require_pack
@@ -15,6 +16,7 @@ from medtrail.runtime.logging import get_logger
 from medtrail.verdict import Verdict
 from services.custody import events_store, holdings_store, verdicts
 from services.custody.desk import Desk, known_recalls
+from services.custody.events_store import Stored
 from services.custody.ledger_client import LedgerClient
 from services.custody.verdicts import Occasion, Own, Seen
 
@@ -84,7 +86,8 @@ class Scanner:
             if holding is None:
                 return Own(None, recalls.covering(sgtin, lot=lot))
             logged = any(item.leaf_index is not None for item in events_store.find_by_id(connection, holding.event_id))
-            return Own(holding, recalls.affecting(books, sgtin), logged)
+            words = dispositions_of(events_store.own_unlogged_naming(connection, sgtin.path))
+            return Own(holding, recalls.affecting(books, sgtin), logged, words)
 
         return await self._database.read(look)
 
@@ -96,6 +99,28 @@ class Scanner:
         except MedtrailError as error:
             log.warning("ledger not asked", code=error.code)
             return None
+
+
+def dispositions_of(unlogged: Sequence[Stored]) -> tuple[str, ...]:
+    """Return the dispositions that events leave a unit with: the last one, and those that persist.
+
+    The ledger does not know them yet. An event that another one declares to be in error says nothing.
+    """
+    declared = {item.event.header.event_id for item in unlogged if item.event.is_declaration}
+    statements = [
+        item.event.statement
+        for item in unlogged
+        if isinstance(item.event.statement, EpcisEvent) and item.event.header.event_id not in declared
+    ]
+    last = ""
+    persistent: dict[str, None] = {}
+    for statement in sorted(statements, key=lambda statement: statement.event_time):
+        last = statement.disposition or last
+        if statement.persistent_disposition is not None:
+            for word in statement.persistent_disposition.unset:
+                persistent.pop(word, None)
+            persistent |= dict.fromkeys(statement.persistent_disposition.set)
+    return (last, *persistent) if last else tuple(persistent)
 
 
 async def in_order(

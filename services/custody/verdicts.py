@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 
 from medtrail.errors import MalformedError
 from medtrail.gs1 import Sgtin
-from medtrail.verdict import Finding, KnownPack, Verdict, VerdictCode, conclude, has_expired
+from medtrail.verdict import CODE_OF_DISPOSITION, Finding, KnownPack, Verdict, VerdictCode, conclude, has_expired
 from services.custody.holding import Ending, Holding, HoldingState
 
 _MESSAGES = {
@@ -45,11 +45,13 @@ class Own:
         holding: None when nothing is known.
         recall_ids: Recalls in force that cover it.
         logged: Whether what made the holding so is in the log already.
+        words: Dispositions that events of ours leave it with which the log does not have yet.
     """
 
     holding: Holding | None
     recall_ids: tuple[str, ...] = ()
     logged: bool = False
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,17 @@ def _of_books(seen: Seen, own: Own, occasion: Occasion) -> list[Finding]:
     if own.holding is not None:
         found += _of_state(own.holding)
         found += _of_data(seen, own.holding)
+        found += _of_words(own)
+    return found
+
+
+def _of_words(own: Own) -> list[Finding]:
+    found = []
+    for word in own.words:
+        code = CODE_OF_DISPOSITION.get(word)
+        if code is not None:
+            message = f"Marked here as {word.replace('_', ' ')}. Put it aside."
+            found.append(Finding(code, message, f"MARKED_{word.upper()}"))
     return found
 
 

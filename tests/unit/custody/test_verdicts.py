@@ -9,10 +9,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from medtrail.epcis.model import (
+    Action,
+    EpcisEvent,
+    ErrorDeclaration,
+    EventType,
+    PersistentDisposition,
+    Place,
+)
 from medtrail.errors import MalformedError, UnavailableError
 from medtrail.event import Recall, RecallScope
 from medtrail.verdict import Finding, KnownPack, Verdict, VerdictAction, VerdictCode, conclude
-from services.custody import messages, verdicts
+from services.custody import corrections, messages, verdicts
 from services.custody.holding import Ending, Holding, HoldingState
 from services.custody.recalls import KnownRecall
 from services.custody.scan import Scanner, in_order
@@ -279,3 +287,43 @@ def test_a_reader_that_leaves_stops_the_work() -> None:
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(run())
+
+
+def marked(house: "House", disposition: str, *, at: int, **persistent: tuple[str, ...]) -> EpcisEvent:
+    """Let a house say a disposition of the scanned pack, at minutes after the start, in an event that ends nothing."""
+    statement = EpcisEvent(
+        type=EventType.OBJECT,
+        event_time=START + timedelta(minutes=at),
+        event_time_zone_offset="+00:00",
+        action=Action.OBSERVE,
+        epc_list=(PACK.digital_link,),
+        biz_step="inspecting",
+        disposition=disposition,
+        read_point=Place(f"https://id.gs1.org/414/{house.desk.default_location}"),
+        persistent_disposition=PersistentDisposition(**persistent) if persistent else None,
+    )
+    house.write(lambda s: s.record(statement), packs(1))
+    return statement
+
+
+def test_what_we_said_of_a_pack_speaks_before_the_ledger_has_heard_it(maker: "House") -> None:
+    maker.commission(packs(1))
+    judge, _ = scanner(maker, GENUINE)
+
+    def code() -> VerdictCode:
+        return asyncio.run(judge.judge(SCAN, START)).code
+
+    marked(maker, "damaged", at=1)
+    assert code() is VerdictCode.HELD
+    # The last in time counts, not the last that was said.
+    marked(maker, "sellable_not_accessible", at=-1)
+    assert code() is VerdictCode.HELD
+    marked(maker, "conformant", at=2, set=("recalled",))
+    assert code() is VerdictCode.RECALLED
+    marked(maker, "conformant", at=3, unset=("recalled",))
+    assert code() is VerdictCode.GENUINE
+    wrong = marked(maker, "expired", at=4)
+    assert code() is VerdictCode.EXPIRED
+    declared = replace(wrong, error_declaration=ErrorDeclaration(START + timedelta(minutes=5), "did_not_occur"))
+    maker.write(lambda s: corrections.declare(s, declared, field="event"), packs(1))
+    assert code() is VerdictCode.GENUINE

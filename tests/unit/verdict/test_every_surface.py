@@ -172,6 +172,16 @@ def test_books_and_ledger_together_accept_only_what_both_do() -> None:
             assert holding.expiry in {GOOD, None}
 
 
+@pytest.mark.parametrize("word", sorted(CODE_OF_DISPOSITION))
+def test_what_the_log_has_not_heard_yet_is_not_overlooked(word: str) -> None:
+    holding = Holding(PACK, HoldingState.ON_HAND, "ni:1", NOW, lot="A1", expiry=GOOD)
+    genuine = verdict_with(frozenset({VerdictCode.GENUINE}))
+    verdict = judge_by_books(SEEN, Own(holding, logged=True, words=("active", word)), Occasion(NOW), genuine)
+    assert CODE_OF_DISPOSITION[word] in verdict.codes
+    assert verdict.action is not VerdictAction.ACCEPT
+    assert judge_by_books(SEEN, Own(holding, words=("active",)), Occasion(NOW), genuine).action is VerdictAction.ACCEPT
+
+
 def test_what_the_books_do_not_know_is_as_the_ledger_says() -> None:
     for ledger in LEDGERS:
         verdict = judge_by_books(SEEN, Own(None), Occasion(NOW), ledger)
