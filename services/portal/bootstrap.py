@@ -183,6 +183,7 @@ def _config(settings: PortalSettings, app: ASGIApp) -> uvicorn.Config:
         lifespan="off",
         http="h11",
         ws="websockets-sansio",
+        ws_max_size=LARGEST_HEAD_BYTES,
         loop="asyncio",
         proxy_headers=False,
         server_header=False,

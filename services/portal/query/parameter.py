@@ -61,7 +61,8 @@ class Parameter:
 
     def moment(self) -> str:
         """Return a moment as a text that sorts."""
-        found = time_of(self.text())
+        # In a URL a plus sign that is not encoded is a blank.
+        found = time_of(re.sub(r" (?=[0-9]{2}:[0-9]{2}\Z)", "+", self.text()))
         if found is None:
             raise self.fail("a date-time with offset such as 2026-05-04T10:00:00Z")
         return found

@@ -57,6 +57,7 @@ def test_events_are_asked_by_url(full: "Rest") -> None:
     assert full.events("/events?EQ_bizStep=shipping&EQ_bizStep=packing") == told(1, 2)
     assert full.events("/events?GE_eventTime=2026-03-01T08:00:02Z&orderBy=eventTime") == told(3, 2)
     assert full.events("/events?GE_eventTime=2026-03-01T10:00:02%2B02:00") == told(2, 3)
+    assert full.events("/events?GE_eventTime=2026-03-01T10:00:02+02:00") == told(2, 3)
     assert full.events("/events?EQ_ext:note=hello", headers={"GS1-Extensions": f"ext={EXT}"}) == told(1)
     assert full.events(f"/events?EQ_{quote(EXT)}%23note=hello") == told(1)
     assert full.events("/events", headers={"GS1-Query-Min-Record-Time": "2026-03-01T08:00:02Z"}) == told(2, 3)
