@@ -23,6 +23,7 @@ from medtrail.runtime.client import connect
 from medtrail.runtime.folder import Profile as FolderProfile
 from medtrail.runtime.folder import create_authority, create_organisation
 from services.custody import events_store
+from services.custody.handover_servicer import CHUNK_BYTES
 from tests.conftest import NatsServer, Network
 from tests.integration.services.conftest import CASE_GTIN, GTIN, World, request_id
 
@@ -284,6 +285,11 @@ def test_gaps_are_told_before_the_first_byte(play: "Play") -> None:
         assert list(facts(document)) == [f"/01/{GTIN}/21/1"]
         # Of the two packs of its commissioning the file names the one that is shipped: it is another content.
         assert document.events[0].event_id is None
+        await maker.commission(*map(str, range(10_000, 12_500)))
+        await packed(maker, PALLET, *map(pack, range(10_000, 12_500)))
+        summary, _, data = await exported(maker, await shipped(maker, OUTSIDE, PALLET), allowed=True)
+        assert summary.document_size == len(data) > CHUNK_BYTES
+        assert len(facts(read_document(data, format="xml"))) == summary.pack_count == 2500
 
     play(story)
 

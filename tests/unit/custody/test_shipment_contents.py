@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from medtrail.epcis.cbv import ilmd_lot_expiry
-from medtrail.epcis.model import Action, EpcisEvent, ErrorDeclaration, EventType, QuantityElement, SourceDest
+from medtrail.epcis.export import TradingParty
+from medtrail.epcis.model import (
+    Action,
+    EpcisEvent,
+    ErrorDeclaration,
+    EventType,
+    PersistentDisposition,
+    Place,
+    QuantityElement,
+    SourceDest,
+)
 from medtrail.epcis.rules import Profile
 from medtrail.errors import ConflictError, NotFoundError
 from medtrail.event import Capture, Event, NationalNumber, PackLevel, Product, ProductContent
@@ -304,6 +314,47 @@ def test_despatch_by_class_or_without_parties_is_a_gap(maker: House) -> None:
     ]
 
 
+def test_what_version_12_cannot_say_is_a_gap_and_left_out(maker: House) -> None:
+    maker.commission(packs(1, 2))
+    odd = replace(
+        despatch_of(maker, packs(1)),
+        action=Action.ADD,
+        biz_step="commissioning",
+        persistent_disposition=PersistentDisposition(set=("completeness_verified",)),
+        read_point=Place("urn:epc:id:sgln:nothing"),
+        ilmd=ilmd_lot_expiry(LOT, EXPIRY),
+    )
+    unit = type(packs(1)[0])(GTIN, "odd")
+    came(maker, replace(odd, epc_list=(unit.digital_link,)), 1)
+    maker.pack(sscc(1), packs(1))
+    came(maker, aggregation(maker, sscc(1), (unit,), Action.ADD), 2)
+    file = PartiesFile({OUTSIDE: TradingParty("")}, company_prefixes=("9521002",))
+    found, data = exported(maker, maker.ship([sscc(1)], OUTSIDE)[0].event_id, file=file)
+    gaps = codes(found)
+    assert ("NOT_IN_VERSION", "urn:x:1 persistentDisposition") in gaps
+    assert ("PARTY_NAME_MISSING", str(OUTSIDE)) in gaps
+    assert "PREFIX_UNKNOWN" not in {code for code, _ in gaps}
+    # What was left out is no longer what was signed under that id.
+    assert b"urn:x:1" not in data
+    assert b"persistentDisposition" not in data
+
+
+def test_despatch_in_a_transaction_event_ships_its_parent_too(maker: House) -> None:
+    maker.commission(packs(1, 2))
+    maker.pack(sscc(1), packs(1))
+    sent = maker.ship([sscc(1)], OUTSIDE)[0]
+    plain = statement_of(maker, sent.event_id)
+    despatch = replace(plain, parent_id=sscc(1).digital_link, epc_list=(packs(2)[0].digital_link,))
+
+    def work(connection: "Connection") -> list[str]:
+        stored = events_store.find_by_id(connection, sent.event_id)[0]
+        one = export._Export(connection, stored, despatch, Known(maker.registry, {}, PartiesFile()), maker.clock())
+        one.open_containers()
+        return list(one.contents.units)
+
+    assert set(maker.read(work)) == {sscc(1).path, packs(1)[0].path, packs(2)[0].path}
+
+
 def test_gaps_beyond_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "MAX_LISTED", 2)
     gaps = export.Gaps()
@@ -406,6 +457,29 @@ def test_refuses_packs_of_what_is_not_ours(maker: House, distributor: House) -> 
         with pytest.raises(NotFoundError) as caught:
             pack_lines(distributor, event_id)
         assert caught.value.code == "EVENT_UNKNOWN"
+
+
+def test_voided_shipment_is_a_cancellation(maker: House) -> None:
+    voided = replace(despatch_of(maker, packs(1)), biz_step="void_shipping")
+    assert reports.kind_of(voided) is OwnEventKind.CANCELLATION
+
+
+def test_what_another_did_and_was_passed_on_is_not_reported(maker: House) -> None:
+    maker.commission(packs(1))
+    sold = maker.ship(packs(1), OUTSIDE)[0]
+    before = listed(maker)
+
+    def pass_on(connection: "Connection") -> None:
+        stored = events_store.find_by_id(connection, sold.event_id)[0]
+        header = replace(stored.event.header, event_id="urn:x:other", actor=OUTSIDE, capture=Capture.SECOND_HAND)
+        event = replace(stored.event, header=header)
+        signed_event, sha256 = signed_bytes(event, maker.desk.key)
+        events_store.insert_event(
+            connection, event, signer=maker.gln, own=True, sha256=sha256, signed_event=signed_event, units=()
+        )
+
+    maker.database.write_now(pass_on)
+    assert listed(maker) == before
 
 
 def test_event_of_what_is_no_unit_reports_nothing() -> None:
