@@ -5,7 +5,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,20 @@ from medtrail.api.distributor.v1 import distributor_pb2
 from medtrail.api.event.v1 import verdict_pb2
 from medtrail.api.pharmacy.v1 import pharmacy_pb2
 from medtrail.api.verification.v1 import verification_pb2, verification_pb2_grpc
-from medtrail.codec import encode_batch, epcis_to_message
+from medtrail.codec import decode_payload, decode_signed_event, encode_batch, epcis_to_message
 from medtrail.epcis.model import Action, EpcisEvent, EventType, SourceDest
 from medtrail.errors import MalformedError, MedtrailError, NotFoundError, UnavailableError
-from medtrail.event import Capture, Event, Header, Recall, RecallScope, new_event_id, new_salt
+from medtrail.event import (
+    Capture,
+    Enrolment,
+    Event,
+    Header,
+    Licence,
+    Recall,
+    RecallScope,
+    new_event_id,
+    new_salt,
+)
 from medtrail.gs1 import Gtin
 from medtrail.runtime.bus import connect_bus
 from medtrail.runtime.files import write_secret
@@ -186,6 +196,7 @@ def test_every_status_reason_and_information_by_its_trigger(play: "Play", tmp_pa
             await answers(world, portal, maker, pharmacy, distributor.gln)
             await statuses(portal, distributor.gln)
             await openapi_is_kept(portal, distributor.gln)
+            await licences_end(world, portal, maker, pharmacy)
             await world.stop_ledger()
             # Whoever cannot ask the whole log vouches for nothing.
             refused(await portal.verify("1", reqGLN=distributor.gln), 503)
@@ -303,6 +314,33 @@ async def statuses(portal: Portal, requester: str) -> None:
         assert bool(answer.content) is (status == 200)
         assert answer.headers["cache-control"] == "private, no-cache"
     refused(await portal.http.get(f"{check}?gtin={GTIN}&gtin={GTIN}", headers=headers), 400)
+
+
+async def licences_end(world: "World", portal: Portal, maker: "Client", pharmacy: "Client") -> None:
+    """State the pharmacy's licences anew: it may ask while one of them holds."""
+    folder, authority = world.network["pharmacy"], world.network.authority
+    signed = decode_signed_event(folder.enrolment_bytes())
+    enrolment = decode_payload(signed.payload_type, signed.payload).statement
+    assert isinstance(enrolment, Enrolment)
+    over, valid = (Licence("State Board", days, NOW + timedelta(days=int(days))) for days in ("-2", "2"))
+    for licences, status in (((over, valid), 200), ((over,), 403), ((), 200)):
+        bus = await connect_bus(
+            world.nats_url, seed=authority.nats_seed(), gln=authority.gln, name="authority", timeout_s=20
+        )
+        try:
+            entry = authority.sign(replace(enrolment, licences=licences, signing_key_ids=()))
+            await bus.publish(events_subject(authority.gln), encode_batch([entry]))
+        finally:
+            await bus.close()
+
+        def known(licences: tuple[Licence, ...] = licences) -> bool:
+            found = maker.premises.replica.registry.organisation_of_gln(folder.gln)
+            return found is not None and found.licences == licences
+
+        await world.eventually(known)
+        answer = await portal.verify("1", reqGLN=pharmacy.gln)
+        assert answer.status_code == status
+        assert bool(answer.content) is (status == 200)
 
 
 async def openapi_is_kept(portal: Portal, requester: str) -> None:
