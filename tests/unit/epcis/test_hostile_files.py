@@ -244,22 +244,33 @@ def test_random_bytes_give_findings_and_no_other_end(data: bytes, ending: str) -
 MEASURED = """
 import json, resource, sys
 from datetime import UTC, datetime
+from medtrail.epcis import open_events
 from medtrail.epcis.rules import check_document
+from medtrail.errors import MalformedError
 limit = 1 << 30
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 codes = {}
+def told(code):
+    codes[code] = codes.get(code, 0) + 1
 with open(sys.argv[1], "rb") as stream:
-    for finding in check_document(stream, format=sys.argv[1][-4:], now=datetime.now(UTC)):
-        codes[finding.code] = codes.get(finding.code, 0) + 1
+    if sys.argv[2] == "check":
+        for finding in check_document(stream, format=sys.argv[1][-4:], now=datetime.now(UTC)):
+            told(finding.code)
+    else:
+        try:
+            for _index, _event in open_events(stream, format=sys.argv[1][-4:]):
+                pass
+        except MalformedError as error:
+            told(error.code)
 used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"codes": codes, "mib": used // 1024}))
 """
 
 
-def _measure(path: Path) -> tuple[dict[str, int], int]:
-    """Return findings by code, and the most memory that their search took, in MiB."""
+def _measure(path: Path, *, verb: str = "check") -> tuple[dict[str, int], int]:
+    """Return findings (``check``) or a reader's error (``read``) by code, and the most memory that it took, in MiB."""
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED, str(path)], capture_output=True, text=True, check=True, timeout=100
+        [sys.executable, "-c", MEASURED, str(path), verb], capture_output=True, text=True, check=True, timeout=100
     )
     answer = json.loads(done.stdout)
     return answer["codes"], answer["mib"]
@@ -334,9 +345,13 @@ def test_an_event_of_100_mb_is_refused_in_bounded_memory(
         file.write(behind)
 
     found, mib = _measure(path)
+    refused, mib_of_reader = _measure(path, verb="read")
 
     assert found == codes
+    assert len(refused) == 1
     assert mib < 256
+    # Four MiB of short numbers take some 75 times as much while they are values.
+    assert mib_of_reader < 512
 
 
 @pytest.mark.parametrize("ending", ["json", ".xml"])
