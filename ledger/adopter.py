@@ -8,9 +8,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from sqlalchemy import Connection
+
 from ledger.deriving import derive_tree
 from ledger.storage import log_store
-from ledger.storage.log_store import FenceLostError, StoredCheckpoint
+from ledger.storage.log_store import FenceLostError, MustReach, StoredCheckpoint
 from medtrail.checkpoint import Checkpoint, open_checkpoint
 from medtrail.errors import MedtrailError, RootMismatchError, UnavailableError
 from medtrail.note import NoteVerifier
@@ -79,7 +81,8 @@ class Adopter:
         """Adopt the published checkpoint if the replica has come so far; return whether it did.
 
         Raises:
-            RootMismatchError: The log published another root than the replica derives: it forked, or one of them erred.
+            RootMismatchError: The log published another root than the replica derives, or did before its database was
+                rolled back: it forked, or one of them erred.
             VerificationError: The published checkpoint is not signed by the log.
             UnavailableError: It cannot be had now.
         """
@@ -96,9 +99,13 @@ class Adopter:
         tree = await self._database.read(lambda connection: derive_tree(connection, newest, published.size))
         if tree.root() != published.root_hash:
             raise RootMismatchError(expected=published.root_hash, computed=tree.root())
+        reached = state.must_reach if state.must_reach is not None and state.must_reach.size <= published.size else None
+        if reached is not None:
+            await self._check_older(Checkpoint(state.origin, reached.size, reached.root_hash))
         adopted = StoredCheckpoint(tree, published.root_hash, _own_lines(note, published, self._verifier))
         expected = None if newest is None else newest.note
-        await self._database.write(partial(log_store.swap_checkpoint, expected=expected, new=adopted, fence=fence))
+        swap = partial(_swap, expected=expected, adopted=adopted, fence=fence, reached=reached)
+        await self._database.write(swap)
         self._on_adopted()
         return True
 
@@ -108,6 +115,15 @@ class Adopter:
         tree = await self._database.read(lambda connection: derive_tree(connection, base, published.size))
         if tree.root() != published.root_hash:
             raise RootMismatchError(expected=published.root_hash, computed=tree.root())
+
+
+def _swap(
+    connection: Connection, *, expected: bytes | None, adopted: StoredCheckpoint, fence: int, reached: MustReach | None
+) -> None:
+    log_store.swap_checkpoint(connection, expected=expected, new=adopted, fence=fence)
+    if reached is not None and log_store.require_state(connection).must_reach == reached:
+        # What this replica had published before its database was rolled back is what it derives again.
+        log_store.thaw(connection)
 
 
 def _own_lines(note: bytes, checkpoint: Checkpoint, verifier: NoteVerifier) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from ledger.adopter import Adopter
 from ledger.bootstrap import Ledger
 from ledger.storage import log_store
+from ledger.storage.log_store import MustReach
 from medtrail.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from medtrail.codec import encode_batch
 from medtrail.errors import MalformedError, MedtrailError, RootMismatchError, UnavailableError
@@ -118,6 +120,26 @@ def test_adopts_only_what_it_derives(log: "OfflineLog") -> None:
 
     asyncio.run(scenario())
     assert log.rows("SELECT tree_size, note FROM checkpoint") == [(11, note)]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_replica_that_was_rolled_back_compares_with_what_it_had_published(
+    log: "OfflineLog", events: "Events", *, same: bool
+) -> None:
+    before = log.database.read_now(log_store.require_state).tree
+    reach = MustReach(before.size, before.root() if same else bytes(32))
+    log.database.write_now(partial(log_store.freeze, reason="11 entries are published here", must_reach=reach))
+    log.integrate(log.message(encode_batch([events.sign(events.commission(9))])))
+    after = log.database.read_now(log_store.require_state).tree
+    adopting = adopter(log, signed(log, after.size, after.root()))
+    if same:
+        assert asyncio.run(adopting.adopt_once(log.fence))
+        state = log.database.read_now(log_store.require_state)
+        assert (state.frozen, state.must_reach) == ("", None)
+    else:
+        with pytest.raises(RootMismatchError):
+            asyncio.run(adopting.adopt_once(log.fence))
+        assert log.rows("SELECT count(*) FROM checkpoint") == [(0,)]
 
 
 def test_replica_that_meets_another_history_says_so_and_stops(log: "OfflineLog") -> None:
