@@ -196,9 +196,13 @@ def _config(settings: PortalSettings, app: ASGIApp) -> uvicorn.Config:
 
 
 async def _serve_until_signal(settings: PortalSettings) -> None:
-    async with running(settings):
-        name = await wait_for_signal()
-        log.info("stopping", signal=name)
+    # Before the start: a signal that comes while it starts, or right after it said that it serves, ends it as any other.
+    signalled = asyncio.create_task(wait_for_signal())
+    try:
+        async with running(settings):
+            log.info("stopping", signal=await signalled)
+    finally:
+        signalled.cancel()
 
 
 def main() -> None:

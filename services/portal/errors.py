@@ -66,12 +66,6 @@ class MethodNotAllowedError(MalformedError):
         self.allowed = allowed
 
 
-class NotImplementedHereError(MedtrailError):
-    """The standard knows this and leaves it to the server; this server does not do it."""
-
-    default_code = "NOT_IMPLEMENTED"
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """How a kind of error is told.
@@ -102,7 +96,6 @@ ANSWERS: dict[type[MedtrailError], Answer] = {
     UploadTooSlowError: Answer(408, "ImplementationException"),
     UriTooLongError: Answer(414, "URITooLongException"),
     MethodNotAllowedError: Answer(405, "ImplementationException"),
-    NotImplementedHereError: Answer(501, "ImplementationException"),
     query_errors.QueryParameterError: Answer(400, "QueryParameterException"),
     query_errors.QueryTooComplexError: Answer(413, "QueryTooComplexException"),
     query_errors.QueryTooLargeError: Answer(413, "QueryTooLargeException"),

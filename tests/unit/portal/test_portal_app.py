@@ -1,7 +1,9 @@
 """The application around all routes, and the process's settings."""
 
 import asyncio
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,8 @@ from services.portal.openapi import openapi_document
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+
+    from tests.conftest import Network
 
 
 def _settings(**changes: Any) -> PortalSettings:
@@ -123,6 +127,45 @@ def test_an_address_that_is_taken_and_a_key_that_others_read_are_refused(tmp_pat
     with pytest.raises(AuthorizationError) as exposed:
         bootstrap._config(_settings(tls_certificate=key, tls_key=key), _app())
     assert exposed.value.code == "KEY_FILE_EXPOSED"
+
+
+def test_https_is_spoken_with_a_certificate(network: "Network", tmp_path: Path) -> None:
+    folder = network["maker"].path
+    settings = _settings(
+        org_dir=folder, data_dir=tmp_path / "data", tls_certificate=folder / "tls.crt", tls_key=folder / "tls.key"
+    )
+    trust = ssl.create_default_context(cadata=(folder / "ca.crt").read_text(encoding="ascii"))
+    # The certificate is for the organisation's name, not for an address.
+    trust.check_hostname = False
+
+    async def story() -> None:
+        async with bootstrap.running(settings) as (_portal, url), httpx.AsyncClient(verify=trust) as client:
+            assert url.startswith("https://127.0.0.1:")
+            assert (await client.get(f"{url}/health")).json() == {"status": "ok"}
+            with pytest.raises(httpx.TransportError):
+                await client.get(f"{url.replace('https', 'http')}/health")
+
+    asyncio.run(story())
+
+
+def test_a_signal_ends_the_process_at_peace(network: "Network", tmp_path: Path) -> None:
+    environment = {
+        "PATH": "",
+        "MEDTRAIL_PORTAL_ORG_DIR": str(network["maker"].path),
+        "MEDTRAIL_PORTAL_DATA_DIR": str(tmp_path / "data"),
+        "MEDTRAIL_PORTAL_SERVICE_ADDRESS": "127.0.0.1:1",
+        "MEDTRAIL_PORTAL_TOKEN_FILE": str(tmp_path / "tokens"),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "services.portal"], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if '"ready"' in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        assert '"stopping"' in process.stderr.read()
+        assert process.wait() == 0
 
 
 def test_a_missing_setting_ends_the_process_with_its_name() -> None:
