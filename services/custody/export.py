@@ -28,14 +28,13 @@ from medtrail.epcis.export import (
 from medtrail.epcis.model import EpcisDocument, EpcisEvent, EventType, SourceDest, VocabularyElement
 from medtrail.epcis.rules import Profile, Severity, check_document, severity_of
 from medtrail.errors import ConflictError, MalformedError, NotFoundError
-from medtrail.event import PackLevel, PayloadType, Product
-from medtrail.gs1 import Gln, Gtin, PrefixLengths, Sgln, Sgtin, parse_epc
-from medtrail.trust import Registry
+from medtrail.event import PackLevel
+from medtrail.gs1 import Gln, Gtin, Sgln, Sgtin, parse_epc
 from services.custody import events_store
 from services.custody.dossier import units_of
 from services.custody.events_store import Stored
+from services.custody.master_data import Known
 from services.custody.parties import gln_of_uri, party_of
-from services.custody.parties_file import PartiesFile
 from services.custody.shipment import Content, Contents, contents_of, read_events
 from services.custody.steps import is_despatch
 from services.custody.units import Unit, unit_of_path
@@ -97,74 +96,6 @@ class Exported:
     event_count: int
     size: int
     gaps: Gaps
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of products and parties beside the events.
-
-    Attributes:
-        registry: Who is enrolled.
-        products: As their owners state them.
-        file: What the organisation's own parties.toml says.
-    """
-
-    registry: Registry
-    products: Mapping[Gtin, Product]
-    file: PartiesFile
-
-    def item(self, gtin: Gtin) -> TradeItem | None:
-        """Return what is known of a product; of a grouping, what it does not say is that of what it holds."""
-        stated, written = self.products.get(gtin), self.file.items.get(gtin)
-        described = [*(() if stated is None else (stated,)), *(() if written is None else (written.product,))]
-        if not described:
-            return None
-        product = described[0]
-        content = product.content
-        inner = None if content is None else self.products.get(content.gtin)
-        for other in (*described[1:], *(() if inner is None else (inner,))):
-            product = _filled(product, other)
-        owners = (each.display_name for each in self.registry.organisations() if each.owns(gtin))
-        manufacturer = (written.manufacturer if written else "") or next(owners, "")
-        return TradeItem(product, manufacturer)
-
-    def party(self, gln: Gln) -> TradingParty | None:
-        """Return what is known of a party or place."""
-        written = self.file.parties.get(gln)
-        organisation = self.registry.organisation_of_gln(gln)
-        if organisation is None:
-            return written
-        name = (written.name if written else "") or organisation.display_name
-        return TradingParty(name, written.address if written else None)
-
-    def prefix_lengths(self) -> PrefixLengths:
-        """Return the company prefixes of enrolments and of the file."""
-        lengths = PrefixLengths()
-        for organisation in self.registry.organisations():
-            for prefix in organisation.company_prefixes:
-                lengths.learn_prefix(prefix)
-        for prefix in self.file.company_prefixes:
-            lengths.learn_prefix(prefix)
-        return lengths
-
-
-def _filled(product: Product, other: Product) -> Product:
-    """Return a product whose missing texts are those of another."""
-    return replace(
-        product,
-        name=product.name or other.name,
-        national_numbers=product.national_numbers or other.national_numbers,
-        strength=product.strength or other.strength,
-        dosage_form=product.dosage_form or other.dosage_form,
-        net_content=product.net_content or other.net_content,
-    )
-
-
-def known_products(connection: Connection, logged: Mapping[Gtin, Product]) -> dict[Gtin, Product]:
-    """Return the products in the log and, over them, our own that may not be there yet."""
-    own = events_store.own_of_type(connection, PayloadType.PRODUCT)
-    stated = (item.event.statement for item in own)
-    return {**logged, **{item.gtin: item for item in stated if isinstance(item, Product)}}
 
 
 def find_despatch(connection: Connection, event_id: str, *, glns: frozenset[Gln]) -> tuple[Stored, EpcisEvent]:

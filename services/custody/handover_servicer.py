@@ -15,7 +15,8 @@ from medtrail.epcis.rules import Profile
 from medtrail.errors import MalformedError
 from medtrail.runtime.guard import Context, caller_of
 from medtrail.runtime.paging import page_size
-from services.custody.export import Exported, Known, export_shipment, known_products
+from services.custody.export import Exported, export_shipment
+from services.custody.master_data import Known, known_products
 from services.custody.office import Office
 from services.custody.parties_file import read_parties
 from services.custody.reports import OwnEvent, OwnEventKind, Pack, Page, list_own_events, packs_of

@@ -28,8 +28,9 @@ from medtrail.gs1 import Gln, OtherKey
 from services.custody import commands, corrections, events_store, export, reports, shipment
 from services.custody.desk import signed_bytes
 from services.custody.dossier import contents_at, units_of
-from services.custody.export import Exported, Known, export_shipment, known_products
+from services.custody.export import Exported, export_shipment
 from services.custody.holding import Ending
+from services.custody.master_data import Known, known_products
 from services.custody.parties_file import PartiesFile
 from services.custody.reports import OwnEventKind, Page
 from services.custody.shipment import Contents, contents_of
