@@ -14,10 +14,10 @@ from typing import Any
 
 from lxml.etree import _Element as Element
 
-from medtrail.epcis import xml_elements
 from medtrail.epcis.build import EXTENSIONS, METADATA_FIELDS, REPORT_FIELDS, build_event, fail, parse_time
 from medtrail.epcis.model import DocumentKind, EpcisDocument, EpcisEvent, EventType, Extension
 from medtrail.epcis.xml_elements import (
+    XSI,
     attributes_of,
     declared_namespaces,
     elements_of,
@@ -273,9 +273,3 @@ def _attributes(element: Element, known: dict[str, str], path: str) -> dict[str,
             found[key] = expand(element, text) if key in {"type", "exception", "component"} else text
     found[EXTENSIONS] = (*extensions, *_others(element, frozenset(), path))
     return found
-
-
-# Under these names the rules read elements.
-WRAPPERS = xml_elements.WRAPPERS
-XSI = xml_elements.XSI
-_expand, _extension, _split, _header = expand, extension_of, split_name, header_of

@@ -13,10 +13,7 @@ from medtrail.epcis.model import Extension
 from medtrail.epcis.rules.finding import Faults, Path
 from medtrail.epcis.rules.shape import EVENT, Kind
 from medtrail.epcis.rules.xml_order import QUANTITY, Order, order_of
-from medtrail.epcis.xml_in import WRAPPERS, XSI
-from medtrail.epcis.xml_in import _expand as expand
-from medtrail.epcis.xml_in import _extension as read_extension
-from medtrail.epcis.xml_in import _split as split_name
+from medtrail.epcis.xml_elements import WRAPPERS, XSI, expand, extension_of, split_name
 from medtrail.errors import MalformedError
 
 # Lists, and the elements that they hold.
@@ -294,7 +291,7 @@ class XmlEvent:
 
     def _extension(self, element: Element, path: Path) -> list[Extension]:
         try:
-            return [read_extension(element)]
+            return [extension_of(element)]
         except MalformedError as error:
             self._fault(error.code, path, error.message)
             return []

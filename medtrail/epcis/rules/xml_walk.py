@@ -20,10 +20,9 @@ from medtrail.epcis.rules.finding import Faults, Finding, Path
 from medtrail.epcis.rules.loose import LooseEvent
 from medtrail.epcis.rules.query import parameter_faults
 from medtrail.epcis.rules.xml_event import XmlEvent, line_of, locate, name_of, unqualified
-from medtrail.epcis.xml_in import DOCUMENT_NAMES, EVENT_NAMES, WRAPPERS, XSI, event_of
-from medtrail.epcis.xml_in import _extension as read_extension
-from medtrail.epcis.xml_in import _header as read_header
-from medtrail.epcis.xml_in import _split as split_name
+from medtrail.epcis.xml_elements import WRAPPERS, XSI, extension_of, split_name
+from medtrail.epcis.xml_header import header_of
+from medtrail.epcis.xml_in import DOCUMENT_NAMES, EVENT_NAMES, event_of
 from medtrail.errors import MalformedError
 
 CHUNK: Final = 65_536
@@ -262,10 +261,10 @@ class XmlWalk:
         unqualified(element)
         try:
             if self._kind == "header":
-                self._head = read_header(element, self._root.get("created"))
+                self._head = header_of(element, self._root.get("created"))
                 yield self._document()
             else:
-                self._extensions.append(read_extension(element))
+                self._extensions.append(extension_of(element))
         except MalformedError as error:
             yield Finding(error.code, self._place(), error.message, line=line_of(element))
 
