@@ -196,7 +196,7 @@ def _config(settings: PortalSettings, app: ASGIApp) -> uvicorn.Config:
 
 
 async def _serve_until_signal(settings: PortalSettings) -> None:
-    # Before the start: a signal that comes while it starts, or right after it said that it serves, ends it as any other.
+    # Before the start: a signal that comes meanwhile, or right after it said that it serves, ends it as any other.
     signalled = asyncio.create_task(wait_for_signal())
     try:
         async with running(settings):
