@@ -6,14 +6,11 @@ then for its events, each on its own.
 Source: EPCIS 2.0, section 10 (JSON and JSON-LD bindings).
 """
 
-import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, BinaryIO, Final
 
-from medtrail.epcis.build import EXTENSIONS, parse_time
+from medtrail.epcis.build import parse_time
 from medtrail.epcis.json_in import _DOCUMENT_FIELDS as DOCUMENT_FIELDS
 from medtrail.epcis.json_in import _DOCUMENT_TYPES as DOCUMENT_TYPES
 from medtrail.epcis.json_in import MAX_DEPTH, event_of, head_of
@@ -24,89 +21,16 @@ from medtrail.epcis.model import EpcisDocument, Extension, Vocabulary
 from medtrail.epcis.namespaces import Prefixes
 from medtrail.epcis.reading import MAX_EVENT_BYTES, MAX_HEAD_BYTES
 from medtrail.epcis.rules.finding import Fault, Faults, Finding, Path, fault_of, pointer_of
-from medtrail.epcis.rules.json_source import MAX_NESTING, JsonSource, Piece
+from medtrail.epcis.rules.json_event import JsonEvent
+from medtrail.epcis.rules.json_parts import Part, Structure, parse
+from medtrail.epcis.rules.json_source import JsonSource
 from medtrail.epcis.rules.loose import LooseEvent
 from medtrail.epcis.rules.query import is_query, parameter_faults
-from medtrail.epcis.rules.shape import EVENT, Field, Kind
 from medtrail.errors import MalformedError
 
-_CONTROLS: Final = re.compile(r"\\u00(?:0[0-8bcefBCEF]|1[0-9a-fA-F])")
-_WORDS: Final = frozenset({"bizStep", "disposition"})
-_NESTED_WORDS: Final = frozenset({"type", "exception", "component", "reason"})
-_QUERY_RESULTS: Final = frozenset({"queryResults", "resultsBody"})
 # A query document may do without its date.
 _REQUIRED: Final = ("schemaVersion", "epcisBody", "creationDate")
 _TEXTS: Final = ("sender", "receiver", "instanceIdentifier", "schemaVersion")
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A value of the document: where it stands, what it is, and its number if it is an event."""
-
-    path: Path
-    piece: Piece
-    event: int | None = None
-
-
-class _Repeating(dict[str, Any]):
-    """An object in which names stand twice."""
-
-
-class _Structure:
-    """Finds head and events in a document's objects."""
-
-    def __init__(self, source: JsonSource, *, event_limit: int, head_limit: int) -> None:
-        self._source = source
-        self._event_limit = event_limit
-        self._head_limit = head_limit
-        self._events = 0
-        self.faults: list[Fault] = []
-        self.lists = 0
-        self.has_body = False
-
-    def parts(self) -> Iterator[_Part]:
-        """Yield every value of the head and every event, in the order of the text."""
-        for name in self._names(()):
-            if name == "epcisBody" and self._source.peek() == "{":
-                self.has_body = True
-                yield from self._body((name,))
-            else:
-                yield self._head_part((name,))
-        self._source.end()
-
-    def _names(self, path: Path) -> Iterator[str]:
-        seen: set[str] = set()
-        for name in self._source.members():
-            if name in seen:
-                self.faults.append(Fault("FIELD_TWICE", (*path, name), "stands twice"))
-            if len(seen) < MAX_NESTING:
-                seen.add(name)
-            yield name
-
-    def _body(self, path: Path) -> Iterator[_Part]:
-        for name in self._names(path):
-            here = (*path, name)
-            following = self._source.peek()
-            if name in _QUERY_RESULTS and following == "{":
-                yield from self._body(here)
-            elif name == "eventList" and following == "[":
-                self.lists += 1
-                for number in self._source.items():
-                    yield self._event((*here, number))
-            elif name == "event":
-                self.lists += 1
-                yield self._event(here)
-            else:
-                yield self._head_part(here)
-
-    def _head_part(self, path: Path) -> _Part:
-        piece = self._source.piece(limit=self._head_limit)
-        self._head_limit -= len(piece.text or "")
-        return _Part(path, piece)
-
-    def _event(self, path: Path) -> _Part:
-        self._events += 1
-        return _Part(path, self._source.piece(limit=self._event_limit), self._events - 1)
 
 
 class JsonWalk:
@@ -158,12 +82,12 @@ class JsonWalk:
     def _head(self, source: JsonSource) -> tuple[dict[str, Any], list[Fault], bool]:
         head: dict[str, Any] = {}
         faults: list[Fault] = []
-        structure = _Structure(source, event_limit=0, head_limit=self._max_head)
+        structure = Structure(source, event_limit=0, head_limit=self._max_head)
         try:
             for part in structure.parts():
                 if part.event is None:
                     members = head if len(part.path) == 1 else self._body
-                    members[str(part.path[-1])] = _parse(part, faults, code="HEADER_TOO_LARGE", limit=self._max_head)
+                    members[str(part.path[-1])] = parse(part, faults, code="HEADER_TOO_LARGE", limit=self._max_head)
         except MalformedError:
             # Told when the events before it have been told.
             return head, faults, False
@@ -181,7 +105,7 @@ class JsonWalk:
         # What a bare event says of a document is none of its fields.
         head.pop("schemaVersion", None)
         yield from map(_finding, _time_faults(head.pop("creationDate", None)))
-        raw, found = _Event(self._prefixes, Faults()).read(head)
+        raw, found = JsonEvent(self._prefixes, Faults()).read(head)
         prefixes = self._prefixes
         yield LooseEvent(
             0, raw, found, lambda path: (pointer_of(path), None), lambda: event_of(head, prefixes, "event")
@@ -232,7 +156,7 @@ class JsonWalk:
         return document, faults
 
     def _events(self, source: JsonSource, *, complete: bool) -> Iterator[LooseEvent | Finding]:
-        structure = _Structure(source, event_limit=self._max_event, head_limit=0)
+        structure = Structure(source, event_limit=self._max_event, head_limit=0)
         try:
             for part in structure.parts():
                 if part.event is not None:
@@ -244,15 +168,15 @@ class JsonWalk:
             code = "FIELD_TWICE" if structure.lists else "FIELD_MISSING"
             yield Finding(code, "/epcisBody/eventList", "expected one list of events")
 
-    def _event(self, part: _Part) -> LooseEvent:
+    def _event(self, part: Part) -> LooseEvent:
         outside: list[Fault] = []
-        item = _parse(part, outside, code="EVENT_TOO_LARGE", limit=self._max_event)
+        item = parse(part, outside, code="EVENT_TOO_LARGE", limit=self._max_event)
         faults = Faults()
         for fault in outside:
             faults.add(fault.code, fault.path[len(part.path) :], fault.message)
         raw: dict[str, Any] | None = None
         if isinstance(item, Mapping):
-            raw, faults = _Event(self._prefixes, faults).read(item)
+            raw, faults = JsonEvent(self._prefixes, faults).read(item)
         elif not outside:
             faults.add("EVENT_MALFORMED", (), "expected an object")
         return LooseEvent(
@@ -266,60 +190,6 @@ class JsonWalk:
 
 def _finding(fault: Fault) -> Finding:
     return Finding(fault.code, pointer_of(fault.path), fault.message)
-
-
-def _parse(part: _Part, faults: list[Fault], *, code: str, limit: int) -> object:
-    """Return a value, or None where it cannot be read; faults are told at its path."""
-    text = part.piece.text
-    if text is None:
-        faults.append(Fault(code, part.path, f"expected at most {limit} characters"))
-        return None
-    if part.piece.too_deep:
-        faults.append(Fault("NESTING_TOO_DEEP", part.path, f"nested deeper than {MAX_NESTING}"))
-        return None
-    repeats = False
-
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal repeats
-        made = dict(found)
-        if len(made) == len(found):
-            return made
-        repeats = True
-        return _Repeating(found)
-
-    try:
-        value = json.loads(
-            text, parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse_constant, object_pairs_hook=pairs
-        )
-        if "\\u" in text:
-            # Half of a surrogate pair is no text: nothing could encode it afterwards.
-            json.dumps(value, ensure_ascii=False, default=str).encode()
-    except (ValueError, ArithmeticError) as error:
-        faults.append(Fault("JSON_MALFORMED", part.path, f"line {part.piece.line}: not JSON: {str(error)[:100]}"))
-        return None
-    if _CONTROLS.search(text):
-        faults.append(Fault("CHARACTER_FORBIDDEN", part.path, "holds a control character that XML cannot carry"))
-    if repeats:
-        faults += (
-            Fault("FIELD_TWICE", path, "a name stands twice in this object") for path in _repeats(value, part.path)
-        )
-    return value
-
-
-def _refuse_constant(text: str) -> None:
-    message = f"{text} is no JSON number"
-    raise ValueError(message)
-
-
-def _repeats(value: object, path: Path) -> Iterator[Path]:
-    if isinstance(value, _Repeating):
-        yield path
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _repeats(item, (*path, name))
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _repeats(item, (*path, number))
 
 
 def _required(head: Mapping[str, Any]) -> Iterator[Fault]:
@@ -371,79 +241,3 @@ def _extensions(items: Mapping[str, Any], prefixes: Prefixes, path: Path, faults
         except MalformedError as error:
             faults.append(Fault(error.code, (*path, name), error.message))
     return tuple(found)
-
-
-class _Event:
-    """Takes one event apart."""
-
-    def __init__(self, prefixes: Prefixes, faults: Faults) -> None:
-        self._prefixes = prefixes
-        self._faults = faults
-
-    def read(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], Faults]:
-        """Return an event's fields, and what was wrong with its names and extensions."""
-        if "@context" in item:
-            try:
-                self._prefixes = read_context(item["@context"], self._prefixes, "$.@context")
-            except MalformedError as error:
-                self._faults.add(error.code, ("@context",), error.message)
-        known = {name: value for name, value in item.items() if name not in {"@context", "isA", "ilmd"}}
-        raw = self._object(known, EVENT, (), extensible=True, words=_WORDS)
-        if "ilmd" in item:
-            raw["ilmd"] = self._ilmd(item["ilmd"])
-        return raw, self._faults
-
-    def _ilmd(self, value: object) -> tuple[Extension, ...]:
-        if not isinstance(value, Mapping):
-            self._faults.add("FIELD_MALFORMED", ("ilmd",), "expected an object")
-            return ()
-        return self._extensions(value, ("ilmd",), unnamed="NAMESPACE_MISSING")
-
-    def _object(
-        self,
-        item: Mapping[str, Any],
-        fields: Mapping[str, Field],
-        path: Path,
-        *,
-        extensible: bool,
-        words: frozenset[str] = _NESTED_WORDS,
-    ) -> dict[str, Any]:
-        raw: dict[str, Any] = {}
-        others: dict[str, Any] = {}
-        for name, value in item.items():
-            if name in fields:
-                raw[name] = self._value(fields[name], value, (*path, name), word=name in words)
-            elif (name.startswith("@") and extensible) or self._prefixes.split(name)[0]:
-                others[name] = value
-            else:
-                raw[name] = value
-        raw[EXTENSIONS] = self._extensions(others, path)
-        return raw
-
-    def _extensions(
-        self, items: Mapping[str, Any], path: Path, *, unnamed: str = "FIELD_UNKNOWN"
-    ) -> tuple[Extension, ...]:
-        found: list[Extension] = []
-        for name, value in items.items():
-            try:
-                found += read_extensions({name: value}, self._prefixes, "$", MAX_DEPTH)
-            except MalformedError as error:
-                code = unnamed if error.code == "FIELD_UNKNOWN" else error.code
-                self._faults.add(code, (*path, name), error.message)
-        return tuple(found)
-
-    def _value(self, known: Field, value: object, path: Path, *, word: bool) -> object:
-        if word and isinstance(value, str):
-            return self._prefixes.expand_value(value)
-        if known.kind is Kind.TEXTS and path[0] == "persistentDisposition" and isinstance(value, list):
-            return [self._prefixes.expand_value(item) if isinstance(item, str) else item for item in value]
-        if known.kind is Kind.OBJECT and isinstance(value, Mapping):
-            return self._object(value, known.fields, path, extensible=known.extensible)
-        if known.kind is Kind.OBJECTS and isinstance(value, list):
-            return [
-                self._object(part, known.fields, (*path, number), extensible=known.extensible)
-                if isinstance(part, Mapping)
-                else part
-                for number, part in enumerate(value)
-            ]
-        return value
