@@ -103,7 +103,8 @@ class LedgerClient:
             start: First index of an order wanted.
 
         Raises:
-            VerificationError: A proof does not hold, or an answer is no order.
+            VerificationError: A proof does not hold, an answer is no order, or what is told to be erased is not what
+                the order names (ERASURE_MISMATCH).
         """
         request = ledger_pb2.ListErasuresRequest(start_index=start)
         answer = await self._stub.ListErasures(request, timeout=PROOF_DEADLINE_S)
@@ -115,8 +116,27 @@ class LedgerClient:
                 message = f"entry {outcome.order.leaf_index} is no order to erase"
                 raise VerificationError(message, code="ANSWER_UNASKED")
             leaf_index = outcome.leaf_index if outcome.HasField("leaf_index") else None
+            if leaf_index is not None:
+                await self._check_entry(leaf_index, event.statement.signed_event_sha256)
             found.append(ErasureOutcome(outcome.order.leaf_index, event.statement, key_id, leaf_index, outcome.code))
         return found, found[-1].order_index + 1 if found else start
+
+    async def _check_entry(self, leaf_index: int, sha256: bytes) -> None:
+        """Check that the log has these bytes at an index: copies there are erased, and nobody may name another's."""
+        request = ledger_pb2.GetInclusionProofRequest(leaf_index=leaf_index)
+        answer = await self._stub.GetInclusionProof(request, timeout=PROOF_DEADLINE_S)
+        checkpoint = self._open(answer.checkpoint)
+        digest = answer.signed_event_sha256 or hashlib.sha256(answer.signed_event).digest()
+        if digest != sha256:
+            message = f"entry {leaf_index} is told to be erased, and is not the one that the order names"
+            raise VerificationError(message, code="ERASURE_MISMATCH", leaf_index=leaf_index)
+        verify_inclusion(
+            tuple(answer.inclusion_proof),
+            leaf_hash=hash_leaf(log_entry(digest, answer.key_list_sha256)),
+            leaf_index=leaf_index,
+            tree_size=checkpoint.size,
+            root_hash=checkpoint.root_hash,
+        )
 
     async def event_at(self, leaf_index: int) -> bytes:
         """Return the SignedEvent that the ledger gives for an index, unproven."""
