@@ -142,21 +142,20 @@ def _summary(exported: Exported) -> custody_pb2.ShipmentSummary:
 
 
 def _own_event(item: OwnEvent) -> custody_pb2.OwnEvent:
-    statement, declaration = item.statement, item.statement.error_declaration
-    documents = statement.biz_transaction_list
+    declaration = item.declaration
     return custody_pb2.OwnEvent(
-        event_id=item.stored.event.header.event_id,
+        event_id=item.event_id,
         declaration=declaration is not None,
         kind=_KIND_TO_MESSAGE[item.kind],
-        event_time=to_timestamp(statement.event_time),
-        event_time_zone_offset=statement.event_time_zone_offset,
+        event_time=to_timestamp(item.event_time),
+        event_time_zone_offset=item.event_time_zone_offset,
         declaration_time=None if declaration is None else to_timestamp(declaration.declaration_time),
         corrective_event_ids=() if declaration is None else declaration.corrective_event_ids,
         partner="" if item.partner is None else str(item.partner),
-        purchase_orders=[document.id for document in documents if document.type == "po"],
-        despatch_advices=[document.id for document in documents if document.type == "desadv"],
-        signed_event_sha256=item.stored.sha256,
-        leaf_index=item.stored.leaf_index,
+        purchase_orders=[document.id for document in item.documents if document.type == "po"],
+        despatch_advices=[document.id for document in item.documents if document.type == "desadv"],
+        signed_event_sha256=item.sha256,
+        leaf_index=item.leaf_index,
     )
 
 

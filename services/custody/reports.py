@@ -12,7 +12,7 @@ from enum import IntEnum
 from sqlalchemy import Connection, select
 from sqlmodel import col
 
-from medtrail.epcis.model import EpcisEvent
+from medtrail.epcis.model import BizTransaction, EpcisEvent, ErrorDeclaration
 from medtrail.errors import MalformedError, NotFoundError
 from medtrail.event import Capture, PayloadType
 from medtrail.gs1 import Gln, Sgtin
@@ -52,12 +52,29 @@ _KIND_OF_STEP = {
 
 @dataclass(frozen=True, slots=True)
 class OwnEvent:
-    """An event of one's own, what it reports, and the other party; None where it names none."""
+    """An event of one's own, without the things that it names: a page of them is small.
 
-    stored: Stored
-    statement: EpcisEvent
+    Attributes:
+        event_id: Its id; of a declaration, that of the event declared wrong.
+        sha256: Of the SignedEvent, 32 bytes.
+        leaf_index: Its place in the log, or None.
+        kind: What it reports.
+        event_time: Aware UTC.
+        event_time_zone_offset: ``+hh:mm``.
+        declaration: That it was wrong, or None.
+        partner: The other party, or None where it names none.
+        documents: Its business transactions.
+    """
+
+    event_id: str
+    sha256: bytes
+    leaf_index: int | None
     kind: OwnEventKind
+    event_time: datetime
+    event_time_zone_offset: str
+    declaration: ErrorDeclaration | None
     partner: Gln | None
+    documents: tuple[BizTransaction, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +140,24 @@ def list_own_events(
         kind = kind_of(statement)
         if (kinds and kind not in kinds) or not _within(statement, start, end):
             continue
-        found.append(OwnEvent(item, statement, kind, partner_of(statement)))
+        found.append(_own_event(item, statement, kind))
         if len(found) == limit:
             return Page(tuple(found), item.number)
     return Page(tuple(found), numbers[-1] if len(numbers) == MAX_EXAMINED else None)
+
+
+def _own_event(item: Stored, statement: EpcisEvent, kind: OwnEventKind) -> OwnEvent:
+    return OwnEvent(
+        event_id=item.event.header.event_id,
+        sha256=item.sha256,
+        leaf_index=item.leaf_index,
+        kind=kind,
+        event_time=statement.event_time,
+        event_time_zone_offset=statement.event_time_zone_offset,
+        declaration=statement.error_declaration,
+        partner=partner_of(statement),
+        documents=statement.biz_transaction_list,
+    )
 
 
 def _numbers(connection: Connection, *, after: int, start: datetime | None, end: datetime | None) -> Sequence[int]:

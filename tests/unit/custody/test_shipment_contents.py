@@ -383,7 +383,7 @@ def listed(
     after: int | None = 0
     while after is not None:
         page = house.read(partial(look, after=after))
-        found += [(item.kind, item.stored.event.header.event_id) for item in page.events]
+        found += [(item.kind, item.event_id) for item in page.events]
         after = page.position
     return found
 
