@@ -58,7 +58,7 @@ _EXTENSIBLE = frozenset(
     {"readPoint", "bizLocation", "errorDeclaration", "sensorElementList", "sensorMetadata", "sensorReport"}
 )
 _DOCUMENT_TYPES = frozenset({"EPCISDocument", "EPCISQueryDocument"})
-_DOCUMENT_FIELDS = frozenset(
+DOCUMENT_FIELDS = frozenset(
     {"@context", "id", "type", "schemaVersion", "creationDate", "createdAt", "sender", "receiver",
      "instanceIdentifier", "epcisHeader", "epcisBody"}
 )  # fmt: skip
@@ -110,7 +110,7 @@ def root_prefixes(members: Raw) -> Prefixes:
     """
     if "@context" not in members:
         fail("CONTEXT_MISSING", "JSON-LD needs an @context", "$.@context")
-    return _read_context(members["@context"], Prefixes(), "$.@context")
+    return read_context(members["@context"], Prefixes(), "$.@context")
 
 
 def bare_head_of(document: dict[str, Any], prefixes: Prefixes) -> EpcisDocument:
@@ -140,8 +140,8 @@ def head_of(document: Raw, prefixes: Prefixes, body: Raw) -> EpcisDocument:
         if key not in _BODY_FIELDS:
             fail("FIELD_UNKNOWN", "no field of a body", f"$.epcisBody.{key}")
     creation_date = document.get("creationDate", document.get("createdAt"))
-    extensions = _extensions(
-        {key: value for key, value in document.items() if key not in _DOCUMENT_FIELDS}, prefixes, "$", MAX_DEPTH
+    extensions = read_extensions(
+        {key: value for key, value in document.items() if key not in DOCUMENT_FIELDS}, prefixes, "$", MAX_DEPTH
     )
     vocabularies, header_extensions = _header(document.get("epcisHeader"), prefixes)
     texts = {name: _optional_text(document, name, "$") for name in _DOCUMENT_TEXTS}
@@ -178,7 +178,8 @@ def _optional_text(members: Raw, name: str, field: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _read_context(context: object, prefixes: Prefixes, field: str) -> Prefixes:
+def read_context(context: object, prefixes: Prefixes, field: str) -> Prefixes:
+    """Return prefixes and those that an ``@context`` adds; other members of it say nothing of names."""
     for item in context if isinstance(context, list) else [context]:
         if isinstance(item, dict):
             for prefix, uri in item.items():
@@ -202,10 +203,10 @@ def _header(header: object, prefixes: Prefixes) -> tuple[tuple[Vocabulary, ...],
     _check_members(master, frozenset({"vocabularyList"}), path)
     lists = _list(master, "vocabularyList", path)
     vocabularies = tuple(
-        _vocabulary(item, f"{path}.vocabularyList[{number}]", prefixes) for number, item in enumerate(lists)
+        read_vocabulary(item, f"{path}.vocabularyList[{number}]", prefixes) for number, item in enumerate(lists)
     )
     rest = {key: value for key, value in header.items() if key != "epcisMasterData"}
-    return vocabularies, _extensions(rest, prefixes, "$.epcisHeader", MAX_DEPTH)
+    return vocabularies, read_extensions(rest, prefixes, "$.epcisHeader", MAX_DEPTH)
 
 
 def _check_members(item: object, known: frozenset[str], field: str) -> None:
@@ -223,7 +224,8 @@ def _list(item: Raw, name: str, field: str) -> list[Any]:
     return found
 
 
-def _vocabulary(item: object, field: str, prefixes: Prefixes = Prefixes()) -> Vocabulary:  # noqa: B008 - frozen
+def read_vocabulary(item: object, field: str, prefixes: Prefixes = Prefixes()) -> Vocabulary:  # noqa: B008 - frozen
+    """Return one vocabulary of a header's master data."""
     if not isinstance(item, dict) or not isinstance(item.get("type"), str):
         fail("FIELD_MALFORMED", "expected an object with a type", field)
     _check_members(item, _VOCABULARY_FIELDS, field)
@@ -249,7 +251,7 @@ def _vocabulary_element(item: object, field: str, prefixes: Prefixes) -> Vocabul
         _check_members(attribute, _ATTRIBUTE_FIELDS, at)
         value = attribute.get("attribute", "")
         if isinstance(value, dict):
-            structured.append((attribute["id"], _extensions(value, prefixes, f"{at}.attribute", MAX_DEPTH - 1)))
+            structured.append((attribute["id"], read_extensions(value, prefixes, f"{at}.attribute", MAX_DEPTH - 1)))
         else:
             attributes.append((attribute["id"], _attribute_text(value, f"{at}.attribute")))
     children = tuple(
@@ -257,7 +259,7 @@ def _vocabulary_element(item: object, field: str, prefixes: Prefixes) -> Vocabul
         for number, child in enumerate(_list(item, "children", field))
     )
     rest = {key: value for key, value in item.items() if key not in _ELEMENT_FIELDS}
-    extensions = _extensions(rest, prefixes, field, MAX_DEPTH)
+    extensions = read_extensions(rest, prefixes, field, MAX_DEPTH)
     return VocabularyElement(item["id"], tuple(attributes), children, tuple(structured), extensions)
 
 
@@ -297,7 +299,7 @@ def event_of(item: object, prefixes: Prefixes, field: str) -> EpcisEvent:
     if not isinstance(item, dict):
         fail("EVENT_MALFORMED", "expected an object", field)
     if "@context" in item:
-        prefixes = _read_context(item["@context"], prefixes, f"{field}.@context")
+        prefixes = read_context(item["@context"], prefixes, f"{field}.@context")
     raw: dict[str, Any] = {}
     others: dict[str, Any] = {}
     for key, value in item.items():
@@ -313,14 +315,14 @@ def event_of(item: object, prefixes: Prefixes, field: str) -> EpcisEvent:
             raw[key] = value
         else:
             others[key] = value
-    raw[EXTENSIONS] = _extensions(others, prefixes, field, MAX_DEPTH)
+    raw[EXTENSIONS] = read_extensions(others, prefixes, field, MAX_DEPTH)
     return build_event(raw, field=field)
 
 
 def _ilmd(value: object, prefixes: Prefixes, field: str) -> tuple[Extension, ...]:
     if not isinstance(value, dict):
         fail("FIELD_MALFORMED", "expected an object", f"{field}.ilmd")
-    return _extensions(value, prefixes, f"{field}.ilmd", MAX_DEPTH)
+    return read_extensions(value, prefixes, f"{field}.ilmd", MAX_DEPTH)
 
 
 def _object(kind: str, value: object, prefixes: Prefixes, field: str) -> object:
@@ -344,11 +346,12 @@ def _object(kind: str, value: object, prefixes: Prefixes, field: str) -> object:
             raw[key] = found
     if others and kind not in _EXTENSIBLE:
         fail("FIELD_UNKNOWN", f"the standard knows {', '.join(sorted(known))} here", f"{field}.{next(iter(others))}")
-    raw[EXTENSIONS] = _extensions(others, prefixes, field, MAX_DEPTH)
+    raw[EXTENSIONS] = read_extensions(others, prefixes, field, MAX_DEPTH)
     return raw
 
 
-def _extensions(items: Raw, prefixes: Prefixes, field: str, depth: int) -> tuple[Extension, ...]:
+def read_extensions(items: Raw, prefixes: Prefixes, field: str, depth: int) -> tuple[Extension, ...]:
+    """Return members of other namespaces as extensions, and refuse those without one at the top."""
     found: list[Extension] = []
     for key, value in items.items():
         path = f"{field}.{key}"
@@ -378,7 +381,7 @@ def _extension(namespace: str, name: str, value: object, *, prefixes: Prefixes, 
     if not isinstance(value, dict):
         return Extension(namespace, name, _scalar(value, field))
     if "@context" in value:
-        prefixes = _read_context(value["@context"], prefixes, f"{field}.@context")
+        prefixes = read_context(value["@context"], prefixes, f"{field}.@context")
     attributes: list[tuple[str, str, str]] = []
     rest: dict[str, Any] = {}
     for key, item in value.items():
@@ -389,7 +392,7 @@ def _extension(namespace: str, name: str, value: object, *, prefixes: Prefixes, 
     if len(rest) == 1 and _TEXTS.match(next(iter(rest))):
         (text,) = rest.values()
         return Extension(namespace, name, _scalar(text, field), tuple(attributes))
-    return Extension(namespace, name, _extensions(rest, prefixes, field, depth - 1), tuple(attributes))
+    return Extension(namespace, name, read_extensions(rest, prefixes, field, depth - 1), tuple(attributes))
 
 
 def _attribute_name(key: str, prefixes: Prefixes) -> tuple[str, str]:

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from medtrail.epcis.build import EXTENSIONS
-from medtrail.epcis.json_in import MAX_DEPTH
-from medtrail.epcis.json_in import _extensions as read_extensions
-from medtrail.epcis.json_in import _read_context as read_context
+from medtrail.epcis.json_in import MAX_DEPTH, read_context, read_extensions
 from medtrail.epcis.model import Extension
 from medtrail.epcis.namespaces import Prefixes
 from medtrail.epcis.rules.finding import Faults, Path

@@ -11,12 +11,16 @@ from decimal import Decimal
 from typing import Any, BinaryIO, Final
 
 from medtrail.epcis.build import parse_time
-from medtrail.epcis.json_in import _DOCUMENT_FIELDS as DOCUMENT_FIELDS
-from medtrail.epcis.json_in import _DOCUMENT_TYPES as DOCUMENT_TYPES
-from medtrail.epcis.json_in import MAX_DEPTH, event_of, head_of
-from medtrail.epcis.json_in import _extensions as read_extensions
-from medtrail.epcis.json_in import _read_context as read_context
-from medtrail.epcis.json_in import _vocabulary as read_vocabulary
+from medtrail.epcis.json_in import (
+    DOCUMENT_FIELDS,
+    MAX_DEPTH,
+    event_of,
+    head_of,
+    is_document,
+    read_context,
+    read_extensions,
+    read_vocabulary,
+)
 from medtrail.epcis.model import EpcisDocument, Extension, Vocabulary
 from medtrail.epcis.namespaces import Prefixes
 from medtrail.epcis.reading import MAX_EVENT_BYTES, MAX_HEAD_BYTES
@@ -66,8 +70,7 @@ class JsonWalk:
     def _document(self, source: JsonSource) -> Iterator[EpcisDocument | LooseEvent | Finding]:
         head, faults, complete = self._head(source)
         yield from map(_finding, faults)
-        kind = head.get("type")
-        if complete and not (isinstance(kind, str) and kind in DOCUMENT_TYPES):
+        if complete and not is_document(head):
             yield from self._bare(head)
             return
         if faults or not complete:
