@@ -90,7 +90,7 @@ async def _create(
     await store.add(subscription, await Feed(answers.parts.repository, query).begin(controls.floor_us))
     name = quote(named.name, safe="")
     location = f"{answers.parts.settings.public_url}/queries/{name}/subscriptions/{subscription.id}"
-    return _json({"subscriptionID": subscription.id}, {"Location": location}, status=201)
+    return _json(_members(subscription, None), {"Location": location}, status=201)
 
 
 def _signature_token(body: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """When a scheduled subscription is due: by second, minute, hour, day of month, month and day of week, in UTC.
 
-Each field is empty (any), a number, a list ``1,15``, or ranges in brackets, ``[9-17]``; lists may hold ranges. Days of
-the week are 1 for Monday to 7 for Sunday; where days of month and of week are both given, both must fit.
+Each field is empty or ``*`` (any), a number, a range ``[9-17]`` or ``9-17``, or steps as cron has them: ``0/30``,
+``*/15``, ``8-18/2``; or a list of these, ``1,15``. Days of the week are 1 for Monday to 7 for Sunday; where days of
+month and of week are both given, both must fit.
 
 Source: EPCIS 2.0, section 8.2.5.3 (QuerySchedule).
 """
@@ -26,7 +27,7 @@ FIELDS: Final[dict[str, tuple[int, int]]] = {
     "month": (1, 12),
     "dayOfWeek": (1, 7),
 }
-_ITEM: Final = re.compile(r"([0-9]{1,2})|\[([0-9]{1,2})-([0-9]{1,2})\]")
+_ITEM: Final = re.compile(r"(?:(\*)|([0-9]{1,2})(?:-([0-9]{1,2}))?|\[([0-9]{1,2})-([0-9]{1,2})\])(?:/([0-9]{1,2}))?")
 _LONGEST_FIELD: Final = 300
 # The 29th of February on a given day of the week comes at least every 40 years.
 _FARTHEST_YEARS: Final = 41
@@ -111,13 +112,25 @@ def _field(name: str, value: object) -> tuple[int, ...]:
     text = str(value)
     found: set[int] = set()
     for item in text.split(",") if len(text) <= _LONGEST_FIELD else [""]:
-        match = _ITEM.fullmatch(item.strip())
-        low, high = (-1, -1) if match is None else (int(match[1] or match[2]), int(match[1] or match[3]))
-        if not least <= low <= high <= most:
-            message = f"expected numbers or ranges such as [1-5] of {least} to {most}, got {text[:50]!r}"
+        values = _values(item.strip(), least, most)
+        if not values or values.start < least or values.stop - 1 > most:
+            message = f"expected numbers, ranges or steps of {least} to {most}, got {text[:50]!r}"
             raise SubscriptionControlsError(message, field=f"schedule.{name}")
-        found.update(range(low, high + 1))
+        found.update(values)
     return tuple(sorted(found))
+
+
+def _values(item: str, least: int, most: int) -> range:
+    """Return the values of one item of a list; none for what is no item."""
+    match = _ITEM.fullmatch(item)
+    if match is None:
+        return range(0)
+    anything, first, last, low, high, step = match.groups()
+    start = least if anything else int(first or low)
+    # A step without a range goes on to the end.
+    end = most if anything or (step and not last and not high) else int(last or high or start)
+    width = int(step or 1)
+    return range(start, end + 1, width) if width else range(0)
 
 
 async def sleep_until(moment: datetime | None, *, clock: Clock) -> None:

@@ -111,6 +111,7 @@ def test_a_subscription_is_kept_told_without_its_secret_and_deleted(rest: "Rest"
     made = rest.post(path, {"dest": HOOK, "signatureToken": "s3cret", "stream": True})
     ident = made.json()["subscriptionID"]
     assert (made.status_code, made.headers["Location"]) == (201, f"/queries/shipped%20goods/subscriptions/{ident}")
+    assert "s3cret" not in made.text
     told = rest.get(f"{path}/{ident}")
     assert (told.json()["dest"], told.json()["stream"], told.json()["signed"]) == (HOOK, True, True)
     assert "s3cret" not in told.text
