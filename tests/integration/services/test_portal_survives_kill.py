@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.integration.services.conftest import Client, Play, World
 
-EVENTS = 1200
+EVENTS = 700
 KILLS = {"rollback": 1, "proceed": 2}
 CONTEXT = "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld"
 
