@@ -262,7 +262,9 @@ with open(sys.argv[1], "rb") as stream:
                 pass
         except MalformedError as error:
             told(error.code)
-used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# The most since this program began: getrusage also counts what the process was before.
+status = open("/proc/self/status", encoding="utf-8").read()
+used = int(status.partition("VmHWM:")[2].split()[0])
 print(json.dumps({"codes": codes, "mib": used // 1024}))
 """
 
