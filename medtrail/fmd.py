@@ -222,18 +222,19 @@ def data_fault(verdict: Verdict, facts: PackFacts) -> FmdAnswer | None:
         return _answer(state, FmdCode.SCAN_UNREADABLE, verdict.message)
     if verdict.reason == "LEDGER_UNREACHABLE" and facts.own_state is None:
         return _answer(state, FmdCode.LEDGER_UNREACHABLE, verdict.message, provisional=True)
+    # What may only be missing data keeps the pack apart and accuses nobody: no alert.
+    doubt = verdict.provisional
     if VerdictCode.UNKNOWN in codes:
-        return _answer(state, FmdCode.UNKNOWN_SERIAL, verdict.message, provisional=verdict.provisional)
+        return _answer(state, FmdCode.UNKNOWN_SERIAL, verdict.message, silent=doubt, provisional=doubt)
     if VerdictCode.LOT_MISMATCH in codes:
         code = FmdCode.LOT_MISMATCH if facts.lot_known else FmdCode.UNKNOWN_LOT
-        return _answer(state, code, "Check the scan against the pack", provisional=verdict.provisional)
+        return _answer(state, code, _CHECK, silent=doubt, provisional=doubt)
     if VerdictCode.EXPIRY_MISMATCH in codes:
-        return _answer(
-            state, FmdCode.EXPIRY_MISMATCH, "Check the scan against the pack", provisional=verdict.provisional
-        )
+        return _answer(state, FmdCode.EXPIRY_MISMATCH, _CHECK, silent=doubt, provisional=doubt)
     return None
 
 
+_CHECK: Final = "Check the scan against the pack"
 _STANDING: Final = {
     FmdState.PENDING: FmdCode.PENDING,
     FmdState.LOCKED: FmdCode.LOCKED,
