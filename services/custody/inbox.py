@@ -223,10 +223,14 @@ def _named(statement: EpcisEvent) -> tuple[str, ...]:
 
 
 def note_logged(connection: Connection, items: Iterable[ReceiptItem]) -> None:
-    """Note where events are in the log, after the receipt that says so was verified; a despatch is confirmed by it."""
+    """Note where events of ours are in the log, after the receipt that says so was verified.
+
+    A receipt's list is not signed, and only what is our own is proven afterwards: of a partner's despatch the ledger's
+    word counts with its proof alone (:mod:`services.custody.confirm`). One that we passed on is confirmed by it.
+    """
     for item in items:
         stored = events_store.find_by_hash(connection, item.signed_event_sha256)
-        if stored is not None:
+        if stored is not None and stored.own:
             events_store.set_leaf_index(connection, stored.number, item.leaf_index)
             confirm_despatch(connection, stored.event.header.event_id)
 

@@ -202,14 +202,23 @@ def test_goods_travel_with_their_whole_history(maker: "House", distributor: "Hou
     assert pharmacy.holding(packs(2)[0]) is None
 
 
-def test_a_receipt_confirms_the_despatch(maker: "House", distributor: "House") -> None:
+def test_a_receipt_alone_confirms_no_partners_despatch(maker: "House", distributor: "House") -> None:
     despatch_id = shipped(maker, distributor)
     maker.send_to(distributor)
     distributor.receive([PALLET])
     sha256 = hashlib.sha256(whole(maker).signed_events[-1]).digest()
-    item = ReceiptItem(despatch_id, sha256, 7)
+    # Its list is not signed, and of a partner's event nobody here proves it afterwards.
+    distributor.database.write_now(lambda c: inbox.note_logged(c, [ReceiptItem(despatch_id, sha256, 7)]))
+    assert distributor.read(inbound_store.provisional_despatches) == [despatch_id]
+    assert all(held.provisional for held in distributor.all_holdings().values())
+
+
+def test_a_confirmed_despatch_is_provisional_no_more(maker: "House", distributor: "House") -> None:
+    despatch_id = shipped(maker, distributor)
+    maker.send_to(distributor)
+    distributor.receive([PALLET])
     for _ in range(2):
-        distributor.database.write_now(lambda c: inbox.note_logged(c, [item]))
+        distributor.database.write_now(lambda c: inbox.confirm_despatch(c, despatch_id))
     assert not any(held.provisional for held in distributor.all_holdings().values())
     shipment = inbound(distributor, despatch_id)
     assert (shipment.provisional, shipment.state) == (False, InboundState.RECEIVED)
