@@ -130,7 +130,7 @@ def _import(found: Globals, stream: EventStream, journal: Journal, *, second_han
                 journal.note(Answered(chunk.first, chunk.after, chunk.position, resends, ids, signed))
             progress.update(task, completed=chunk.position.offset, events=chunk.after)
 
-        chunks = in_chunks(_from(stream, result.resumed_from), position=lambda: stream.position)
+        chunks = in_chunks(stream, position=lambda: stream.position)
         run_session(
             found,
             lambda session: send_chunks(
@@ -141,11 +141,6 @@ def _import(found: Globals, stream: EventStream, journal: Journal, *, second_han
         journal.finish()
     _add_up(result, journal)
     return result
-
-
-def _from(stream: EventStream, index: int) -> Iterator[tuple[int, EpcisEvent]]:
-    """Yield a stream's events from an index on; its position may lie a few before."""
-    return ((number, event) for number, event in stream if number >= index)
 
 
 def _add_up(result: Imported, journal: Journal) -> None:

@@ -51,7 +51,7 @@ class Answered:
     Attributes:
         first: Index of its first event.
         after: Index of the event after its last.
-        position: Where that event stands, or one before it.
+        position: Where that event stands.
         resends: How many of its events were known before.
         event_ids: Of its events, in order.
         signed: SHA-256 of each signed event, hexadecimal.

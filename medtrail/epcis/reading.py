@@ -35,7 +35,7 @@ class Found:
     Attributes:
         index: Of the event, from 0.
         event: The event, or why it is none: the document is whole, and the events after it can be read.
-        after: Where the next one stands; where that is inside an element that several share, before that element.
+        after: Where the next one stands.
     """
 
     index: int

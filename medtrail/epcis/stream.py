@@ -32,7 +32,7 @@ class EventStream:
 
     @property
     def position(self) -> Position:
-        """Where the next event stands, or a few events before; :meth:`resume` takes it for the same bytes."""
+        """Where the next event stands; give it to :meth:`resume` of another stream of the same bytes."""
         return self._position
 
     @property

@@ -103,23 +103,31 @@ class Piece:
 
     Attributes:
         declares: Whether it may declare namespaces.
-        after: Offset behind it, or None where another event shares its wrapper element.
+        after: Offset behind it.
     """
 
     element: Element
     declares: bool
-    after: int | None
+    after: int
 
 
 class Pieces:
-    """Cuts a list of events into its events."""
+    """Cuts a list of events into its events.
 
-    def __init__(self, source: BinaryIO, scope: Scope, offset: int) -> None:
+    Args:
+        source: Seekable.
+        scope: What stands around the list's children.
+        offset: Where to begin.
+        resumed: Whether that may be inside a wrapper element: its end tag is passed over then.
+    """
+
+    def __init__(self, source: BinaryIO, scope: Scope, offset: int, *, resumed: bool) -> None:
         self._source = source
         self._scope = scope
         self._data = b""
         self._place = 0
         self._base = offset
+        self._resumed = resumed
         self._wrappers: list[bytes] = []
 
     @property
@@ -131,7 +139,7 @@ class Pieces:
         while self._enter(end, index):
             element, declares = self._element(index)
             self._leave(index)
-            yield Piece(element, declares, None if self._wrappers else self._offset)
+            yield Piece(element, declares, self._offset)
             index += 1
 
     def _enter(self, end: int, index: int) -> bool:
@@ -143,12 +151,16 @@ class Pieces:
                     malformed("the list of events ends inside an element", self._offset, path_of(index))
                 return False
             tag = self._tag(index)
-            if tag[1]:
+            name = tag[2].rpartition(b":")[2].decode("ascii", "replace")
+            wraps = name in WRAPPERS
+            if tag[1] and name != LIST and not (wraps and self._resumed):
+                malformed("an end tag that ends nothing", self._offset, path_of(index))
+            if tag[1] and not wraps:
                 # The list ends before the last end tag of its name: there is another one.
                 fail("FIELD_TWICE", "expected one list of events", LIST_PATH)
-            if tag[2].rpartition(b":")[2].decode("ascii", "replace") not in WRAPPERS:
+            if not wraps:
                 return True
-            if not tag[0].endswith(b"/>"):
+            if not tag[1] and not tag[0].endswith(b"/>"):
                 self._wrappers.append(tag[0])
             self._place = tag.end()
 

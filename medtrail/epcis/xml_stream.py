@@ -196,16 +196,14 @@ class XmlReader:
     def read(self, position: Position) -> Iterator[Found]:
         """Yield the events from a position on."""
         index = position.index
-        after = position
-        for piece in Pieces(self._source, self._scope, position.offset).read(self._end, index):
+        pieces = Pieces(self._source, self._scope, position.offset, resumed=position != self.start)
+        for piece in pieces.read(self._end, index):
             name = str(piece.element.tag)
             path = path_of(index, name)
             if piece.declares:
                 for prefix, uri in declared_namespaces(piece.element):
                     self._namespaces.setdefault(prefix, uri)
-            if piece.after is not None:
-                after = Position(index + 1, piece.after)
-            yield Found(index, _build(piece.element, name, path), after)
+            yield Found(index, _build(piece.element, name, path), Position(index + 1, piece.after))
             index += 1
 
 
