@@ -94,8 +94,14 @@ def _draw(console: Console, document: dict[str, Any], shown: list[Finding]) -> N
     if total > len(shown):
         console.print(f"{total - len(shown)} more findings counted, not printed (--limit)", style="dim")
     verdict = "[green]accepted[/]" if document["valid"] else "[bold red]refused[/]"
-    console.print(f"{verdict}  {document['errors']} errors, {document['warnings']} warnings: ", end="")
+    console.print(
+        f"{verdict}  {_count(document['errors'], 'error')}, {_count(document['warnings'], 'warning')}: ", end=""
+    )
     console.print(document["file"], markup=False, soft_wrap=True)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _plain(text: str) -> str:

@@ -72,6 +72,9 @@ class _Checker:
 
     def part(self, part: EpcisDocument | LooseEvent | Finding) -> Iterator[Finding]:
         if isinstance(part, Finding):
+            if part.code == "DOCUMENT_IS_QUERY":
+                # No profile says what a query must ask.
+                self.dscsa = None
             yield part
         elif isinstance(part, LooseEvent):
             for fault in self._event(part):

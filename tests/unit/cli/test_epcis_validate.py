@@ -92,7 +92,9 @@ def test_says_the_line_in_xml(
     path.write_text("<ObjectEvent>\n<eventTime>soon</eventTime>\n</ObjectEvent>")
 
     assert _run(monkeypatch, "validate", path) == 1
-    assert "line 2: /ObjectEvent/eventTime" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "line 2: /ObjectEvent/eventTime" in shown
+    assert "refused  4 errors, 0 warnings" in shown
 
 
 @pytest.mark.parametrize("arguments", [("events.txt",), ("events.json", "--profile", "fmd"), ("missing.json",)])

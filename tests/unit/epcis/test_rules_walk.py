@@ -261,6 +261,13 @@ def test_a_query_is_judged_by_its_parameters(name: str, value: object, codes: li
     assert in_json == [("DOCUMENT_IS_QUERY", ""), *((code, f"/{name}".replace("//", "/")) for code in codes)]
 
 
+def test_no_profile_is_held_against_a_query() -> None:
+    data = io.BytesIO(b'{"@context":"x","EQ_action":["ADD"]}')
+    found = check_document(data, format="json", now=NOW, profiles=[Profile.DSCSA])
+
+    assert [finding.code for finding in found] == ["DOCUMENT_IS_QUERY"]
+
+
 def test_a_query_in_xml_is_judged_by_its_parameters() -> None:
     poll = (
         "<q:Poll xmlns:q='urn:epcglobal:epcis-query:xsd:2'><queryName>SimpleEventQuery</queryName><params>"
