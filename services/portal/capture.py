@@ -47,6 +47,7 @@ LARGEST_EVENT_BODY: Final = 4 * 1024 * 1024
 LARGEST_AT_ONCE: Final = 4 * 1024 * 1024
 """Of documents whose head is looked at before the answer; the heads of larger ones are looked at by their job."""
 INDEX_PATIENCE_S: Final = 5.0
+SERVICE_PATIENCE_S: Final = 60.0
 MOST_LISTED: Final = 20
 """Errors of one job in the list of all."""
 
@@ -193,7 +194,7 @@ async def _event(desk: CaptureDesk, request: Request) -> Response:
     if item.message is None:
         raise item.faults[0]
     chunk = Chunk(str(uuid.uuid4()), [item.message], second_hand=second_hand)
-    answer = await capture_one(desk.parts.custody, chunk)
+    answer = await capture_one(desk.parts.custody, chunk, timeout_s=SERVICE_PATIENCE_S)
     if answer.refusal is not None:
         raise refusal_error(answer.refusal)
     # Who is told where the event is may go there at once.

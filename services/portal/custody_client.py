@@ -1,5 +1,6 @@
 """What the portal asks of its organisation's service: to capture events."""
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ CHUNK_BYTES = 1024 * 1024
 LARGEST_EVENT_BYTES = 2 * 1024 * 1024 - 4096
 TRANSACTION_EVENTS = 10_000
 TRANSACTION_BYTES = 31 * 1024 * 1024
+PATIENCE_S = 3600.0
 TRANSACTION_REFUSED = "TRANSACTION_REFUSED"
 EVENT_ID_CONFLICT = "EVENT_ID_CONFLICT"
 
@@ -93,12 +95,13 @@ def message_of(event: EpcisEvent) -> EventMessage:
 
 
 async def capture(
-    custody: "custody_pb2_grpc.CustodyServiceAsyncStub", chunks: AsyncIterable[Chunk]
+    custody: "custody_pb2_grpc.CustodyServiceAsyncStub", chunks: AsyncIterable[Chunk], *, timeout_s: float = PATIENCE_S
 ) -> list[ChunkAnswer]:
     """Have chunks captured; one answer each, in order.
 
     Raises:
-        UnavailableError: The service is away, or ended the call before it answered all.
+        UnavailableError: The service is away, ended the call before it answered all, or does not answer in time
+            (DEADLINE_EXCEEDED): whoever sends the same under the same ids learns what became of it.
         TooLargeError: Chunks of one transaction are too many (TRANSACTION_SIZE).
     """
     sent = 0
@@ -114,24 +117,31 @@ async def capture(
                 continued=chunk.continued,
             )
 
-    answers = [_answer(answer) async for answer in custody.CaptureEvents(requests())]
+    try:
+        async with asyncio.timeout(timeout_s):
+            answers = [_answer(answer) async for answer in custody.CaptureEvents(requests())]
+    except TimeoutError as error:
+        message = f"the service did not answer within {timeout_s:g} s"
+        raise UnavailableError(message, code="DEADLINE_EXCEEDED") from error
     if len(answers) != sent:
         message = f"the service answered {len(answers)} of {sent} chunks"
         raise UnavailableError(message, code="ANSWERS_MISSING")
     return answers
 
 
-async def capture_one(custody: "custody_pb2_grpc.CustodyServiceAsyncStub", chunk: Chunk) -> ChunkAnswer:
+async def capture_one(
+    custody: "custody_pb2_grpc.CustodyServiceAsyncStub", chunk: Chunk, *, timeout_s: float = PATIENCE_S
+) -> ChunkAnswer:
     """Have one chunk captured, as a transaction of its own.
 
     Raises:
-        UnavailableError: The service is away.
+        UnavailableError: The service is away, or does not answer in time.
     """
 
     async def only() -> AsyncIterator[Chunk]:
         yield chunk
 
-    [answer] = await capture(custody, only())
+    [answer] = await capture(custody, only(), timeout_s=timeout_s)
     return answer
 
 

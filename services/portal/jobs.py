@@ -200,28 +200,41 @@ def note_progress(
     connection: Connection,
     job: Job,
     *,
-    position: Position | None,
-    captured: int = 0,
-    resends: int = 0,
-    problems: Sequence[Problem] = (),
+    position: Position,
+    captured: int,
+    resends: int,
+    problems: Sequence[Problem],
 ) -> None:
-    """Write what became of a chunk."""
+    """Write what became of a chunk, and where the next one begins."""
     _add_errors(connection, job, problems)
     values: dict[str, Any] = {
         "captured": _JOB.c.captured + captured,
         "resends": _JOB.c.resends + resends,
+        "next_event": position.index,
+        "next_offset": position.offset,
     }
-    if position is not None:
-        values |= {"next_event": position.index, "next_offset": position.offset}
     if problems:
         values["success"] = False
     connection.execute(update(_JOB).where(_JOB.c.number == job.number).values(**values))
 
 
-def finish(connection: Connection, job: Job, *, finished: datetime, problems: Sequence[Problem] = ()) -> None:
-    """Write that a job is done; with problems it failed."""
+def finish(
+    connection: Connection,
+    job: Job,
+    *,
+    finished: datetime,
+    captured: int = 0,
+    resends: int = 0,
+    problems: Sequence[Problem] = (),
+) -> None:
+    """Write that a job is done, and what was captured that is not noted yet; with problems it failed."""
     _add_errors(connection, job, problems)
-    values: dict[str, Any] = {"running": False, "finished_us": _us(finished)}
+    values: dict[str, Any] = {
+        "running": False,
+        "finished_us": _us(finished),
+        "captured": _JOB.c.captured + captured,
+        "resends": _JOB.c.resends + resends,
+    }
     if problems:
         values["success"] = False
     connection.execute(update(_JOB).where(_JOB.c.number == job.number).values(**values))

@@ -130,9 +130,14 @@ class JobRunner:
             log.exception("capture broke", capture_id=job.capture_id)
             await self._finish(job, [problem(MedtrailError(str(error)))])
 
-    async def _finish(self, job: Job, problems: Sequence[Problem] = ()) -> None:
+    async def _finish(self, job: Job, problems: Sequence[Problem] = (), *, answers: Sequence[ChunkAnswer] = ()) -> None:
         now = self._clock()
-        await self._database.write(lambda connection: jobs.finish(connection, job, finished=now, problems=problems))
+        captured, resends = _counts(answers)
+        await self._database.write(
+            lambda connection: jobs.finish(
+                connection, job, finished=now, captured=captured, resends=resends, problems=problems
+            )
+        )
         # After the row: a crash between them leaves a file that the next start removes.
         await asyncio.to_thread(self._uploads.remove, job.capture_id)
         log.info("capture finished", capture_id=job.capture_id, errors=len(problems))
@@ -160,10 +165,10 @@ class JobRunner:
             if answer.refusal is not None and answer.refusal.code != TRANSACTION_REFUSED
         ]
         if not problems:
-            await self._note(job, answers)
             await self._repository.put_master_data(document.head.vocabularies)
             await self._until_found(answers)
-        await self._finish(job, problems)
+        # In one step: a crash before it begins anew, and the service answers as it did.
+        await self._finish(job, problems, answers=answers)
 
     async def _open(self, job: Job) -> Reading:
         path = self._uploads.path(job.capture_id)
@@ -241,18 +246,13 @@ class JobRunner:
         job: Job,
         answers: Sequence[ChunkAnswer],
         *,
-        position: Position | None = None,
-        problems: Sequence[Problem] = (),
+        position: Position,
+        problems: Sequence[Problem],
     ) -> None:
-        events = [event for answer in answers for event in answer.events]
+        captured, resends = _counts(answers)
         await self._database.write(
             lambda connection: jobs.note_progress(
-                connection,
-                job,
-                position=position,
-                captured=len(events),
-                resends=sum(event.resend for event in events),
-                problems=problems,
+                connection, job, position=position, captured=captured, resends=resends, problems=problems
             )
         )
 
@@ -260,6 +260,12 @@ class JobRunner:
         """Wait a little until captured events are found by queries: who is told of success may ask for them at once."""
         newest = max((answer.change_number for answer in answers), default=0)
         await self._repository.wait_for(newest, timeout_s=INDEX_PATIENCE_S)
+
+
+def _counts(answers: Sequence[ChunkAnswer]) -> tuple[int, int]:
+    """Return how many events were captured, and how many of them had been captured before."""
+    events = [event for answer in answers for event in answer.events]
+    return len(events), sum(event.resend for event in events)
 
 
 def _request_id(job: Job, first: int, last: int) -> str:

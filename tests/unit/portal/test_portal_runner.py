@@ -15,6 +15,7 @@ from medtrail.api.custody.v1 import custody_pb2
 from medtrail.errors import NotFoundError, UnavailableError
 from medtrail.runtime.database import Database
 from services.portal import jobs, reading, runner
+from services.portal.custody_client import Chunk, capture_one
 from services.portal.headers import ErrorBehaviour
 from services.portal.jobs import Job
 from services.portal.reading import open_reading
@@ -179,6 +180,18 @@ def test_what_was_sent_before_a_failure_is_sent_again_under_the_same_id(
     assert [request.continued for request in custody.requests[-3:]] == (
         [True, True, False] if per_try == 3 else [False] * 3
     )
+
+
+def test_a_service_that_does_not_answer_is_away() -> None:
+    class Hanging(FakeCustody):
+        async def CaptureEvents(self, requests: Requests) -> AsyncIterator[custody_pb2.CaptureEventsResponse]:  # noqa: N802
+            await asyncio.Event().wait()
+            async for response in super().CaptureEvents(requests):
+                yield response
+
+    with pytest.raises(UnavailableError) as caught:
+        asyncio.run(capture_one(Hanging(), Chunk("id", []), timeout_s=0.01))  # type: ignore[arg-type]
+    assert caught.value.code == "DEADLINE_EXCEEDED"
 
 
 def test_a_refused_transaction_names_the_event_in_the_document(desk: Callable[..., Desk]) -> None:
