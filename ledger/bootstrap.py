@@ -44,7 +44,7 @@ from ledger.stream import EventStream
 from ledger.tile_files import TileFiles
 from ledger.trust_state import TrustState, load_registry
 from ledger.witnessing import Witnessing
-from medtrail.errors import MalformedError, MedtrailError, UnavailableError, VerificationError
+from medtrail.errors import ConflictError, MalformedError, MedtrailError, UnavailableError, VerificationError
 from medtrail.gs1 import Gln
 from medtrail.note import NoteSigner, NoteVerifier, format_vkey, parse_vkey
 from medtrail.policy import parse_policy
@@ -203,16 +203,21 @@ class Ledger:
 
     def _create(self, map_salt: bytes) -> Gln:
         migrate(self.database, map_salt=map_salt)
-        return self.database.write_now(
-            partial(
-                ensure_log,
-                folder=self.settings.org_dir,
-                origin=self.settings.log_origin,
-                authority_key_id=self.settings.authority_key_id,
-                map_salt=map_salt,
-                now=utc_now(),
-            )
+        ensure = partial(
+            ensure_log,
+            folder=self.settings.org_dir,
+            origin=self.settings.log_origin,
+            authority_key_id=self.settings.authority_key_id,
+            map_salt=map_salt,
+            now=utc_now(),
         )
+        try:
+            return self.database.write_now(ensure)
+        except ConflictError as error:
+            if error.code != "STORAGE_CONSTRAINT":
+                raise
+            # Another instance has begun the log at the same moment: it stands now.
+            return self.database.write_now(ensure)
 
     def _load_registry(self, connection: Any) -> Registry:  # noqa: ANN401 - a SQLAlchemy connection
         return load_registry(connection, authority_key_id=self.settings.authority_key_id, tree_size=2**62)
