@@ -119,7 +119,8 @@ def _import(found: Globals, stream: EventStream, journal: Journal, *, second_han
     if resumed is not None:
         result.resumed_from = resumed.after
         stream.resume(resumed.position)
-    with _progress(found) as progress:
+    errors = found.output.errors
+    with import_progress(errors, shown=errors.is_terminal and not found.output.as_json) as progress:
         task = progress.add_task("", total=stream.size, completed=stream.position.offset, events=result.resumed_from)
 
         def note(chunk: Chunk, answer: custody_pb2.CaptureEventsResponse) -> None:
@@ -157,7 +158,8 @@ def _add_up(result: Imported, journal: Journal) -> None:
     result.events = max(result.events, answered)
 
 
-def _progress(found: Globals) -> Progress:
+def import_progress(console: Console, *, shown: bool) -> Progress:
+    """Return the bar: part of the file, events, events a second, bytes a second, time left."""
     return Progress(
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
@@ -165,9 +167,9 @@ def _progress(found: Globals) -> Progress:
         _EventSpeedColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=found.output.errors,
+        console=console,
         transient=True,
-        disable=found.output.as_json or not found.output.errors.is_terminal,
+        disable=not shown,
     )
 
 

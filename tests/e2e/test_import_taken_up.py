@@ -12,15 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from medtrail.api.custody.v1 import custody_pb2
 from medtrail.cli.capture import CHUNK_EVENTS
 from medtrail.epcis import Action, EpcisDocument, EpcisEvent, EventType, write_json, write_xml
 from tests.e2e.conftest import PATIENCE_S, POLL_S, REPOSITORY, Net, unmeasured
 
 MAKER = "gs1-pharma"
-CHUNKS = 6
+CHUNKS = 4
 
 
 def write_commissions(path: Path, count: int) -> None:
@@ -66,9 +64,8 @@ async def kept(net: Net) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("ending", ["json", "xml"])
-def test_killed_import_goes_on_and_records_every_event_once(net: Net, tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"large.{ending}"
+def test_killed_import_goes_on_and_records_every_event_once(net: Net, tmp_path: Path) -> None:
+    path = tmp_path / "large.xml"
     write_commissions(path, CHUNKS * CHUNK_EVENTS)
     before = len(asyncio.run(kept(net)))
     folder = net.folder / "imports"
@@ -112,11 +109,6 @@ def test_killed_import_goes_on_and_records_every_event_once(net: Net, tmp_path: 
     assert set(receipts) <= set(after)
     assert run.document["event_ids"] == [text for line in answered for text in line["event_ids"]][:10_000]
 
-    again = net.medtrail("import", str(path), "--json", who=MAKER)
-
-    assert (again.document["accepted"], again.document["resends"]) == (0, CHUNKS * CHUNK_EVENTS)
-    assert [text for line in lines(journal) if "first" in line for text in line["signed_event_sha256s"]] == receipts
-
 
 def test_import_without_its_journal_gives_the_first_receipts(net: Net, tmp_path: Path) -> None:
     path = tmp_path / "small.json"
@@ -129,6 +121,11 @@ def test_import_without_its_journal_gives_the_first_receipts(net: Net, tmp_path:
 
     assert again == first
     assert lines(Path(first["journal"]))[1] == receipts
+
+    resent = net.medtrail("import", str(path), "--json", who=MAKER).document
+
+    assert (resent["accepted"], resent["resends"]) == (0, 3)
+    assert lines(Path(first["journal"]))[1]["signed_event_sha256s"] == receipts["signed_event_sha256s"]
 
 
 def test_two_imports_of_one_file_at_a_time_are_one_too_many(net: Net, tmp_path: Path) -> None:
