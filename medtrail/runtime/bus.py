@@ -101,7 +101,9 @@ class Bus:
         client, self._client = self._client, None
         self._up.clear()
         if client is not None:
-            await client.close()
+            # What cannot be closed in good order any more is closed.
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await client.close()
 
     async def _keep_up(self) -> None:
         # nats-py reconnects by itself, except after some refusals of the server, when it closes for good: then anew.
@@ -114,9 +116,9 @@ class Bus:
                 await cancellable(self._connect(client, closed))
                 for subject, callback in self._listeners:
                     await client.subscribe(subject, cb=callback)
-            except (nats.errors.Error, OSError, TimeoutError) as error:
-                log.warning("exchange refused the connection", reason=str(error))
-                with contextlib.suppress(nats.errors.Error, OSError):
+            except Exception as error:  # noqa: BLE001 - whatever answers there may be no exchange, and may be one later
+                log.warning("exchange refused the connection", reason=str(error)[:200] or type(error).__name__)
+                with contextlib.suppress(Exception):
                     await client.close()
                 await asyncio.sleep(RECONNECT_WAIT_S)
                 continue

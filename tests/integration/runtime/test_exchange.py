@@ -221,6 +221,38 @@ def test_stranger_is_not_let_in_and_learns_it_as_unavailable(nats_server: "NatsS
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    "greeting",
+    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"INFO []\r\n", b"INFO {}\r\n", b'INFO {"nonce": 5}\r\n', b"x" * 200_000],
+    ids=["another server", "a list", "nothing", "a number", "no line"],
+)
+def test_what_is_no_exchange_is_asked_again_until_one_is_there(
+    network: "Network", eventually: "Eventually", greeting: bytes
+) -> None:
+    maker = network["maker"]
+    asked: list[int] = []
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(1)
+        with contextlib.suppress(OSError):
+            writer.write(greeting)
+            await writer.drain()
+            writer.close()
+
+    async def main() -> None:
+        other = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = other.sockets[0].getsockname()[1]
+        bus = Bus(f"nats://127.0.0.1:{port}", seed=maker.nats_seed(), gln=maker.gln, name="maker")
+        bus.start()
+        await eventually(lambda: len(asked) >= 2)
+        assert not bus.connected
+        await bus.close()
+        other.close()
+        await other.wait_closed()
+
+    asyncio.run(main())
+
+
 def test_nobody_hears_anothers_replies(nats_server: "NatsServer", network: "Network", eventually: "Eventually") -> None:
     heard: list[bytes] = []
 
