@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 
 from medtrail.runtime.portal_tokens import Scope, add_token
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.integration.services.conftest import Client, Play, World
 
-EVENTS = 700
+EVENTS = 600
 # Ever later moments: while it reads, while the service captures, while it notes the answer.
 PAUSES_S = (0.1, 0.6)
 BEHAVIOURS = ("rollback", "proceed")
@@ -114,7 +115,7 @@ async def _sent(client: httpx.AsyncClient, behaviour: str) -> str:
 
 
 async def _done(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             job: dict[str, Any] = (await client.get(path)).json()
             if not job["running"]:
@@ -122,6 +123,7 @@ async def _done(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.timeout(300)
 def test_killed_capture_goes_on_and_records_nothing_twice(play: "Play", tmp_path: "Path") -> None:
     async def story(world: "World") -> None:
         maker = await world.start("maker")
