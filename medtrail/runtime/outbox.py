@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
 
 from medtrail.errors import DuplicateError, NotFoundError, TooLargeError
 from medtrail.event import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_SIGNED_EVENT_BYTES
@@ -78,6 +78,15 @@ class Receipted:
 
 # --- our own events ---
 
+# Statements of every event are built once: that takes longer than SQLite does to run them.
+_INSERT_EVENT = SignedEvents.insert()
+_INSERT_OUTBOX = Outbox.insert()
+_FIND_EVENT = select(SignedEvents).where(
+    SignedEvents.c.event_id == bindparam("event_id"),
+    SignedEvents.c.declaration == bindparam("declaration"),
+    SignedEvents.c.state != EventState.REFUSED.value,
+)
+
 
 def enqueue_event(
     connection: Connection, signed_event: bytes, *, event_id: str, declaration: bool = False, now: datetime
@@ -105,28 +114,23 @@ def enqueue_event(
         )
     sha256 = hashlib.sha256(signed_event).digest()
     connection.execute(
-        insert(SignedEvents).values(
-            sha256=sha256,
-            event_id=event_id,
-            declaration=declaration,
-            data=signed_event,
-            sign_time_us=microseconds(now),
-            state=EventState.PENDING.value,
-        )
+        _INSERT_EVENT,
+        {
+            "sha256": sha256,
+            "event_id": event_id,
+            "declaration": declaration,
+            "data": signed_event,
+            "sign_time_us": microseconds(now),
+            "state": EventState.PENDING.value,
+        },
     )
-    connection.execute(insert(Outbox).values(sha256=sha256))
+    connection.execute(_INSERT_OUTBOX, {"sha256": sha256})
     return sha256
 
 
 def find_event(connection: Connection, event_id: str, *, declaration: bool = False) -> OwnEvent | None:
     """Return our standing event with this key, or None; refused ones do not stand."""
-    row = connection.execute(
-        select(SignedEvents).where(
-            SignedEvents.c.event_id == event_id,
-            SignedEvents.c.declaration == declaration,
-            SignedEvents.c.state != EventState.REFUSED.value,
-        )
-    ).first()
+    row = connection.execute(_FIND_EVENT, {"event_id": event_id, "declaration": declaration}).first()
     return None if row is None else _own_event(row)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col
 
@@ -101,6 +101,13 @@ def now_us() -> int:
     return int(datetime.now(UTC).timestamp() * 1_000_000)
 
 
+_TABLE = EventChange.__table__  # type: ignore[attr-defined]
+
+# Statements of every event are built once: that takes longer than SQLite does to run them.
+_INSERT = _TABLE.insert()
+_RECORD_TIME = select(func.min(_TABLE.c.record_time_us)).where(_TABLE.c.signed_event_sha256 == bindparam("sha256"))
+
+
 def note_change(connection: Connection, sha256: bytes, kind: ChangeKind, *, record_time_us: int | None = None) -> None:
     """Write down that something happened to an event, in the transaction that did it.
 
@@ -112,15 +119,12 @@ def note_change(connection: Connection, sha256: bytes, kind: ChangeKind, *, reco
     """
     if record_time_us is None:
         record_time_us = record_time_us_of(connection, sha256) or now_us()
-    connection.execute(
-        insert(EventChange).values(signed_event_sha256=sha256, kind=kind.value, record_time_us=record_time_us)
-    )
+    connection.execute(_INSERT, {"signed_event_sha256": sha256, "kind": kind.value, "record_time_us": record_time_us})
 
 
 def record_time_us_of(connection: Connection, sha256: bytes) -> int | None:
     """Return when an event was captured here or came in, or None where nothing is written down of it."""
-    known = select(func.min(col(EventChange.record_time_us))).where(col(EventChange.signed_event_sha256) == sha256)
-    found: int | None = connection.execute(known).scalar_one()
+    found: int | None = connection.execute(_RECORD_TIME, {"sha256": sha256}).scalar_one()
     return found
 
 

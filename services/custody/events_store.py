@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col
 
@@ -48,18 +48,29 @@ def _stored(row: Any) -> Stored:  # noqa: ANN401  # a row of known_event
 
 
 _TABLE = KnownEvent.__table__  # type: ignore[attr-defined]
+_UNITS = EventUnit.__table__  # type: ignore[attr-defined]
+_COUNTER = Counter.__table__  # type: ignore[attr-defined]
+
+# Statements of every event are built once: that takes longer than SQLite does to run them.
+_FIND_EVENT = select(_TABLE).where(
+    _TABLE.c.signer == bindparam("signer"),
+    _TABLE.c.event_id == bindparam("event_id"),
+    _TABLE.c.declaration == bindparam("declaration"),
+)
+_INSERT_EVENT = _TABLE.insert()
+_INSERT_UNITS = _UNITS.insert()
+_COUNT_ON = (
+    insert(_COUNTER)
+    .values(name=bindparam("name"), value=1)
+    .on_conflict_do_update(index_elements=["name"], set_={"value": _COUNTER.c.value + 1})
+    .returning(_COUNTER.c.value)
+)
 
 
 def find_event(connection: Connection, *, signer: Gln, event_id: str, declaration: bool) -> Stored | None:
     """Return the event under a duplicate key, or None."""
     row = (
-        connection.execute(
-            select(_TABLE).where(
-                col(KnownEvent.signer) == str(signer),
-                col(KnownEvent.event_id) == event_id,
-                col(KnownEvent.declaration) == declaration,
-            )
-        )
+        connection.execute(_FIND_EVENT, {"signer": str(signer), "event_id": event_id, "declaration": declaration})
         .mappings()
         .first()
     )
@@ -153,24 +164,25 @@ def insert_event(
     statement = event.statement
     moment = to_us(statement.event_time) if isinstance(statement, EpcisEvent) else 0
     result = connection.execute(
-        insert(KnownEvent).values(
-            signer=str(signer),
-            event_id=event.header.event_id,
-            declaration=event.is_declaration,
-            own=own,
-            payload_type=event.payload_type.value,
-            event_time_us=moment,
-            source_seq=event.header.source_seq,
-            signed_event_sha256=sha256,
-            signed_event=signed_event,
-            refusal="",
-        )
+        _INSERT_EVENT,
+        {
+            "signer": str(signer),
+            "event_id": event.header.event_id,
+            "declaration": event.is_declaration,
+            "own": own,
+            "payload_type": event.payload_type.value,
+            "event_time_us": moment,
+            "source_seq": event.header.source_seq,
+            "signed_event_sha256": sha256,
+            "signed_event": signed_event,
+            "refusal": "",
+        },
     )
     number = int(result.inserted_primary_key[0])  # type: ignore[index]
     note_change(connection, sha256, ChangeKind.KEPT)
     rows = [{"path": path, "event_number": number} for path in {unit.path for unit in units}]
     if rows:
-        connection.execute(insert(EventUnit), rows)
+        connection.execute(_INSERT_UNITS, rows)
     return number
 
 
@@ -235,9 +247,7 @@ def refused_code(connection: Connection, sha256: bytes) -> str:
 
 def next_number(connection: Connection, name: str) -> int:
     """Return the next number of a counter, from 1. Gapless: a transaction that fails gives its number back."""
-    statement = insert(Counter).values(name=name, value=1)
-    statement = statement.on_conflict_do_update(index_elements=["name"], set_={"value": col(Counter.value) + 1})
-    return int(connection.execute(statement.returning(col(Counter.value))).scalar_one())
+    return int(connection.execute(_COUNT_ON, {"name": name}).scalar_one())
 
 
 def peek_number(connection: Connection, name: str) -> int:
