@@ -311,7 +311,7 @@ def test_books_and_a_ledger_that_is_away_hold_a_pack_back(play: "Play") -> None:
         assert await desk.undo(scan_of(2)) == ("LOCKED", MISMATCH, "")
         assert await desk.supply(scan_of(1)) == ("SUPPLIED", SUCCESS, "")
         await world.stop_ledger()
-        assert await asyncio.gather(desk.verify(scan_of(3)), desk.undo(scan_of(1))) == [
+        assert [*await asyncio.gather(desk.verify(scan_of(3)), desk.undo(scan_of(1)))] == [
             ("PENDING", "LEDGER_UNREACHABLE", ""),
             ("SUPPLIED", "LEDGER_UNREACHABLE", ""),
         ]
