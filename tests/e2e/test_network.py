@@ -570,7 +570,11 @@ def test_pages_of_events_join_without_gap_or_overlap(net: Net, example: dict[str
             assert set(sizes[:-1]) == {3}
             assert indices == sorted(set(indices))
             whole = await session.ledger.ListEvents(ledger_pb2.ListEventsRequest(actor=MAKER_GLN, page_size=500))
-            assert [item.leaf_index for item in whole.events][: len(indices)] == indices
+            # Other stories of this network may have made more events than one answer holds.
+            in_one = [item.leaf_index for item in whole.events]
+            common = min(len(in_one), len(indices))
+            assert common > 3
+            assert in_one[:common] == indices[:common]
 
     asyncio.run(run())
 
@@ -611,7 +615,7 @@ def test_log_is_rebuilt_from_its_public_files(net: Net, example: dict[str, Any])
 @pytest.mark.parametrize(
     "path",
     [
-        "/tile/0/001",
+        "/tile/0/x999/999",
         "/tile/9/000",
         "/tile/entries/x001/000",
         "/ledger.db",
