@@ -628,8 +628,13 @@ def follower_position(connection: Connection, name: str) -> int:
     return position or 0
 
 
+# In one statement: of two instances both may be the first to say where a follower is.
+_MOVE_FOLLOWER = text(
+    "INSERT INTO follower (name, position) VALUES (:name, :position)"
+    " ON CONFLICT (name) DO UPDATE SET position = excluded.position"
+)
+
+
 def move_follower(connection: Connection, name: str, position: int) -> None:
     """Note how far a follower has come."""
-    moved = connection.execute(update(FOLLOWER).where(FOLLOWER.c.name == name).values(position=position))
-    if moved.rowcount == 0:
-        connection.execute(insert(FOLLOWER).values(name=name, position=position))
+    connection.execute(_MOVE_FOLLOWER, {"name": name, "position": position})

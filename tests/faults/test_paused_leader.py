@@ -33,7 +33,12 @@ def can_be_taken(case: dict[str, Any]) -> bool:
                 connection.execute("SELECT * FROM log_state FOR UPDATE NOWAIT")
             except psycopg.errors.LockNotAvailable:
                 return False
-        return True
+            # Whoever has written and not ended holds more than that row.
+            writers = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND backend_xid IS NOT NULL AND pid <> pg_backend_pid()"
+            ).fetchone()
+            return writers == (0,)
     path = Path(case["root"]) / "ledger.db"
     with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
         try:
