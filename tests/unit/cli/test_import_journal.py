@@ -84,7 +84,8 @@ def test_journal_is_for_one_process_at_a_time(tmp_path: Path) -> None:
     Journal(NAME.journal(tmp_path), NAME).close()
 
 
-def test_progress_shows_events_speed_and_size() -> None:
+def test_progress_shows_events_speed_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # on a dumb terminal, as in CI, bars are not drawn
     output = io.StringIO()
     console = Console(file=output, force_terminal=True, width=120)
     with import_progress(console, shown=True) as progress:
