@@ -37,3 +37,16 @@ class Receipt:
     checkpoint: bytes
     epoch: int
     items: tuple[ReceiptItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A signed statement to a partner, at most 512 KiB in all.
+
+    Attributes:
+        signed_event: SignedEvent message; its payload type says what it is.
+        sealed_terms: Commercial terms in a sealed box for the receiver; may be empty.
+    """
+
+    signed_event: bytes
+    sealed_terms: bytes = b""

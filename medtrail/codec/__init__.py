@@ -9,9 +9,11 @@ from medtrail.codec.epcis import epcis_from_message, epcis_to_message
 from medtrail.codec.exchange import (
     decode_ack,
     decode_advice,
+    decode_letter,
     decode_receipt,
     encode_ack,
     encode_advice,
+    encode_letter,
     encode_receipt,
 )
 from medtrail.codec.payload import (
@@ -28,12 +30,14 @@ __all__ = [
     "decode_ack",
     "decode_advice",
     "decode_batch",
+    "decode_letter",
     "decode_payload",
     "decode_receipt",
     "decode_signed_event",
     "encode_ack",
     "encode_advice",
     "encode_batch",
+    "encode_letter",
     "encode_payload",
     "encode_receipt",
     "encode_signed_event",

@@ -1,10 +1,10 @@
-"""Inbox messages: advice, acknowledgement, receipt."""
+"""Inbox messages: advice, acknowledgement, receipt, letter."""
 
 from medtrail.api.event.v1 import exchange_pb2
 from medtrail.codec.scalars import parse_message, required_hash, required_text
-from medtrail.errors import MalformedError
+from medtrail.errors import MalformedError, TooLargeError
 from medtrail.event import MAX_BATCH_BYTES, MAX_SIGNED_EVENT_BYTES
-from medtrail.exchange import Advice, Receipt, ReceiptItem
+from medtrail.exchange import Advice, Letter, Receipt, ReceiptItem
 
 # An advice part holds at least one event, and an event may have 256 KiB; 512 KiB leave room for its envelope.
 MAX_INBOX_BYTES = MAX_BATCH_BYTES + MAX_SIGNED_EVENT_BYTES
@@ -88,3 +88,37 @@ def decode_receipt(data: bytes) -> Receipt:
         for number, item in enumerate(message.items)
     )
     return Receipt(message.checkpoint, message.epoch, items)
+
+
+def encode_letter(letter: Letter) -> bytes:
+    """Return a Letter message.
+
+    Raises:
+        TooLargeError: More than 512 KiB (LETTER_TOO_LARGE).
+    """
+    data = exchange_pb2.Letter(signed_event=letter.signed_event, sealed_terms=letter.sealed_terms).SerializeToString(
+        deterministic=True
+    )
+    _check_letter_size(data)
+    return data
+
+
+def decode_letter(data: bytes) -> Letter:
+    """Return the letter that bytes encode; its event is neither decoded nor verified.
+
+    Raises:
+        MalformedError: Not a Letter, or one without an event.
+        TooLargeError: More than 512 KiB (LETTER_TOO_LARGE).
+    """
+    _check_letter_size(data)
+    message = parse_message(exchange_pb2.Letter, data, limit=MAX_INBOX_BYTES, field="letter")
+    if not message.signed_event:
+        text = "a letter holds a signed event"
+        raise MalformedError(text, code="FIELD_MISSING", field="letter.signed_event")
+    return Letter(message.signed_event, message.sealed_terms)
+
+
+def _check_letter_size(data: bytes) -> None:
+    if len(data) > MAX_BATCH_BYTES:
+        text = f"a letter has at most {MAX_BATCH_BYTES} bytes, got {len(data)}"
+        raise TooLargeError(text, code="LETTER_TOO_LARGE", field="letter")

@@ -33,7 +33,7 @@ from medtrail.runtime.server import Binding, Server, serve, wait_for_signal
 from medtrail.runtime.settings import ServiceSettings, load_settings
 from medtrail.runtime.tables import prepare
 from medtrail.subjects import MessageKind
-from services.custody import inbound_store, inbox, parties_file
+from services.custody import inbound_store, inbox, letters, parties_file
 from services.custody.changes import note_earlier_events
 from services.custody.confirm import Confirmer
 from services.custody.desk import Desk
@@ -202,8 +202,17 @@ def make_handlers(
         # An event may have been signed anew.
         return relay.wake
 
+    def notice(connection: Connection, message: InboxMessage) -> AfterCommit | None:
+        if message.sender is None:
+            text = "the ledger writes no letters"
+            raise AuthorizationError(text, code="SENDER_FORBIDDEN", field="subject")
+        letters.take_letter(connection, desk, message.data, sender=message.sender)
+        # What a letter says may be answered by one.
+        return relay.wake
+
     return {
         MessageKind.ADVICE: advice,
+        MessageKind.NOTICE: notice,
         MessageKind.ACK: relay.acks(),
         MessageKind.RECEIPT: receipt,
         MessageKind.REFUSAL: refusal,
@@ -211,7 +220,7 @@ def make_handlers(
 
 
 async def complete_advices(premises: Premises) -> None:
-    """Take in advices that waited for a signer's enrolment, whenever the registry has changed; until cancelled."""
+    """Take in what waited for its signer's enrolment, whenever the registry has changed. Runs until cancelled."""
     desk, replica = premises.office.desk, premises.replica
 
     def retry(connection: Connection) -> bool:
@@ -227,6 +236,8 @@ async def complete_advices(premises: Premises) -> None:
         try:
             if await premises.office.database.write(retry):
                 premises.confirmer.wake()
+            if await premises.office.database.write(partial(letters.take_waiting, desk=desk)):
+                premises.relay.wake()
         except UnavailableError as error:
             log.warning("advices wait", code=error.code, reason=error.message)
             await asyncio.sleep(RETRY_S)

@@ -167,3 +167,31 @@ class ReceiptItem(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReceiptItem: _TypeAlias = ReceiptItem  # noqa: Y015
+
+@_typing.final
+class Letter(_message.Message):
+    """On medtrail.v1.inbox.<to>.<from>.notice: a signed statement to a partner, at most 524,288 bytes (512 KiB) in all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNED_EVENT_FIELD_NUMBER: _builtins.int
+    SEALED_TERMS_FIELD_NUMBER: _builtins.int
+    signed_event: _builtins.bytes
+    """SignedEvent message, byte for byte as signed; its payload type says what it is."""
+    sealed_terms: _builtins.bytes
+    """Commercial terms, sealed to the receiver's X25519 key (libsodium sealed box); may be empty. The signed header holds
+    their salted hash.
+    """
+    def __init__(
+        self,
+        *,
+        signed_event: _builtins.bytes = ...,
+        sealed_terms: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sealed_terms", b"sealed_terms", "signed_event", b"signed_event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Letter: _TypeAlias = Letter  # noqa: Y015
