@@ -9,6 +9,7 @@ import grpc.aio
 from medtrail.api.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from medtrail.checkpoint import Checkpoint, open_checkpoint
 from medtrail.codec import decode_payload, decode_signed_event, to_timestamp
+from medtrail.codec.verdict import verdict_from_message
 from medtrail.envelope import verify_signatures
 from medtrail.errors import NotFoundError, VerificationError
 from medtrail.event import ErasureOrder, Event
@@ -17,7 +18,6 @@ from medtrail.item_map import log_entry
 from medtrail.merkle import hash_leaf, verify_inclusion
 from medtrail.note import NoteVerifier
 from medtrail.verdict import Verdict
-from services.custody.messages import verdict_from_message
 
 VERIFY_DEADLINE_S = 2.0
 PROOF_DEADLINE_S = 5.0

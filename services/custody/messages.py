@@ -3,24 +3,16 @@
 from datetime import date
 
 from medtrail.api.custody.v1 import custody_pb2
-from medtrail.api.event.v1 import verdict_pb2
-from medtrail.codec import from_timestamp, to_timestamp
+from medtrail.codec import to_timestamp
 from medtrail.errors import MalformedError
 from medtrail.gs1 import Gln
 from medtrail.runtime.overdue import Alarm, Waiting
-from medtrail.verdict import Verdict, VerdictAction, VerdictCode
 from services.custody.changes import Change, ChangeKind
 from services.custody.desk import Accepted
 from services.custody.holding import Ending, Holding, HoldingState
 from services.custody.holdings_store import from_us
 from services.custody.inbound_store import InboundShipment, InboundState
 
-_CODE_TO_MESSAGE = {code: verdict_pb2.VerdictCode.Value(f"VERDICT_CODE_{code.name}") for code in VerdictCode}
-_CODE_FROM_MESSAGE = {number: code for code, number in _CODE_TO_MESSAGE.items()}
-_ACTION_TO_MESSAGE = {
-    action: verdict_pb2.VerdictAction.Value(f"VERDICT_ACTION_{action.name}") for action in VerdictAction
-}
-_ACTION_FROM_MESSAGE = {number: action for action, number in _ACTION_TO_MESSAGE.items()}
 _STATE_TO_MESSAGE = {state: custody_pb2.HoldingState.Value(f"HOLDING_STATE_{state.name}") for state in HoldingState}
 STATE_FROM_MESSAGE = {number: state for state, number in _STATE_TO_MESSAGE.items()}
 _INBOUND_TO_MESSAGE = {state: custody_pb2.InboundState.Value(f"INBOUND_STATE_{state.name}") for state in InboundState}
@@ -45,54 +37,6 @@ def change_to_message(change: Change) -> custody_pb2.EventChange:
         leaf_index=change.leaf_index,
         refusal_code=change.refusal,
         gone=change.gone,
-    )
-
-
-def verdict_to_message(verdict: Verdict) -> verdict_pb2.Verdict:
-    """Return the message of a verdict."""
-    return verdict_pb2.Verdict(
-        code=_CODE_TO_MESSAGE[verdict.code],
-        action=_ACTION_TO_MESSAGE[verdict.action],
-        message=verdict.message,
-        reason=verdict.reason,
-        epc=verdict.epc,
-        lot=verdict.lot,
-        expiry="" if verdict.expiry is None else verdict.expiry.isoformat(),
-        holder=verdict.holder,
-        provisional=verdict.provisional,
-        recall_ids=verdict.recall_ids,
-        alerts=verdict.alerts,
-        tree_size=verdict.tree_size,
-        judge_time=to_timestamp(verdict.judge_time),
-        further_codes=[_CODE_TO_MESSAGE[code] for code in verdict.further_codes],
-    )
-
-
-def verdict_from_message(message: verdict_pb2.Verdict) -> Verdict:
-    """Return the verdict of a message.
-
-    Raises:
-        MalformedError: A code, an action or a date is not known.
-    """
-    codes = (message.code, *message.further_codes)
-    if message.action not in _ACTION_FROM_MESSAGE or any(code not in _CODE_FROM_MESSAGE for code in codes):
-        text = f"unknown verdict {message.code} or action {message.action}"
-        raise MalformedError(text, code="VERDICT_UNKNOWN", field="verdict.code")
-    return Verdict(
-        code=_CODE_FROM_MESSAGE[message.code],
-        action=_ACTION_FROM_MESSAGE[message.action],
-        message=message.message,
-        judge_time=from_timestamp(message.judge_time, field="verdict.judge_time"),
-        reason=message.reason,
-        epc=message.epc,
-        lot=message.lot,
-        expiry=parse_day(message.expiry, field="verdict.expiry") if message.expiry else None,
-        holder=message.holder,
-        provisional=message.provisional,
-        recall_ids=tuple(message.recall_ids),
-        alerts=tuple(message.alerts),
-        tree_size=message.tree_size,
-        further_codes=tuple(_CODE_FROM_MESSAGE[code] for code in message.further_codes),
     )
 
 

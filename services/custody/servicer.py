@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from medtrail.api.custody.v1 import custody_pb2, custody_pb2_grpc
 from medtrail.codec import epcis_from_message
 from medtrail.codec.scalars import required_hash
+from medtrail.codec.verdict import verdict_to_message
 from medtrail.epcis.model import BizTransaction, EpcisEvent
 from medtrail.errors import MalformedError, MedtrailError, NotFoundError, TooLargeError, UnavailableError
 from medtrail.event import ErasureOrder
@@ -32,7 +33,6 @@ from services.custody.messages import (
     holding_to_message,
     inbound_to_message,
     incomplete_to_message,
-    verdict_to_message,
     waiting_to_message,
 )
 from services.custody.office import Office, check_reason, check_request_id, judge_time_of, parse_gln

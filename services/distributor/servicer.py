@@ -4,6 +4,7 @@ from datetime import datetime
 
 from medtrail.api.distributor.v1 import distributor_pb2, distributor_pb2_grpc
 from medtrail.codec import from_timestamp
+from medtrail.codec.verdict import verdict_to_message
 from medtrail.errors import ConflictError, NotFoundError
 from medtrail.runtime.guard import Context
 from medtrail.runtime.server import Binding
@@ -13,7 +14,7 @@ from services.custody.bootstrap import Premises
 from services.custody.desk import Accepted, Session
 from services.custody.events import Occasion, Route
 from services.custody.holding import AWAY_STATES, Holding, HoldingState
-from services.custody.messages import accepted_to_message, verdict_to_message
+from services.custody.messages import accepted_to_message
 from services.custody.office import Office
 from services.custody.units import Named
 from services.verification.arrangements import read_arrangements

@@ -2,11 +2,12 @@
 
 from medtrail.api.custody.v1 import custody_pb2
 from medtrail.api.fmd.v1 import fmd_pb2, fmd_pb2_grpc
+from medtrail.codec.verdict import verdict_to_message
 from medtrail.errors import MalformedError
 from medtrail.fmd import FmdState, Undo
 from medtrail.runtime.guard import Context
 from medtrail.runtime.server import Binding
-from services.custody.messages import accepted_to_message, verdict_to_message
+from services.custody.messages import accepted_to_message
 from services.custody.office import Office, check_reason
 from services.fmd.counter import Counter, Outcome, Question
 

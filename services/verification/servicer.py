@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from medtrail.api.verification.v1 import verification_pb2, verification_pb2_grpc
 from medtrail.codec import to_timestamp
+from medtrail.codec.verdict import verdict_to_message
 from medtrail.errors import MalformedError
 from medtrail.gs1 import Gtin
 from medtrail.runtime.guard import Context, caller_of
@@ -12,7 +13,6 @@ from medtrail.runtime.server import Binding
 from medtrail.vrs import SpelledRequest
 from services.custody import verifications
 from services.custody.bootstrap import Premises
-from services.custody.messages import verdict_to_message
 from services.custody.office import Office
 from services.custody.verifications import Record
 from services.verification.arrangements import Arrangements, read_arrangements

@@ -127,20 +127,6 @@ def test_expiry_is_judged_for_the_moment_and_the_place() -> None:
     assert east.code is VerdictCode.EXPIRED
 
 
-@pytest.mark.parametrize("code", list(VerdictCode))
-def test_verdicts_survive_the_wire(code: VerdictCode) -> None:
-    verdict = replace(ledger(code), further_codes=(VerdictCode.GENUINE,), alerts=("X",), recall_ids=("urn:x:1",))
-    assert messages.verdict_from_message(messages.verdict_to_message(verdict)) == verdict
-
-
-def test_refuses_a_verdict_of_another_version() -> None:
-    message = messages.verdict_to_message(GENUINE)
-    message.code = 99  # type: ignore[assignment]
-    with pytest.raises(MalformedError) as caught:
-        messages.verdict_from_message(message)
-    assert caught.value.code == "VERDICT_UNKNOWN"
-
-
 @pytest.mark.parametrize("text", ["2028-3-31", "20280331", "2028-02-30", ""])
 def test_refuses_what_is_no_day(text: str) -> None:
     with pytest.raises(MalformedError) as caught:

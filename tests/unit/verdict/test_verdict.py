@@ -58,6 +58,14 @@ def test_expiry_is_usable_to_the_end_of_that_day_there(moment: datetime, offset:
     assert has_expired(date(2027, 3, 27), judge_time=moment, utc_offset=timedelta(hours=offset)) is expected
 
 
+@pytest.mark.parametrize("code", list(VerdictCode))
+def test_verdict_of_every_code_survives_the_wire(code: VerdictCode) -> None:
+    verdict = conclude(
+        [Finding(code, "why"), Finding(VerdictCode.GENUINE, "")], judge_time=datetime(2026, 3, 1, tzinfo=UTC)
+    )
+    assert verdict_from_message(verdict_to_message(verdict)) == verdict
+
+
 def test_message_gives_back_the_verdict() -> None:
     verdict = conclude(
         [Finding(VerdictCode.RECALLED, "why", reason="RECALLED"), Finding(VerdictCode.EXPIRED, "old")],
