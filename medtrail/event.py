@@ -7,7 +7,8 @@ An :class:`Event` is the value that a producer signs and that a reader believes 
 import secrets
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 
 from medtrail.epcis.model import EpcisEvent
@@ -100,8 +101,46 @@ class ProductContent:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """How far and for how long a range may be left: up to this value, for so long in all (whole seconds)."""
+
+    limit: Decimal
+    duration: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRange:
+    """Between which values a product is kept, both included; None: no such bound.
+
+    Attributes:
+        below: How far and for how long it may be below ``lowest``; None: not at all.
+        above: Likewise above ``highest``.
+    """
+
+    lowest: Decimal | None = None
+    highest: Decimal | None = None
+    below: Allowance | None = None
+    above: Allowance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageLimits:
+    """Conditions under which a product is kept; None: its maker states none.
+
+    Attributes:
+        temperature: In degrees Celsius.
+        relative_humidity: In per cent.
+        absolute_humidity: In grams of water a cubic metre.
+    """
+
+    temperature: StorageRange | None = None
+    relative_humidity: StorageRange | None = None
+    absolute_humidity: StorageRange | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
-    """Master data of a trade item at one packaging level."""
+    """Master data of a trade item at one packaging level; ``storage`` is None where its maker states no limits."""
 
     gtin: Gtin
     level: PackLevel
@@ -111,6 +150,7 @@ class Product:
     dosage_form: str = ""
     net_content: str = ""
     content: ProductContent | None = None
+    storage: StorageLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 EVIDENCE = (
     "medtrail/checkpoint",
+    "medtrail/cold_chain",
     "medtrail/envelope",
     "medtrail/epcis",
     "medtrail/event",

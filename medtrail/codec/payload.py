@@ -17,6 +17,7 @@ from medtrail.codec.scalars import (
     to_gtin,
     to_timestamp,
 )
+from medtrail.codec.storage import storage_from_message, storage_to_message
 from medtrail.envelope import public_key_of
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MalformedError
@@ -220,6 +221,8 @@ def product_to_message(product: Product) -> payload_pb2.Product:
     if product.content is not None:
         message.content.gtin = str(product.content.gtin)
         message.content.count = product.content.count
+    if product.storage is not None:
+        message.storage.CopyFrom(storage_to_message(product.storage))
     return message
 
 
@@ -254,6 +257,9 @@ def product_from_message(message: payload_pb2.Product, *, field: str = "product"
             for number, item in enumerate(message.national_numbers)
         ),
         content=content,
+        storage=(
+            storage_from_message(message.storage, field=f"{field}.storage") if message.HasField("storage") else None
+        ),
         **texts,
     )
 

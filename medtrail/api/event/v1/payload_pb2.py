@@ -26,17 +26,19 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from medtrail.api.event.v1 import epcis_pb2 as medtrail_dot_api_dot_event_dot_v1_dot_epcis__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#medtrail/api/event/v1/payload.proto\x12\x15medtrail.api.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!medtrail/api/event/v1/epcis.proto\"j\n\x0bSignedEvent\x12\x14\n\x0cpayload_type\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x34\n\nsignatures\x18\x03 \x03(\x0b\x32 .medtrail.api.event.v1.Signature\">\n\tSignature\x12\x0e\n\x06scheme\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\xa9\x01\n\x06Header\x12\x0c\n\x04salt\x18\x01 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x12\n\nsource_seq\x18\x04 \x01(\x04\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12\x1b\n\x13sealed_terms_sha256\x18\x06 \x01(\x0c\x12/\n\x07\x63\x61pture\x18\x07 \x01(\x0e\x32\x1e.medtrail.api.event.v1.Capture\"o\n\x0c\x45pcisPayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12\x30\n\x05\x65vent\x18\x02 \x01(\x0b\x32!.medtrail.api.event.v1.EpcisEvent\"p\n\x0eProductPayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12/\n\x07product\x18\x02 \x01(\x0b\x32\x1e.medtrail.api.event.v1.Product\"\x8b\x02\n\x07Product\x12\x0c\n\x04gtin\x18\x01 \x01(\t\x12/\n\x05level\x18\x02 \x01(\x0e\x32 .medtrail.api.event.v1.PackLevel\x12\x0c\n\x04name\x18\x03 \x01(\t\x12?\n\x10national_numbers\x18\x04 \x03(\x0b\x32%.medtrail.api.event.v1.NationalNumber\x12\x10\n\x08strength\x18\x05 \x01(\t\x12\x13\n\x0b\x64osage_form\x18\x06 \x01(\t\x12\x13\n\x0bnet_content\x18\x07 \x01(\t\x12\x36\n\x07\x63ontent\x18\x08 \x01(\x0b\x32%.medtrail.api.event.v1.ProductContent\"-\n\x0eProductContent\x12\x0c\n\x04gtin\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"0\n\x0eNationalNumber\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\t\"m\n\rRecallPayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12-\n\x06recall\x18\x02 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Recall\"\xf3\x01\n\x06Recall\x12\x0e\n\x06number\x18\x01 \x01(\t\x12\x14\n\x0crecall_class\x18\x02 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0binstruction\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x06scopes\x18\x07 \x03(\x0b\x32\".medtrail.api.event.v1.RecallScope\x12\r\n\x05\x64rill\x18\x08 \x01(\x08\x12\x1c\n\x14terminated_recall_id\x18\t \x01(\t\"9\n\x0bRecallScope\x12\x0c\n\x04gtin\x18\x01 \x01(\t\x12\x0b\n\x03lot\x18\x02 \x01(\t\x12\x0f\n\x07serials\x18\x03 \x03(\t\"\xf0\x02\n\x0cTrustPayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12\x31\n\x07genesis\x18\x02 \x01(\x0b\x32\x1e.medtrail.api.event.v1.GenesisH\x00\x12\x35\n\tenrolment\x18\x03 \x01(\x0b\x32 .medtrail.api.event.v1.EnrolmentH\x00\x12:\n\x0ckey_addition\x18\x04 \x01(\x0b\x32\".medtrail.api.event.v1.KeyAdditionH\x00\x12>\n\x0ekey_retirement\x18\x05 \x01(\x0b\x32$.medtrail.api.event.v1.KeyRetirementH\x00\x12>\n\x0ekey_revocation\x18\x06 \x01(\x0b\x32$.medtrail.api.event.v1.KeyRevocationH\x00\x42\x0b\n\tstatement\"L\n\x07Genesis\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x18\n\x10\x61uthority_key_id\x18\x02 \x01(\t\x12\x17\n\x0fmap_salt_sha256\x18\x03 \x01(\x0c\"\x8e\x02\n\tEnrolment\x12\x14\n\x0corganisation\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0b\n\x03gln\x18\x03 \x01(\t\x12\x11\n\tlocations\x18\x04 \x03(\t\x12\x18\n\x10\x63ompany_prefixes\x18\x05 \x03(\t\x12\r\n\x05roles\x18\x06 \x03(\t\x12\x17\n\x0fsigning_key_ids\x18\x07 \x03(\t\x12\x13\n\x0bsealing_key\x18\x08 \x01(\x0c\x12\x15\n\rnats_user_key\x18\t \x01(\t\x12\x30\n\x08licences\x18\n \x03(\x0b\x32\x1e.medtrail.api.event.v1.Licence\x12\x15\n\rresponder_url\x18\x0b \x01(\t\"]\n\x07Licence\x12\x11\n\tauthority\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"*\n\x0bKeyAddition\x12\x0b\n\x03gln\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\"\x1f\n\rKeyRetirement\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"Q\n\rKeyRevocation\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x30\n\x0csuspect_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"p\n\x0eRefusalPayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12/\n\x07refusal\x18\x02 \x01(\x0b\x32\x1e.medtrail.api.event.v1.Refusal\"\xab\x01\n\x07Refusal\x12\x1b\n\x13signed_event_sha256\x18\x01 \x01(\x0c\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x12\n\nstream_seq\x18\x06 \x01(\x04\x12/\n\x0bstream_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcc\x01\n\x0e\x45rasurePayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12<\n\rerasure_order\x18\x02 \x01(\x0b\x32#.medtrail.api.event.v1.ErasureOrderH\x00\x12@\n\x0f\x65rasure_consent\x18\x03 \x01(\x0b\x32%.medtrail.api.event.v1.ErasureConsentH\x00\x42\x0b\n\tstatement\";\n\x0c\x45rasureOrder\x12\x1b\n\x13signed_event_sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\"=\n\x0e\x45rasureConsent\x12\x1b\n\x13signed_event_sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t*S\n\x07\x43\x61pture\x12\x17\n\x13\x43\x41PTURE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41PTURE_FIRST_HAND\x10\x01\x12\x17\n\x13\x43\x41PTURE_SECOND_HAND\x10\x02*\x7f\n\tPackLevel\x12\x1a\n\x16PACK_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fPACK_LEVEL_PACK\x10\x01\x12\x15\n\x11PACK_LEVEL_BUNDLE\x10\x02\x12\x13\n\x0fPACK_LEVEL_CASE\x10\x03\x12\x15\n\x11PACK_LEVEL_PALLET\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#medtrail/api/event/v1/payload.proto\x12\x15medtrail.api.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!medtrail/api/event/v1/epcis.proto\"j\n\x0bSignedEvent\x12\x14\n\x0cpayload_type\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x34\n\nsignatures\x18\x03 \x03(\x0b\x32 .medtrail.api.event.v1.Signature\">\n\tSignature\x12\x0e\n\x06scheme\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\xa9\x01\n\x06Header\x12\x0c\n\x04salt\x18\x01 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x12\n\nsource_seq\x18\x04 \x01(\x04\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12\x1b\n\x13sealed_terms_sha256\x18\x06 \x01(\x0c\x12/\n\x07\x63\x61pture\x18\x07 \x01(\x0e\x32\x1e.medtrail.api.event.v1.Capture\"o\n\x0c\x45pcisPayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12\x30\n\x05\x65vent\x18\x02 \x01(\x0b\x32!.medtrail.api.event.v1.EpcisEvent\"p\n\x0eProductPayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12/\n\x07product\x18\x02 \x01(\x0b\x32\x1e.medtrail.api.event.v1.Product\"\xc2\x02\n\x07Product\x12\x0c\n\x04gtin\x18\x01 \x01(\t\x12/\n\x05level\x18\x02 \x01(\x0e\x32 .medtrail.api.event.v1.PackLevel\x12\x0c\n\x04name\x18\x03 \x01(\t\x12?\n\x10national_numbers\x18\x04 \x03(\x0b\x32%.medtrail.api.event.v1.NationalNumber\x12\x10\n\x08strength\x18\x05 \x01(\t\x12\x13\n\x0b\x64osage_form\x18\x06 \x01(\t\x12\x13\n\x0bnet_content\x18\x07 \x01(\t\x12\x36\n\x07\x63ontent\x18\x08 \x01(\x0b\x32%.medtrail.api.event.v1.ProductContent\x12\x35\n\x07storage\x18\t \x01(\x0b\x32$.medtrail.api.event.v1.StorageLimits\"\xc9\x01\n\rStorageLimits\x12\x38\n\x0btemperature\x18\x01 \x01(\x0b\x32#.medtrail.api.event.v1.StorageRange\x12>\n\x11relative_humidity\x18\x02 \x01(\x0b\x32#.medtrail.api.event.v1.StorageRange\x12>\n\x11\x61\x62solute_humidity\x18\x03 \x01(\x0b\x32#.medtrail.api.event.v1.StorageRange\"\x9f\x01\n\x0cStorageRange\x12\x0e\n\x06lowest\x18\x01 \x01(\t\x12\x0f\n\x07highest\x18\x02 \x01(\t\x12\x36\n\x05\x62\x65low\x18\x03 \x01(\x0b\x32\'.medtrail.api.event.v1.StorageAllowance\x12\x36\n\x05\x61\x62ove\x18\x04 \x01(\x0b\x32\'.medtrail.api.event.v1.StorageAllowance\";\n\x10StorageAllowance\x12\r\n\x05limit\x18\x01 \x01(\t\x12\x18\n\x10\x64uration_seconds\x18\x02 \x01(\r\"-\n\x0eProductContent\x12\x0c\n\x04gtin\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"0\n\x0eNationalNumber\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\t\"m\n\rRecallPayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12-\n\x06recall\x18\x02 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Recall\"\xf3\x01\n\x06Recall\x12\x0e\n\x06number\x18\x01 \x01(\t\x12\x14\n\x0crecall_class\x18\x02 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0binstruction\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x06scopes\x18\x07 \x03(\x0b\x32\".medtrail.api.event.v1.RecallScope\x12\r\n\x05\x64rill\x18\x08 \x01(\x08\x12\x1c\n\x14terminated_recall_id\x18\t \x01(\t\"9\n\x0bRecallScope\x12\x0c\n\x04gtin\x18\x01 \x01(\t\x12\x0b\n\x03lot\x18\x02 \x01(\t\x12\x0f\n\x07serials\x18\x03 \x03(\t\"\xf0\x02\n\x0cTrustPayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12\x31\n\x07genesis\x18\x02 \x01(\x0b\x32\x1e.medtrail.api.event.v1.GenesisH\x00\x12\x35\n\tenrolment\x18\x03 \x01(\x0b\x32 .medtrail.api.event.v1.EnrolmentH\x00\x12:\n\x0ckey_addition\x18\x04 \x01(\x0b\x32\".medtrail.api.event.v1.KeyAdditionH\x00\x12>\n\x0ekey_retirement\x18\x05 \x01(\x0b\x32$.medtrail.api.event.v1.KeyRetirementH\x00\x12>\n\x0ekey_revocation\x18\x06 \x01(\x0b\x32$.medtrail.api.event.v1.KeyRevocationH\x00\x42\x0b\n\tstatement\"L\n\x07Genesis\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x18\n\x10\x61uthority_key_id\x18\x02 \x01(\t\x12\x17\n\x0fmap_salt_sha256\x18\x03 \x01(\x0c\"\x8e\x02\n\tEnrolment\x12\x14\n\x0corganisation\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0b\n\x03gln\x18\x03 \x01(\t\x12\x11\n\tlocations\x18\x04 \x03(\t\x12\x18\n\x10\x63ompany_prefixes\x18\x05 \x03(\t\x12\r\n\x05roles\x18\x06 \x03(\t\x12\x17\n\x0fsigning_key_ids\x18\x07 \x03(\t\x12\x13\n\x0bsealing_key\x18\x08 \x01(\x0c\x12\x15\n\rnats_user_key\x18\t \x01(\t\x12\x30\n\x08licences\x18\n \x03(\x0b\x32\x1e.medtrail.api.event.v1.Licence\x12\x15\n\rresponder_url\x18\x0b \x01(\t\"]\n\x07Licence\x12\x11\n\tauthority\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"*\n\x0bKeyAddition\x12\x0b\n\x03gln\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\"\x1f\n\rKeyRetirement\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"Q\n\rKeyRevocation\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x30\n\x0csuspect_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"p\n\x0eRefusalPayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12/\n\x07refusal\x18\x02 \x01(\x0b\x32\x1e.medtrail.api.event.v1.Refusal\"\xab\x01\n\x07Refusal\x12\x1b\n\x13signed_event_sha256\x18\x01 \x01(\x0c\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x12\n\nstream_seq\x18\x06 \x01(\x04\x12/\n\x0bstream_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcc\x01\n\x0e\x45rasurePayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12<\n\rerasure_order\x18\x02 \x01(\x0b\x32#.medtrail.api.event.v1.ErasureOrderH\x00\x12@\n\x0f\x65rasure_consent\x18\x03 \x01(\x0b\x32%.medtrail.api.event.v1.ErasureConsentH\x00\x42\x0b\n\tstatement\";\n\x0c\x45rasureOrder\x12\x1b\n\x13signed_event_sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\"=\n\x0e\x45rasureConsent\x12\x1b\n\x13signed_event_sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\"y\n\x10\x45xceptionPayload\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.medtrail.api.event.v1.Header\x12\x36\n\x06letter\x18\x02 \x01(\x0b\x32&.medtrail.api.event.v1.ExceptionLetter\"\xd6\x02\n\x0f\x45xceptionLetter\x12\x14\n\x0c\x63ounterparty\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\x12\n\nmessage_id\x18\x03 \x01(\t\x12\x38\n\x04kind\x18\x04 \x01(\x0e\x32*.medtrail.api.event.v1.ExceptionLetterKind\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x30\n\x0cmessage_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06person\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\x12\x13\n\x0bpdg_message\x18\t \x01(\x0c\x12\x1a\n\x12resolution_request\x18\n \x01(\t\x12\x16\n\x0epurchase_order\x18\x0b \x01(\t\x12\x19\n\x11\x64\x65spatch_event_id\x18\x0c \x01(\t\x12\x0c\n\x04\x65pcs\x18\r \x03(\t*S\n\x07\x43\x61pture\x12\x17\n\x13\x43\x41PTURE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41PTURE_FIRST_HAND\x10\x01\x12\x17\n\x13\x43\x41PTURE_SECOND_HAND\x10\x02*\x7f\n\tPackLevel\x12\x1a\n\x16PACK_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fPACK_LEVEL_PACK\x10\x01\x12\x15\n\x11PACK_LEVEL_BUNDLE\x10\x02\x12\x13\n\x0fPACK_LEVEL_CASE\x10\x03\x12\x15\n\x11PACK_LEVEL_PALLET\x10\x04*\xed\x01\n\x13\x45xceptionLetterKind\x12%\n!EXCEPTION_LETTER_KIND_UNSPECIFIED\x10\x00\x12 \n\x1c\x45XCEPTION_LETTER_KIND_REPORT\x10\x01\x12\"\n\x1e\x45XCEPTION_LETTER_KIND_RESPONSE\x10\x02\x12\x1e\n\x1a\x45XCEPTION_LETTER_KIND_NOTE\x10\x03\x12&\n\"EXCEPTION_LETTER_KIND_ILLEGITIMATE\x10\x04\x12!\n\x1d\x45XCEPTION_LETTER_KIND_CLEARED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'medtrail.api.event.v1.payload_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CAPTURE']._serialized_start=3080
-  _globals['_CAPTURE']._serialized_end=3163
-  _globals['_PACKLEVEL']._serialized_start=3165
-  _globals['_PACKLEVEL']._serialized_end=3292
+  _globals['_CAPTURE']._serialized_start=4030
+  _globals['_CAPTURE']._serialized_end=4113
+  _globals['_PACKLEVEL']._serialized_start=4115
+  _globals['_PACKLEVEL']._serialized_end=4242
+  _globals['_EXCEPTIONLETTERKIND']._serialized_start=4245
+  _globals['_EXCEPTIONLETTERKIND']._serialized_end=4482
   _globals['_SIGNEDEVENT']._serialized_start=130
   _globals['_SIGNEDEVENT']._serialized_end=236
   _globals['_SIGNATURE']._serialized_start=238
@@ -48,39 +50,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRODUCTPAYLOAD']._serialized_start=587
   _globals['_PRODUCTPAYLOAD']._serialized_end=699
   _globals['_PRODUCT']._serialized_start=702
-  _globals['_PRODUCT']._serialized_end=969
-  _globals['_PRODUCTCONTENT']._serialized_start=971
-  _globals['_PRODUCTCONTENT']._serialized_end=1016
-  _globals['_NATIONALNUMBER']._serialized_start=1018
-  _globals['_NATIONALNUMBER']._serialized_end=1066
-  _globals['_RECALLPAYLOAD']._serialized_start=1068
-  _globals['_RECALLPAYLOAD']._serialized_end=1177
-  _globals['_RECALL']._serialized_start=1180
-  _globals['_RECALL']._serialized_end=1423
-  _globals['_RECALLSCOPE']._serialized_start=1425
-  _globals['_RECALLSCOPE']._serialized_end=1482
-  _globals['_TRUSTPAYLOAD']._serialized_start=1485
-  _globals['_TRUSTPAYLOAD']._serialized_end=1853
-  _globals['_GENESIS']._serialized_start=1855
-  _globals['_GENESIS']._serialized_end=1931
-  _globals['_ENROLMENT']._serialized_start=1934
-  _globals['_ENROLMENT']._serialized_end=2204
-  _globals['_LICENCE']._serialized_start=2206
-  _globals['_LICENCE']._serialized_end=2299
-  _globals['_KEYADDITION']._serialized_start=2301
-  _globals['_KEYADDITION']._serialized_end=2343
-  _globals['_KEYRETIREMENT']._serialized_start=2345
-  _globals['_KEYRETIREMENT']._serialized_end=2376
-  _globals['_KEYREVOCATION']._serialized_start=2378
-  _globals['_KEYREVOCATION']._serialized_end=2459
-  _globals['_REFUSALPAYLOAD']._serialized_start=2461
-  _globals['_REFUSALPAYLOAD']._serialized_end=2573
-  _globals['_REFUSAL']._serialized_start=2576
-  _globals['_REFUSAL']._serialized_end=2747
-  _globals['_ERASUREPAYLOAD']._serialized_start=2750
-  _globals['_ERASUREPAYLOAD']._serialized_end=2954
-  _globals['_ERASUREORDER']._serialized_start=2956
-  _globals['_ERASUREORDER']._serialized_end=3015
-  _globals['_ERASURECONSENT']._serialized_start=3017
-  _globals['_ERASURECONSENT']._serialized_end=3078
+  _globals['_PRODUCT']._serialized_end=1024
+  _globals['_STORAGELIMITS']._serialized_start=1027
+  _globals['_STORAGELIMITS']._serialized_end=1228
+  _globals['_STORAGERANGE']._serialized_start=1231
+  _globals['_STORAGERANGE']._serialized_end=1390
+  _globals['_STORAGEALLOWANCE']._serialized_start=1392
+  _globals['_STORAGEALLOWANCE']._serialized_end=1451
+  _globals['_PRODUCTCONTENT']._serialized_start=1453
+  _globals['_PRODUCTCONTENT']._serialized_end=1498
+  _globals['_NATIONALNUMBER']._serialized_start=1500
+  _globals['_NATIONALNUMBER']._serialized_end=1548
+  _globals['_RECALLPAYLOAD']._serialized_start=1550
+  _globals['_RECALLPAYLOAD']._serialized_end=1659
+  _globals['_RECALL']._serialized_start=1662
+  _globals['_RECALL']._serialized_end=1905
+  _globals['_RECALLSCOPE']._serialized_start=1907
+  _globals['_RECALLSCOPE']._serialized_end=1964
+  _globals['_TRUSTPAYLOAD']._serialized_start=1967
+  _globals['_TRUSTPAYLOAD']._serialized_end=2335
+  _globals['_GENESIS']._serialized_start=2337
+  _globals['_GENESIS']._serialized_end=2413
+  _globals['_ENROLMENT']._serialized_start=2416
+  _globals['_ENROLMENT']._serialized_end=2686
+  _globals['_LICENCE']._serialized_start=2688
+  _globals['_LICENCE']._serialized_end=2781
+  _globals['_KEYADDITION']._serialized_start=2783
+  _globals['_KEYADDITION']._serialized_end=2825
+  _globals['_KEYRETIREMENT']._serialized_start=2827
+  _globals['_KEYRETIREMENT']._serialized_end=2858
+  _globals['_KEYREVOCATION']._serialized_start=2860
+  _globals['_KEYREVOCATION']._serialized_end=2941
+  _globals['_REFUSALPAYLOAD']._serialized_start=2943
+  _globals['_REFUSALPAYLOAD']._serialized_end=3055
+  _globals['_REFUSAL']._serialized_start=3058
+  _globals['_REFUSAL']._serialized_end=3229
+  _globals['_ERASUREPAYLOAD']._serialized_start=3232
+  _globals['_ERASUREPAYLOAD']._serialized_end=3436
+  _globals['_ERASUREORDER']._serialized_start=3438
+  _globals['_ERASUREORDER']._serialized_end=3497
+  _globals['_ERASURECONSENT']._serialized_start=3499
+  _globals['_ERASURECONSENT']._serialized_end=3560
+  _globals['_EXCEPTIONPAYLOAD']._serialized_start=3562
+  _globals['_EXCEPTIONPAYLOAD']._serialized_end=3683
+  _globals['_EXCEPTIONLETTER']._serialized_start=3686
+  _globals['_EXCEPTIONLETTER']._serialized_end=4028
 # @@protoc_insertion_point(module_scope)

@@ -77,6 +77,42 @@ PACK_LEVEL_PALLET: PackLevel.ValueType  # 4
 """Pallet."""
 Global___PackLevel: _TypeAlias = PackLevel  # noqa: Y015
 
+class _ExceptionLetterKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExceptionLetterKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExceptionLetterKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXCEPTION_LETTER_KIND_UNSPECIFIED: _ExceptionLetterKind.ValueType  # 0
+    """Not said; refused."""
+    EXCEPTION_LETTER_KIND_REPORT: _ExceptionLetterKind.ValueType  # 1
+    """A PDG exception report."""
+    EXCEPTION_LETTER_KIND_RESPONSE: _ExceptionLetterKind.ValueType  # 2
+    """A PDG exception response."""
+    EXCEPTION_LETTER_KIND_NOTE: _ExceptionLetterKind.ValueType  # 3
+    """A remark."""
+    EXCEPTION_LETTER_KIND_ILLEGITIMATE: _ExceptionLetterKind.ValueType  # 4
+    """A notification of illegitimate product."""
+    EXCEPTION_LETTER_KIND_CLEARED: _ExceptionLetterKind.ValueType  # 5
+    """That suspect product was cleared, or a notification of illegitimate product is over."""
+
+class ExceptionLetterKind(_ExceptionLetterKind, metaclass=_ExceptionLetterKindEnumTypeWrapper):
+    """What a letter about an exception is."""
+
+EXCEPTION_LETTER_KIND_UNSPECIFIED: ExceptionLetterKind.ValueType  # 0
+"""Not said; refused."""
+EXCEPTION_LETTER_KIND_REPORT: ExceptionLetterKind.ValueType  # 1
+"""A PDG exception report."""
+EXCEPTION_LETTER_KIND_RESPONSE: ExceptionLetterKind.ValueType  # 2
+"""A PDG exception response."""
+EXCEPTION_LETTER_KIND_NOTE: ExceptionLetterKind.ValueType  # 3
+"""A remark."""
+EXCEPTION_LETTER_KIND_ILLEGITIMATE: ExceptionLetterKind.ValueType  # 4
+"""A notification of illegitimate product."""
+EXCEPTION_LETTER_KIND_CLEARED: ExceptionLetterKind.ValueType  # 5
+"""That suspect product was cleared, or a notification of illegitimate product is over."""
+Global___ExceptionLetterKind: _TypeAlias = ExceptionLetterKind  # noqa: Y015
+
 @_typing.final
 class SignedEvent(_message.Message):
     """A DSSE-style envelope: these exact bytes are what the log commits to. At most 262,144 bytes (256 KiB)."""
@@ -261,6 +297,7 @@ class Product(_message.Message):
     DOSAGE_FORM_FIELD_NUMBER: _builtins.int
     NET_CONTENT_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    STORAGE_FIELD_NUMBER: _builtins.int
     gtin: _builtins.str
     """14 digits."""
     level: Global___PackLevel.ValueType
@@ -281,6 +318,10 @@ class Product(_message.Message):
     def content(self) -> Global___ProductContent:
         """What one unit of this GTIN holds, where it is a grouping."""
 
+    @_builtins.property
+    def storage(self) -> Global___StorageLimits:
+        """Conditions under which it is kept; absent where the maker states none."""
+
     def __init__(
         self,
         *,
@@ -292,14 +333,115 @@ class Product(_message.Message):
         dosage_form: _builtins.str = ...,
         net_content: _builtins.str = ...,
         content: Global___ProductContent | None = ...,
+        storage: Global___StorageLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "storage", b"storage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "dosage_form", b"dosage_form", "gtin", b"gtin", "level", b"level", "name", b"name", "national_numbers", b"national_numbers", "net_content", b"net_content", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "dosage_form", b"dosage_form", "gtin", b"gtin", "level", b"level", "name", b"name", "national_numbers", b"national_numbers", "net_content", b"net_content", "storage", b"storage", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Product: _TypeAlias = Product  # noqa: Y015
+
+@_typing.final
+class StorageLimits(_message.Message):
+    """Conditions under which a product is kept; at least one of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    RELATIVE_HUMIDITY_FIELD_NUMBER: _builtins.int
+    ABSOLUTE_HUMIDITY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def temperature(self) -> Global___StorageRange:
+        """Temperature in degrees Celsius."""
+
+    @_builtins.property
+    def relative_humidity(self) -> Global___StorageRange:
+        """Relative humidity in per cent."""
+
+    @_builtins.property
+    def absolute_humidity(self) -> Global___StorageRange:
+        """Absolute humidity in grams of water a cubic metre."""
+
+    def __init__(
+        self,
+        *,
+        temperature: Global___StorageRange | None = ...,
+        relative_humidity: Global___StorageRange | None = ...,
+        absolute_humidity: Global___StorageRange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["absolute_humidity", b"absolute_humidity", "relative_humidity", b"relative_humidity", "temperature", b"temperature"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absolute_humidity", b"absolute_humidity", "relative_humidity", b"relative_humidity", "temperature", b"temperature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StorageLimits: _TypeAlias = StorageLimits  # noqa: Y015
+
+@_typing.final
+class StorageRange(_message.Message):
+    """Between which values a product is kept, both included; at least one bound. Numbers are decimal text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOWEST_FIELD_NUMBER: _builtins.int
+    HIGHEST_FIELD_NUMBER: _builtins.int
+    BELOW_FIELD_NUMBER: _builtins.int
+    ABOVE_FIELD_NUMBER: _builtins.int
+    lowest: _builtins.str
+    """Lowest value; empty means no bound."""
+    highest: _builtins.str
+    """Highest value; empty means no bound."""
+    @_builtins.property
+    def below(self) -> Global___StorageAllowance:
+        """How far and for how long it may be below the lowest; absent means not at all."""
+
+    @_builtins.property
+    def above(self) -> Global___StorageAllowance:
+        """How far and for how long it may be above the highest; absent means not at all."""
+
+    def __init__(
+        self,
+        *,
+        lowest: _builtins.str = ...,
+        highest: _builtins.str = ...,
+        below: Global___StorageAllowance | None = ...,
+        above: Global___StorageAllowance | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["above", b"above", "below", b"below"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["above", b"above", "below", b"below", "highest", b"highest", "lowest", b"lowest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StorageRange: _TypeAlias = StorageRange  # noqa: Y015
+
+@_typing.final
+class StorageAllowance(_message.Message):
+    """How far and for how long a range may be left."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    DURATION_SECONDS_FIELD_NUMBER: _builtins.int
+    limit: _builtins.str
+    """Up to this value, decimal text, in the unit of the range."""
+    duration_seconds: _builtins.int
+    """For so long in all, in seconds; 1 or more."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.str = ...,
+        duration_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_seconds", b"duration_seconds", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StorageAllowance: _TypeAlias = StorageAllowance  # noqa: Y015
 
 @_typing.final
 class ProductContent(_message.Message):
@@ -908,3 +1050,111 @@ class ErasureConsent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ErasureConsent: _TypeAlias = ErasureConsent  # noqa: Y015
+
+@_typing.final
+class ExceptionPayload(_message.Message):
+    """Payload type application/vnd.medtrail.exception.v1+protobuf: what one partner says to another about an exception. It
+    travels as a letter; the log refuses it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    LETTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___Header:
+        """Common head."""
+
+    @_builtins.property
+    def letter(self) -> Global___ExceptionLetter:
+        """What is said."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        letter: Global___ExceptionLetter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "letter", b"letter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "letter", b"letter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExceptionPayload: _TypeAlias = ExceptionPayload  # noqa: Y015
+
+@_typing.final
+class ExceptionLetter(_message.Message):
+    """A letter about one case that both partners keep."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTERPARTY_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_TIME_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    PDG_MESSAGE_FIELD_NUMBER: _builtins.int
+    RESOLUTION_REQUEST_FIELD_NUMBER: _builtins.int
+    PURCHASE_ORDER_FIELD_NUMBER: _builtins.int
+    DESPATCH_EVENT_ID_FIELD_NUMBER: _builtins.int
+    EPCS_FIELD_NUMBER: _builtins.int
+    counterparty: _builtins.str
+    """GLN of the party to which it is addressed; 13 digits."""
+    case_id: _builtins.str
+    """Id of the case, UUID: exception_case_uuid of PDG messages."""
+    message_id: _builtins.str
+    """Id of the message, UUID: message_uuid of PDG messages."""
+    kind: Global___ExceptionLetterKind.ValueType
+    """What it is."""
+    code: _builtins.str
+    """What is the matter: upper snake case, such as "OVERAGE"; 1 to 64 characters."""
+    person: _builtins.str
+    """Who says it; at most 200 characters; may be empty."""
+    text: _builtins.str
+    """For people, at most 2,000 characters; may be empty in reports and responses."""
+    pdg_message: _builtins.bytes
+    """The PDG message of a report or response, exactly as made: a JSON document of at most 131,072 bytes (128 KiB)."""
+    resolution_request: _builtins.str
+    """What is asked for the case as a whole, in words of the PDG messages, where no item of the report says it; may be
+    empty.
+    """
+    purchase_order: _builtins.str
+    """Number of the purchase order; at most 64 characters; may be empty."""
+    despatch_event_id: _builtins.str
+    """event_id of the despatch; may be empty."""
+    @_builtins.property
+    def message_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was said; UTC, in whole seconds."""
+
+    @_builtins.property
+    def epcs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Digital Links of units; at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        counterparty: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+        kind: Global___ExceptionLetterKind.ValueType = ...,
+        code: _builtins.str = ...,
+        message_time: _timestamp_pb2.Timestamp | None = ...,
+        person: _builtins.str = ...,
+        text: _builtins.str = ...,
+        pdg_message: _builtins.bytes = ...,
+        resolution_request: _builtins.str = ...,
+        purchase_order: _builtins.str = ...,
+        despatch_event_id: _builtins.str = ...,
+        epcs: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message_time", b"message_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "code", b"code", "counterparty", b"counterparty", "despatch_event_id", b"despatch_event_id", "epcs", b"epcs", "kind", b"kind", "message_id", b"message_id", "message_time", b"message_time", "pdg_message", b"pdg_message", "person", b"person", "purchase_order", b"purchase_order", "resolution_request", b"resolution_request", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExceptionLetter: _TypeAlias = ExceptionLetter  # noqa: Y015
