@@ -210,15 +210,15 @@ ReplicaWitnessed = RUNTIME_METADATA.tables["replica_witnessed"]
 ReplicaEntries = RUNTIME_METADATA.tables["replica_entry"]
 
 
-def prepare(connection: Connection) -> None:
+def prepare(connection: Connection, metadata: MetaData = RUNTIME_METADATA) -> None:
     """Make the tables and indices that are absent, and add the columns that a database of an older version lacks."""
-    RUNTIME_METADATA.create_all(connection)
+    metadata.create_all(connection)
     found = inspect(connection)
-    for table in RUNTIME_METADATA.sorted_tables:
+    for table in metadata.sorted_tables:
         known = {column["name"] for column in found.get_columns(table.name)}
         for column in table.columns:
             if column.name not in known:
-                # Of names and types that stand above; such a column may be empty.
+                # Of names and types that stand in the code; such a column may be empty, or has a default.
                 spelled = CreateColumn(column).compile(dialect=connection.dialect)
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {spelled}")
         for index in table.indexes:

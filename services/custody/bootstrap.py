@@ -43,7 +43,7 @@ from services.custody.office import Office
 from services.custody.recalls import KnownRecall
 from services.custody.scan import Scanner
 from services.custody.servicer import custody_binding
-from services.custody.tables import CUSTODY_METADATA
+from services.custody.upgrade import upgrade
 
 log = get_logger(__name__)
 
@@ -102,7 +102,7 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
     bus = Bus(settings.nats_url, seed=folder.nats_seed(), gln=folder.gln, name=folder.profile.name)
     try:
         database.write_now(prepare)
-        database.create_tables(CUSTODY_METADATA)
+        database.write_now(upgrade)
         database.write_now(note_earlier_events)
         replica = RegistryReplica(
             database, channel, verifier=verifier, authority_key_id=settings.authority_key_id, policy=policy

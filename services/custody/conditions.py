@@ -3,6 +3,8 @@
 Each returns what it found, or raises at the field that names the unit.
 """
 
+from datetime import date, timedelta
+
 from medtrail.errors import ConflictError, NotFoundError
 from services.custody.holding import Books, Holding, HoldingState
 from services.custody.recalls import RecallIndex
@@ -92,6 +94,18 @@ def require_not_held_back(holding: Holding, named: Named) -> None:
     if holding.provisional:
         message = f"{holding.unit.path} rests on a despatch that the ledger has not confirmed yet"
         raise ConflictError(message, code="UNIT_PROVISIONAL", field=named.field, despatch_id=holding.despatch_id)
+
+
+def expired_error(named: Named, expiry: date) -> ConflictError:
+    """Return the error that says that a pack is past its expiry."""
+    message = f"{named.unit.path} could be used to the end of {expiry.isoformat()}"
+    return ConflictError(message, code="UNIT_EXPIRED", field=named.field, expiry=expiry)
+
+
+def offset_of_text(text: str) -> timedelta:
+    """Return an offset from its valid ``+hh:mm``."""
+    size = timedelta(hours=int(text[1:3]), minutes=int(text[4:6]))
+    return -size if text.startswith("-") else size
 
 
 def require_not_recalled(books: Books, named: Named, recalls: RecallIndex) -> None:

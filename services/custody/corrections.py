@@ -52,6 +52,19 @@ def deed_of(session: Session, named: Named) -> Stored | None:
     )
 
 
+def require_deed(session: Session, named: Named) -> Stored:
+    """Return the EPCIS event of ours that made a unit what it is.
+
+    Raises:
+        NotFoundError: None did (DEED_UNKNOWN).
+    """
+    stored = deed_of(session, named)
+    if stored is None or not isinstance(stored.event.statement, EpcisEvent):
+        message = f"no event of {session.desk.gln} made {named.unit.path} what it is"
+        raise NotFoundError(message, code="DEED_UNKNOWN", field=named.field)
+    return stored
+
+
 def undo(session: Session, named: Named, *, reason: str) -> list[Accepted]:
     """Take back what an event of ours did to one unit, by declaring the event an error.
 
@@ -62,11 +75,9 @@ def undo(session: Session, named: Named, *, reason: str) -> list[Accepted]:
         NotFoundError: No event of ours made the unit what it is (DEED_UNKNOWN).
         ConflictError: The event names the unit's container only (UNIT_IN_CONTAINER).
     """
-    stored = deed_of(session, named)
-    if stored is None or not isinstance(stored.event.statement, EpcisEvent):
-        message = f"no event of {session.desk.gln} made {named.unit.path} what it is"
-        raise NotFoundError(message, code="DEED_UNKNOWN", field=named.field)
+    stored = require_deed(session, named)
     statement = stored.event.statement
+    assert isinstance(statement, EpcisEvent)  # noqa: S101  # require_deed has seen to it
     units = {item.unit for item in step_of(statement, field="event").units}
     if named.unit not in units:
         message = f"{named.unit.path} was in a container of which the event tells; undo that"

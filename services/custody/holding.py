@@ -8,6 +8,7 @@ read and write Books; the store loads and saves them. Nothing here does I/O.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -69,6 +70,11 @@ class Holding:
         exception: Stable code of why it is put aside, in state EXCEPTION.
         despatch_id: event_id of the despatch that brings or brought it; may be empty.
         smallest: It counts among its despatch's smallest units.
+        inferred: Received because its container was; not scanned yet.
+        remainder: What is left of an opened pack; None while whole, or where nobody said how much was taken.
+        remainder_uom: Its unit: UN/ECE Recommendation 20, ``EA`` for tablets; empty with no remainder.
+        sold_to: Party to which it went last, kept after it comes back; None when it never went.
+        suspect: Case under which it is suspect product; empty when it is not.
     """
 
     unit: Unit
@@ -86,6 +92,11 @@ class Holding:
     exception: str = ""
     despatch_id: str = ""
     smallest: bool = False
+    inferred: bool = False
+    remainder: Decimal | None = None
+    remainder_uom: str = ""
+    sold_to: Gln | None = None
+    suspect: str = ""
 
     @property
     def final(self) -> bool:

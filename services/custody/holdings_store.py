@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -58,11 +59,20 @@ def to_row(holding: Holding) -> dict[str, Any]:
         "exception": holding.exception,
         "despatch_id": holding.despatch_id,
         "smallest": holding.smallest,
+        "inferred": holding.inferred,
+        "remainder": "" if holding.remainder is None else format(holding.remainder, "f"),
+        "remainder_uom": holding.remainder_uom,
+        "sold_to": "" if holding.sold_to is None else str(holding.sold_to),
+        "suspect": holding.suspect,
     }
 
 
 def from_row(row: Any) -> Holding:  # noqa: ANN401  # a row of holding, or the JSON of one
-    """Return the holding of a row's columns."""
+    """Return the holding of a row's columns.
+
+    What was known before an event may have been written by an earlier version, without the columns of this one.
+    """
+    remainder, sold_to = row.get("remainder", ""), row.get("sold_to", "")
     return Holding(
         unit=unit_of_path(row["path"]),
         state=HoldingState(row["state"]),
@@ -79,6 +89,11 @@ def from_row(row: Any) -> Holding:  # noqa: ANN401  # a row of holding, or the J
         exception=row["exception"],
         despatch_id=row["despatch_id"],
         smallest=bool(row["smallest"]),
+        inferred=bool(row.get("inferred", False)),
+        remainder=Decimal(remainder) if remainder else None,
+        remainder_uom=row.get("remainder_uom", ""),
+        sold_to=Gln(sold_to) if sold_to else None,
+        suspect=row.get("suspect", ""),
     )
 
 

@@ -7,6 +7,7 @@ from medtrail.codec import to_timestamp
 from medtrail.errors import MalformedError
 from medtrail.gs1 import Gln
 from medtrail.runtime.overdue import Alarm, Waiting
+from services.custody.alerts import Alert
 from services.custody.changes import Change, ChangeKind
 from services.custody.desk import Accepted
 from services.custody.holding import Ending, Holding, HoldingState
@@ -14,14 +15,19 @@ from services.custody.holdings_store import from_us
 from services.custody.inbound_store import InboundShipment, InboundState
 
 _STATE_TO_MESSAGE = {state: custody_pb2.HoldingState.Value(f"HOLDING_STATE_{state.name}") for state in HoldingState}
-STATE_FROM_MESSAGE = {number: state for state, number in _STATE_TO_MESSAGE.items()}
+STATE_FROM_MESSAGE: dict[int, HoldingState] = {
+    **{number: state for state, number in _STATE_TO_MESSAGE.items()},
+    custody_pb2.HOLDING_STATE_RECEIVED_NOT_SEEN_SINCE: HoldingState.ON_HAND,
+}
 _INBOUND_TO_MESSAGE = {state: custody_pb2.InboundState.Value(f"INBOUND_STATE_{state.name}") for state in InboundState}
-ENDING_FROM_MESSAGE = {
+ENDING_FROM_MESSAGE: dict[custody_pb2.DecommissionReason.ValueType, Ending] = {
     custody_pb2.DecommissionReason.Value(f"DECOMMISSION_REASON_{ending.name}"): ending
     for ending in Ending
     if ending is not Ending.EMPTIED
 }
-
+_ENDING_TO_MESSAGE: dict[Ending | None, custody_pb2.DecommissionReason.ValueType] = {
+    ending: number for number, ending in ENDING_FROM_MESSAGE.items()
+}
 _KIND_TO_MESSAGE = {kind: custody_pb2.EventChangeKind.Value(f"EVENT_CHANGE_KIND_{kind.name}") for kind in ChangeKind}
 
 
@@ -82,6 +88,27 @@ def holding_to_message(holding: Holding, recall_ids: tuple[str, ...]) -> custody
         event_id=holding.event_id,
         since_time=to_timestamp(holding.since_time),
         recall_ids=recall_ids,
+        inferred=holding.inferred,
+        remainder="" if holding.remainder is None else format(holding.remainder, "f"),
+        remainder_uom=holding.remainder_uom,
+        last_customer="" if holding.sold_to is None else str(holding.sold_to),
+        suspect_case_id=holding.suspect,
+        exception_code=holding.exception,
+        ending=_ENDING_TO_MESSAGE.get(holding.ending, custody_pb2.DECOMMISSION_REASON_UNSPECIFIED),
+    )
+
+
+def alert_to_message(alert: Alert) -> custody_pb2.UnitAlert:
+    """Return the message of an alert."""
+    withdrawn = None if alert.withdraw_time is None else to_timestamp(alert.withdraw_time)
+    return custody_pb2.UnitAlert(
+        number=alert.number,
+        code=alert.code,
+        epc=alert.unit.digital_link,
+        event_id=alert.event_id,
+        message=alert.message,
+        raise_time=to_timestamp(alert.raise_time),
+        withdraw_time=withdrawn,
     )
 
 

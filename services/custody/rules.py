@@ -17,6 +17,7 @@ from medtrail.errors import ConflictError, MalformedError
 from medtrail.gs1 import Gln, Sgtin, Sscc
 from medtrail.verdict import has_expired
 from services.custody.conditions import (
+    expired_error,
     final_error,
     not_on_hand_error,
     require_here,
@@ -370,8 +371,7 @@ def dispense(books: Books, units: Sequence[Named], origin: Origin, *, recalls: R
         if holding.expiry is not None and has_expired(
             holding.expiry, judge_time=origin.time, utc_offset=origin.utc_offset
         ):
-            message = f"{named.unit.path} could be used to the end of {holding.expiry.isoformat()}"
-            raise ConflictError(message, code="UNIT_EXPIRED", field=named.field, expiry=holding.expiry)
+            raise expired_error(named, holding.expiry)
         require_not_recalled(books, named, recalls)
         state = HoldingState.PARTIALLY_DISPENSED if partial else HoldingState.DISPENSED
         books.change(holding, state=state, event_id=origin.event_id, since_time=origin.time)

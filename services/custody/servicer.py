@@ -17,11 +17,11 @@ from medtrail.runtime.guard import Context, caller_of
 from medtrail.runtime.paging import page_size
 from medtrail.runtime.server import Binding
 from services.custody import capture, commands, events, holdings_store, inbound_store
+from services.custody.books_servicer import BooksServicer
 from services.custody.capture import CaptureRefusedError
 from services.custody.changes import Change, changes_after, check_cursor, newest_change
 from services.custody.commands import Consignee
 from services.custody.desk import Accepted, Session, known_recalls
-from services.custody.handover_servicer import HandoverServicer
 from services.custody.holding import Holding
 from services.custody.holdings_store import HoldingQuery
 from services.custody.messages import (
@@ -61,7 +61,7 @@ def _units(named: Sequence[Named]) -> tuple[Unit, ...]:
     return tuple(item.unit for item in named)
 
 
-class CustodyServicer(HandoverServicer):
+class CustodyServicer(BooksServicer):
     """The verbs that all roles share, for one organisation."""
 
     async def Pack(self, request: custody_pb2.PackRequest, context: Context) -> custody_pb2.PackResponse:

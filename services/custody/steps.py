@@ -13,6 +13,7 @@ from medtrail.epcis.model import Action, EpcisEvent, EventType, Extension
 from medtrail.errors import MalformedError
 from medtrail.gs1 import Gln, parse_epc
 from services.custody import rules
+from services.custody.conditions import offset_of_text
 from services.custody.holding import Books, Ending
 from services.custody.parties import party_of
 from services.custody.recalls import RecallIndex
@@ -212,9 +213,7 @@ def reason_extension(reason: str) -> Extension:
 
 def offset_of(event: EpcisEvent) -> timedelta:
     """Return the offset in force where an event happened, from its valid ``+hh:mm``."""
-    text = event.event_time_zone_offset
-    size = timedelta(hours=int(text[1:3]), minutes=int(text[4:6]))
-    return -size if text.startswith("-") else size
+    return offset_of_text(event.event_time_zone_offset)
 
 
 def apply_step(books: Books, step: Step, origin: Origin, *, recalls: RecallIndex) -> Received | None:

@@ -44,6 +44,12 @@ class HoldingRow(CustodyTable, table=True):
     exception: str
     despatch_id: str
     smallest: bool
+    # Since version 5; earlier rows have the defaults.
+    inferred: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
+    remainder: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    remainder_uom: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    sold_to: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    suspect: str = Field(default="", sa_column_kwargs={"server_default": ""})
 
 
 class HoldingBefore(CustodyTable, table=True):

@@ -136,6 +136,10 @@ class _HoldingStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HoldingS
     """Consumed in a transformation."""
     HOLDING_STATE_EXCEPTION: _HoldingState.ValueType  # 9
     """Arrived without data, or its data were refused: put aside."""
+    HOLDING_STATE_RECEIVED_NOT_SEEN_SINCE: _HoldingState.ValueType  # 10
+    """Received, and not seen since: this organisation does not record dispensing, so that it may be gone. What happened
+    to it last, and when, tell event_id and since_time. As a filter the same as HOLDING_STATE_ON_HAND.
+    """
 
 class HoldingState(_HoldingState, metaclass=_HoldingStateEnumTypeWrapper):
     """State of a unit in one organisation's books."""
@@ -160,6 +164,10 @@ HOLDING_STATE_CONSUMED: HoldingState.ValueType  # 8
 """Consumed in a transformation."""
 HOLDING_STATE_EXCEPTION: HoldingState.ValueType  # 9
 """Arrived without data, or its data were refused: put aside."""
+HOLDING_STATE_RECEIVED_NOT_SEEN_SINCE: HoldingState.ValueType  # 10
+"""Received, and not seen since: this organisation does not record dispensing, so that it may be gone. What happened
+to it last, and when, tell event_id and since_time. As a filter the same as HOLDING_STATE_ON_HAND.
+"""
 Global___HoldingState: _TypeAlias = HoldingState  # noqa: Y015
 
 class _EventChangeKind:
@@ -1094,6 +1102,13 @@ class Holding(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     SINCE_TIME_FIELD_NUMBER: _builtins.int
     RECALL_IDS_FIELD_NUMBER: _builtins.int
+    INFERRED_FIELD_NUMBER: _builtins.int
+    REMAINDER_FIELD_NUMBER: _builtins.int
+    REMAINDER_UOM_FIELD_NUMBER: _builtins.int
+    LAST_CUSTOMER_FIELD_NUMBER: _builtins.int
+    SUSPECT_CASE_ID_FIELD_NUMBER: _builtins.int
+    EXCEPTION_CODE_FIELD_NUMBER: _builtins.int
+    ENDING_FIELD_NUMBER: _builtins.int
     epc: _builtins.str
     """The unit as Digital Link."""
     state: Global___HoldingState.ValueType
@@ -1114,6 +1129,20 @@ class Holding(_message.Message):
     """True while it rests on data that the ledger has not confirmed: not saleable."""
     event_id: _builtins.str
     """event_id of what made it so."""
+    inferred: _builtins.bool
+    """True while it counts as received because its container was, and has not been scanned yet."""
+    remainder: _builtins.str
+    """What is left of an opened pack, a decimal; empty while it is whole, or where nobody said how much was taken."""
+    remainder_uom: _builtins.str
+    """Unit of the remainder: UN/ECE Recommendation 20, such as "EA" or "MLT"."""
+    last_customer: _builtins.str
+    """GLN of the party to which it went last, kept after it comes back; empty when it never went."""
+    suspect_case_id: _builtins.str
+    """Case under which it is suspect product; empty when it is not."""
+    exception_code: _builtins.str
+    """Stable code of why it is put aside; empty when it is not."""
+    ending: Global___DecommissionReason.ValueType
+    """How its life ended, when it was neither dispensed nor consumed; unspecified otherwise."""
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:
         """When; UTC."""
@@ -1137,10 +1166,17 @@ class Holding(_message.Message):
         event_id: _builtins.str = ...,
         since_time: _timestamp_pb2.Timestamp | None = ...,
         recall_ids: _abc.Iterable[_builtins.str] | None = ...,
+        inferred: _builtins.bool = ...,
+        remainder: _builtins.str = ...,
+        remainder_uom: _builtins.str = ...,
+        last_customer: _builtins.str = ...,
+        suspect_case_id: _builtins.str = ...,
+        exception_code: _builtins.str = ...,
+        ending: Global___DecommissionReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epc", b"epc", "event_id", b"event_id", "expiry", b"expiry", "hold_reason", b"hold_reason", "location", b"location", "lot", b"lot", "parent", b"parent", "partner", b"partner", "provisional", b"provisional", "recall_ids", b"recall_ids", "since_time", b"since_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ending", b"ending", "epc", b"epc", "event_id", b"event_id", "exception_code", b"exception_code", "expiry", b"expiry", "hold_reason", b"hold_reason", "inferred", b"inferred", "last_customer", b"last_customer", "location", b"location", "lot", b"lot", "parent", b"parent", "partner", b"partner", "provisional", b"provisional", "recall_ids", b"recall_ids", "remainder", b"remainder", "remainder_uom", b"remainder_uom", "since_time", b"since_time", "state", b"state", "suspect_case_id", b"suspect_case_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1226,6 +1262,7 @@ class CaptureEventsRequest(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     SECOND_HAND_FIELD_NUMBER: _builtins.int
     CONTINUED_FIELD_NUMBER: _builtins.int
+    HAPPENED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of this chunk."""
     second_hand: _builtins.bool
@@ -1235,6 +1272,11 @@ class CaptureEventsRequest(_message.Message):
     32 MiB at most. Nothing is judged, recorded or answered before a request comes that is not continued; its
     request_id is that of the whole. When an event is refused, the answers to the other requests of the transaction
     have the one error TRANSACTION_REFUSED.
+    """
+    happened: _builtins.bool
+    """True when the caller reports what has happened already, whether it should have or not: where that breaks a rule of
+    the books it is recorded, with an alert (ListAlerts), instead of refused. Events passed on as second-hand always
+    are.
     """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_epcis_pb2.EpcisEvent]:
@@ -1247,10 +1289,11 @@ class CaptureEventsRequest(_message.Message):
         events: _abc.Iterable[_epcis_pb2.EpcisEvent] | None = ...,
         second_hand: _builtins.bool = ...,
         continued: _builtins.bool = ...,
+        happened: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "events", b"events", "request_id", b"request_id", "second_hand", b"second_hand"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "events", b"events", "happened", b"happened", "request_id", b"request_id", "second_hand", b"second_hand"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2000,3 +2043,183 @@ class EventPack(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventPack: _TypeAlias = EventPack  # noqa: Y015
+
+@_typing.final
+class ListAlertsRequest(_message.Message):
+    """Request of ListAlerts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    EPC_FIELD_NUMBER: _builtins.int
+    INCLUDE_WITHDRAWN_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """Only this code; empty means all."""
+    epc: _builtins.str
+    """Only this unit; empty means all."""
+    include_withdrawn: _builtins.bool
+    """True to list withdrawn ones, too."""
+    page_size: _builtins.int
+    """At most so many, 1 to 500; 0 means 100."""
+    page_token: _builtins.str
+    """Token of the answer before; empty at first."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        epc: _builtins.str = ...,
+        include_withdrawn: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "epc", b"epc", "include_withdrawn", b"include_withdrawn", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAlertsRequest: _TypeAlias = ListAlertsRequest  # noqa: Y015
+
+@_typing.final
+class ListAlertsResponse(_message.Message):
+    """Answer of ListAlerts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALERTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    @_builtins.property
+    def alerts(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnitAlert]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        alerts: _abc.Iterable[Global___UnitAlert] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAlertsResponse: _TypeAlias = ListAlertsResponse  # noqa: Y015
+
+@_typing.final
+class UnitAlert(_message.Message):
+    """That something recorded of a unit breaks a rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    EPC_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    RAISE_TIME_FIELD_NUMBER: _builtins.int
+    WITHDRAW_TIME_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """In order of raising, from 1."""
+    code: _builtins.str
+    """Stable code, such as "PARENT_NOT_UNPACKED"."""
+    epc: _builtins.str
+    """The unit as Digital Link."""
+    event_id: _builtins.str
+    """event_id of the event that raised it."""
+    message: _builtins.str
+    """For a person."""
+    @_builtins.property
+    def raise_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was raised; UTC."""
+
+    @_builtins.property
+    def withdraw_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was withdrawn, because its event was taken back; UTC; absent while it stands."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        code: _builtins.str = ...,
+        epc: _builtins.str = ...,
+        event_id: _builtins.str = ...,
+        message: _builtins.str = ...,
+        raise_time: _timestamp_pb2.Timestamp | None = ...,
+        withdraw_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["raise_time", b"raise_time", "withdraw_time", b"withdraw_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "epc", b"epc", "event_id", b"event_id", "message", b"message", "number", b"number", "raise_time", b"raise_time", "withdraw_time", b"withdraw_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnitAlert: _TypeAlias = UnitAlert  # noqa: Y015
+
+@_typing.final
+class UndoRequest(_message.Message):
+    """Request of Undo."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EPC_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    NOT_SUPPLIED_FIELD_NUMBER: _builtins.int
+    OCCASION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID."""
+    epc: _builtins.str
+    """The unit: a pack, or a container that ended with all that is inside."""
+    reason: _builtins.str
+    """Why; 1 to 500 characters."""
+    not_supplied: _builtins.bool
+    """True when the caller states that the pack was not handed to the public; needed to undo a dispensing."""
+    @_builtins.property
+    def occasion(self) -> Global___Occasion:
+        """The premises: location alone counts. The ten days are counted to now."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        epc: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        not_supplied: _builtins.bool = ...,
+        occasion: Global___Occasion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occasion", b"occasion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epc", b"epc", "not_supplied", b"not_supplied", "occasion", b"occasion", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoRequest: _TypeAlias = UndoRequest  # noqa: Y015
+
+@_typing.final
+class UndoResponse(_message.Message):
+    """Answer of Undo."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AcceptedEvent]:
+        """The events made: one that says again what happened to others of the same event, where there are any; the declaration."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___AcceptedEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoResponse: _TypeAlias = UndoResponse  # noqa: Y015

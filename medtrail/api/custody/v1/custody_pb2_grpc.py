@@ -133,6 +133,16 @@ class CustodyServiceStub:
                 request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListEventPacksRequest.SerializeToString,
                 response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListEventPacksResponse.FromString,
                 _registered_method=True)
+        self.ListAlerts = channel.unary_unary(
+                '/medtrail.api.custody.v1.CustodyService/ListAlerts',
+                request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListAlertsRequest.SerializeToString,
+                response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListAlertsResponse.FromString,
+                _registered_method=True)
+        self.Undo = channel.unary_unary(
+                '/medtrail.api.custody.v1.CustodyService/Undo',
+                request_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.UndoRequest.SerializeToString,
+                response_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.UndoResponse.FromString,
+                _registered_method=True)
 
 
 class CustodyServiceServicer:
@@ -281,6 +291,21 @@ class CustodyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAlerts(self, request, context):
+        """Lists alerts on units in the books: what was recorded although a rule speaks against it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Undo(self, request, context):
+        """Takes back a dispensing or decommissioning of one unit, by declaring its event an error: within 10 days, at the same
+        premises, and never of what is expired, recalled, stolen, lost, destroyed, or was supplied to the public.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CustodyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -378,6 +403,16 @@ def add_CustodyServiceServicer_to_server(servicer, server):
                     servicer.ListEventPacks,
                     request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListEventPacksRequest.FromString,
                     response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListEventPacksResponse.SerializeToString,
+            ),
+            'ListAlerts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAlerts,
+                    request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListAlertsRequest.FromString,
+                    response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListAlertsResponse.SerializeToString,
+            ),
+            'Undo': grpc.unary_unary_rpc_method_handler(
+                    servicer.Undo,
+                    request_deserializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.UndoRequest.FromString,
+                    response_serializer=medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.UndoResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -897,6 +932,60 @@ class CustodyService:
             '/medtrail.api.custody.v1.CustodyService/ListEventPacks',
             medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListEventPacksRequest.SerializeToString,
             medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListEventPacksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/medtrail.api.custody.v1.CustodyService/ListAlerts',
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListAlertsRequest.SerializeToString,
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.ListAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Undo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/medtrail.api.custody.v1.CustodyService/Undo',
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.UndoRequest.SerializeToString,
+            medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2.UndoResponse.FromString,
             options,
             channel_credentials,
             insecure,

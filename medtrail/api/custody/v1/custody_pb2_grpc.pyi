@@ -87,6 +87,12 @@ class CustodyServiceStub:
     """Tells the packs that an event of our own concerns, those inside of the containers that it names as well, each with
     its lot and expiry, in order of GTIN, lot, expiry and serial number.
     """
+    ListAlerts: _grpc.UnaryUnaryMultiCallable[_custody_pb2.ListAlertsRequest, _custody_pb2.ListAlertsResponse]
+    """Lists alerts on units in the books: what was recorded although a rule speaks against it."""
+    Undo: _grpc.UnaryUnaryMultiCallable[_custody_pb2.UndoRequest, _custody_pb2.UndoResponse]
+    """Takes back a dispensing or decommissioning of one unit, by declaring its event an error: within 10 days, at the same
+    premises, and never of what is expired, recalled, stolen, lost, destroyed, or was supplied to the public.
+    """
 
 @_typing.type_check_only
 class CustodyServiceAsyncStub(CustodyServiceStub):
@@ -146,6 +152,12 @@ class CustodyServiceAsyncStub(CustodyServiceStub):
     ListEventPacks: _aio.UnaryStreamMultiCallable[_custody_pb2.ListEventPacksRequest, _custody_pb2.ListEventPacksResponse]  # type: ignore[assignment]
     """Tells the packs that an event of our own concerns, those inside of the containers that it names as well, each with
     its lot and expiry, in order of GTIN, lot, expiry and serial number.
+    """
+    ListAlerts: _aio.UnaryUnaryMultiCallable[_custody_pb2.ListAlertsRequest, _custody_pb2.ListAlertsResponse]  # type: ignore[assignment]
+    """Lists alerts on units in the books: what was recorded although a rule speaks against it."""
+    Undo: _aio.UnaryUnaryMultiCallable[_custody_pb2.UndoRequest, _custody_pb2.UndoResponse]  # type: ignore[assignment]
+    """Takes back a dispensing or decommissioning of one unit, by declaring its event an error: within 10 days, at the same
+    premises, and never of what is expired, recalled, stolen, lost, destroyed, or was supplied to the public.
     """
 
 class CustodyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -317,6 +329,24 @@ class CustodyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_custody_pb2.ListEventPacksResponse], _abc.AsyncIterator[_custody_pb2.ListEventPacksResponse]]:
         """Tells the packs that an event of our own concerns, those inside of the containers that it names as well, each with
         its lot and expiry, in order of GTIN, lot, expiry and serial number.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAlerts(
+        self,
+        request: _custody_pb2.ListAlertsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_custody_pb2.ListAlertsResponse, _abc.Awaitable[_custody_pb2.ListAlertsResponse]]:
+        """Lists alerts on units in the books: what was recorded although a rule speaks against it."""
+
+    @_abc_1.abstractmethod
+    def Undo(
+        self,
+        request: _custody_pb2.UndoRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_custody_pb2.UndoResponse, _abc.Awaitable[_custody_pb2.UndoResponse]]:
+        """Takes back a dispensing or decommissioning of one unit, by declaring its event an error: within 10 days, at the same
+        premises, and never of what is expired, recalled, stolen, lost, destroyed, or was supplied to the public.
         """
 
 def add_CustodyServiceServicer_to_server(servicer: CustodyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

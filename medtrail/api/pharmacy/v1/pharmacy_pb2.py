@@ -25,17 +25,19 @@ _sym_db = _symbol_database.Default()
 from medtrail.api.custody.v1 import custody_pb2 as medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'medtrail/api/pharmacy/v1/pharmacy.proto\x12\x18medtrail.api.pharmacy.v1\x1a%medtrail/api/custody/v1/custody.proto\"y\n\x0f\x44ispenseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65pcs\x18\x02 \x03(\t\x12\x0f\n\x07partial\x18\x03 \x01(\x08\x12\x33\n\x08occasion\x18\x04 \x01(\x0b\x32!.medtrail.api.custody.v1.Occasion\"J\n\x10\x44ispenseResponse\x12\x36\n\x06\x65vents\x18\x01 \x03(\x0b\x32&.medtrail.api.custody.v1.AcceptedEvent2t\n\x0fPharmacyService\x12\x61\n\x08\x44ispense\x12).medtrail.api.pharmacy.v1.DispenseRequest\x1a*.medtrail.api.pharmacy.v1.DispenseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'medtrail/api/pharmacy/v1/pharmacy.proto\x12\x18medtrail.api.pharmacy.v1\x1a%medtrail/api/custody/v1/custody.proto\"\xb4\x01\n\x0f\x44ispenseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65pcs\x18\x02 \x03(\t\x12\x0f\n\x07partial\x18\x03 \x01(\x08\x12\x33\n\x08occasion\x18\x04 \x01(\x0b\x32!.medtrail.api.custody.v1.Occasion\x12\x10\n\x08quantity\x18\x05 \x01(\t\x12\x14\n\x0cquantity_uom\x18\x06 \x01(\t\x12\x11\n\tpack_size\x18\x07 \x01(\t\"\x87\x01\n\x10\x44ispenseResponse\x12\x36\n\x06\x65vents\x18\x01 \x03(\x0b\x32&.medtrail.api.custody.v1.AcceptedEvent\x12;\n\nremainders\x18\x02 \x03(\x0b\x32\'.medtrail.api.pharmacy.v1.PackRemainder\"D\n\rPackRemainder\x12\x0b\n\x03\x65pc\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\t\x12\x14\n\x0cquantity_uom\x18\x03 \x01(\t2t\n\x0fPharmacyService\x12\x61\n\x08\x44ispense\x12).medtrail.api.pharmacy.v1.DispenseRequest\x1a*.medtrail.api.pharmacy.v1.DispenseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'medtrail.api.pharmacy.v1.pharmacy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DISPENSEREQUEST']._serialized_start=108
-  _globals['_DISPENSEREQUEST']._serialized_end=229
-  _globals['_DISPENSERESPONSE']._serialized_start=231
-  _globals['_DISPENSERESPONSE']._serialized_end=305
-  _globals['_PHARMACYSERVICE']._serialized_start=307
-  _globals['_PHARMACYSERVICE']._serialized_end=423
+  _globals['_DISPENSEREQUEST']._serialized_start=109
+  _globals['_DISPENSEREQUEST']._serialized_end=289
+  _globals['_DISPENSERESPONSE']._serialized_start=292
+  _globals['_DISPENSERESPONSE']._serialized_end=427
+  _globals['_PACKREMAINDER']._serialized_start=429
+  _globals['_PACKREMAINDER']._serialized_end=497
+  _globals['_PHARMACYSERVICE']._serialized_start=499
+  _globals['_PHARMACYSERVICE']._serialized_end=615
 # @@protoc_insertion_point(module_scope)

@@ -29,10 +29,24 @@ class DispenseRequest(_message.Message):
     EPCS_FIELD_NUMBER: _builtins.int
     PARTIAL_FIELD_NUMBER: _builtins.int
     OCCASION_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    QUANTITY_UOM_FIELD_NUMBER: _builtins.int
+    PACK_SIZE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID."""
     partial: _builtins.bool
     """True when a part of each pack was handed out and the rest is kept."""
+    quantity: _builtins.str
+    """How much was taken of each pack: a decimal above 0, at most 12 digits before and 6 after the point; empty means all
+    that is there, or with partial that nobody counted. The last of a pack makes it dispensed; more than is left is
+    refused (QUANTITY_ABOVE_REST).
+    """
+    quantity_uom: _builtins.str
+    """Unit of the quantity: UN/ECE Recommendation 20, such as "EA" (tablets) or "MLT"; empty means that of the product."""
+    pack_size: _builtins.str
+    """What a whole pack holds, in that unit: needed when a pack is opened whose product does not say so in its net
+    content.
+    """
     @_builtins.property
     def epcs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 100 packs held here."""
@@ -48,10 +62,13 @@ class DispenseRequest(_message.Message):
         epcs: _abc.Iterable[_builtins.str] | None = ...,
         partial: _builtins.bool = ...,
         occasion: _custody_pb2.Occasion | None = ...,
+        quantity: _builtins.str = ...,
+        quantity_uom: _builtins.str = ...,
+        pack_size: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occasion", b"occasion"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epcs", b"epcs", "occasion", b"occasion", "partial", b"partial", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epcs", b"epcs", "occasion", b"occasion", "pack_size", b"pack_size", "partial", b"partial", "quantity", b"quantity", "quantity_uom", b"quantity_uom", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -64,19 +81,55 @@ class DispenseResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
+    REMAINDERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_custody_pb2.AcceptedEvent]:
         """The events made."""
+
+    @_builtins.property
+    def remainders(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackRemainder]:
+        """What is left, one a pack in the order of the request."""
 
     def __init__(
         self,
         *,
         events: _abc.Iterable[_custody_pb2.AcceptedEvent] | None = ...,
+        remainders: _abc.Iterable[Global___PackRemainder] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "remainders", b"remainders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DispenseResponse: _TypeAlias = DispenseResponse  # noqa: Y015
+
+@_typing.final
+class PackRemainder(_message.Message):
+    """What is left of a pack."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPC_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    QUANTITY_UOM_FIELD_NUMBER: _builtins.int
+    epc: _builtins.str
+    """The pack as Digital Link."""
+    quantity: _builtins.str
+    """What is left, a decimal; "0" when it is dispensed; empty where nobody counted."""
+    quantity_uom: _builtins.str
+    """Its unit."""
+    def __init__(
+        self,
+        *,
+        epc: _builtins.str = ...,
+        quantity: _builtins.str = ...,
+        quantity_uom: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epc", b"epc", "quantity", b"quantity", "quantity_uom", b"quantity_uom"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackRemainder: _TypeAlias = PackRemainder  # noqa: Y015

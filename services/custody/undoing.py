@@ -1,0 +1,97 @@
+"""What may be undone: a dispensing or decommissioning of our own, soon, and where it was done.
+
+Every other verb has another that reverses it (hold and release, pack and unpack, ship and void). An end is final but
+for this. Source: Delegated Regulation (EU) 2016/161, article 13.
+"""
+
+from dataclasses import dataclass
+
+from medtrail.epcis.model import EpcisEvent
+from medtrail.errors import ConflictError
+from medtrail.fmd import UNDO_WITHIN
+from medtrail.verdict import has_expired
+from services.custody import corrections, holdings_store
+from services.custody.conditions import expired_error, offset_of_text, require_not_recalled
+from services.custody.desk import Accepted, Session
+from services.custody.events import Occasion
+from services.custody.events_store import Stored
+from services.custody.holding import Ending, Holding, HoldingState
+from services.custody.parties import place_of
+from services.custody.units import Named
+
+# What the law makes final whoever asks, and what is no decommissioning: an emptied container is packed anew.
+_NEVER_UNDONE = frozenset({Ending.DESTROYED, Ending.STOLEN, Ending.LOST})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to undo.
+
+    Attributes:
+        occasion: Of it; its location is the premises.
+        reason: Why.
+        not_supplied: The person states that the pack was not handed to the public.
+    """
+
+    occasion: Occasion
+    reason: str
+    not_supplied: bool = False
+
+
+def undo_deed(session: Session, named: Named, request: Request) -> list[Accepted]:
+    """Take back a dispensing or decommissioning of one unit, by declaring its event an error.
+
+    Raises:
+        NotFoundError: Nothing of ours did it (DEED_UNKNOWN).
+        ConflictError: It may not be undone: NOTHING_TO_UNDO, UNDO_FINAL, UNDO_SUPPLIED, SUPPLY_NOT_DENIED,
+            UNDO_ELSEWHERE, UNDO_LATE, UNIT_EXPIRED, UNIT_RECALLED; or UNIT_IN_CONTAINER: it ended with its container.
+    """
+    holding = session.books.get(named.unit)
+    if holding is None or holding.state not in {HoldingState.DISPENSED, HoldingState.ENDED, HoldingState.CONSUMED}:
+        if holding is not None and holding.state is HoldingState.PARTIALLY_DISPENSED:
+            raise _supplied(named)
+        message = f"{named.unit.path} was neither dispensed nor decommissioned here"
+        raise ConflictError(message, code="NOTHING_TO_UNDO", field=named.field)
+    deed = corrections.require_deed(session, named)
+    check_undo(session, named, holding, deed, request)
+    return corrections.undo(session, named, reason=request.reason)
+
+
+def check_undo(session: Session, named: Named, holding: Holding, deed: Stored, request: Request) -> None:
+    """Check that what an event did to a unit may be undone.
+
+    Raises:
+        ConflictError: It may not.
+    """
+    if holding.ending in _NEVER_UNDONE or holding.state is HoldingState.CONSUMED:
+        how = holding.ending or holding.state
+        message = f"{named.unit.path} is {how}: that is final"
+        raise ConflictError(message, code="UNDO_FINAL", field=named.field, state=how)
+    if was_opened(session, named, deed):
+        raise _supplied(named)
+    offset = offset_of_text(request.occasion.offset)
+    if holding.expiry is not None and has_expired(holding.expiry, judge_time=session.now, utc_offset=offset):
+        raise expired_error(named, holding.expiry)
+    require_not_recalled(session.books, named, session.recalls)
+    statement = deed.event.statement
+    assert isinstance(statement, EpcisEvent)  # noqa: S101  # require_deed has seen to it
+    if place_of(statement) != request.occasion.location:
+        message = f"{named.unit.path} was not taken out of use at {request.occasion.location}"
+        raise ConflictError(message, code="UNDO_ELSEWHERE", field=named.field)
+    if session.now - statement.event_time > UNDO_WITHIN:
+        message = f"{named.unit.path} was taken out of use on {statement.event_time:%Y-%m-%d}, over 10 days ago"
+        raise ConflictError(message, code="UNDO_LATE", field=named.field)
+    if holding.state is HoldingState.DISPENSED and not request.not_supplied:
+        message = f"state that {named.unit.path} was not handed to the public"
+        raise ConflictError(message, code="SUPPLY_NOT_DENIED", field="not_supplied")
+
+
+def was_opened(session: Session, named: Named, deed: Stored) -> bool:
+    """Tell whether a part of a pack had been handed out before what an event did to it."""
+    before = holdings_store.befores(session.connection, deed.number).get(named.unit.path)
+    return before is not None and before.state is HoldingState.PARTIALLY_DISPENSED
+
+
+def _supplied(named: Named) -> ConflictError:
+    message = f"a part of {named.unit.path} was handed to the public"
+    return ConflictError(message, code="UNDO_SUPPLIED", field=named.field)
