@@ -18,8 +18,8 @@ from medtrail.item_map import log_entry
 from medtrail.merkle import hash_leaf, verify_inclusion
 from medtrail.note import NoteVerifier
 from medtrail.verdict import Verdict
+from services.custody.circuit import BOUND_S, Circuit
 
-VERIFY_DEADLINE_S = 2.0
 PROOF_DEADLINE_S = 5.0
 
 
@@ -46,31 +46,43 @@ class LedgerClient:
         """Hold the channel, and the log's key by which proofs are judged."""
         self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
         self._verifier = verifier
+        self._circuit = Circuit("ledger", self._probe)
 
     async def verify_pack(self, sgtin: Sgtin, *, lot: str, expiry: date, judge_time: datetime) -> Verdict:
         """Return the ledger's verdict on a pack.
 
         Raises:
-            UnavailableError: It did not answer within 2 seconds.
+            UnavailableError: It did not answer within a second, or did not lately (NEIGHBOUR_AWAY).
         """
         request = ledger_pb2.VerifyPackRequest(
             epc=sgtin.digital_link, lot=lot, expiry=expiry.isoformat(), judge_time=to_timestamp(judge_time)
         )
-        answer = await self._stub.VerifyPack(request, timeout=VERIFY_DEADLINE_S)
+
+        async def ask() -> ledger_pb2.VerifyPackResponse:
+            return await self._stub.VerifyPack(request, timeout=BOUND_S)
+
+        answer = await self._circuit.ask(ask)
         return verdict_from_message(answer.verdict)
 
     async def knows_lot(self, gtin: Gtin, lot: str) -> bool:
         """Tell whether any unit of a trade item and lot is in the log.
 
         Raises:
-            UnavailableError: It did not answer within 2 seconds.
+            UnavailableError: As :meth:`verify_pack`.
         """
         request = ledger_pb2.TraceLotRequest(gtin=str(gtin), lot=lot, page_size=1)
+
+        async def ask() -> ledger_pb2.TraceLotResponse:
+            return await self._stub.TraceLot(request, timeout=BOUND_S)
+
         try:
-            await self._stub.TraceLot(request, timeout=VERIFY_DEADLINE_S)
+            await self._circuit.ask(ask)
         except NotFoundError:
             return False
         return True
+
+    async def _probe(self) -> None:
+        await self._stub.GetCheckpoint(ledger_pb2.GetCheckpointRequest(), timeout=BOUND_S)
 
     async def find_logged(self, *, sha256: bytes, event_id: str) -> tuple[int, Event, str] | None:
         """Return index, event and signer's did:key of a chained event, proven; None when it is not in the log (yet).
