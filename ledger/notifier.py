@@ -21,6 +21,7 @@ from ledger.storage import log_store
 from ledger.storage.log_store import DUPLICATE, ENTRY, MESSAGE, REFUSAL, StoredCheckpoint
 from ledger.trust_state import TrustState
 from medtrail.codec import decode_payload, decode_signed_event, encode_payload, encode_receipt, encode_signed_event
+from medtrail.document import Document
 from medtrail.envelope import SigningKey, sign
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MedtrailError, UnavailableError
@@ -189,6 +190,8 @@ def named_parties(signed_event: bytes) -> tuple[str, ...]:
         statement = decode_payload(signed.payload_type, signed.payload).statement
     except MedtrailError:
         return ()
+    if isinstance(statement, Document):
+        return (str(statement.counterparty),)
     if not isinstance(statement, EpcisEvent):
         return ()
     named = (*statement.source_list, *statement.destination_list)

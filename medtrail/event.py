@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from medtrail.document import Document
 from medtrail.epcis.model import EpcisEvent
 from medtrail.gs1 import Gln, Gtin
 
@@ -29,6 +30,7 @@ class PayloadType(StrEnum):
     TRUST = "application/vnd.medtrail.trust.v1+protobuf"
     REFUSAL = "application/vnd.medtrail.refusal.v1+protobuf"
     ERASURE = "application/vnd.medtrail.erasure.v1+protobuf"
+    DOCUMENT = "application/vnd.medtrail.document.v1+protobuf"
 
 
 class Capture(StrEnum):
@@ -273,7 +275,7 @@ class ErasureConsent:
 
 TrustStatement = Genesis | Enrolment | KeyAddition | KeyRetirement | KeyRevocation
 ErasureStatement = ErasureOrder | ErasureConsent
-Statement = EpcisEvent | Product | Recall | TrustStatement | Refusal | ErasureStatement
+Statement = EpcisEvent | Product | Recall | TrustStatement | Refusal | ErasureStatement | Document
 
 _PAYLOAD_TYPE_OF: dict[type, PayloadType] = {
     EpcisEvent: PayloadType.EPCIS,
@@ -287,6 +289,7 @@ _PAYLOAD_TYPE_OF: dict[type, PayloadType] = {
     Refusal: PayloadType.REFUSAL,
     ErasureOrder: PayloadType.ERASURE,
     ErasureConsent: PayloadType.ERASURE,
+    Document: PayloadType.DOCUMENT,
 }
 
 

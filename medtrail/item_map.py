@@ -5,12 +5,14 @@ by anyone who holds the key lists, without reading an event (LEDGER, section 3).
 is version 1; another mapping is another entry type, for later entries.
 
 Identifiers are canonical GS1 Digital Link paths (``/01/…/21/…``, ``/01/…/10/…``, ``/00/…``), ``/01/…`` for a trade item
-as such, ``/417/<gln>`` for a party, did:key for a key, and the URI itself for what is no GS1 identifier.
+as such, ``/417/<gln>`` for a party, did:key for a key, a business transaction's URN for a document, and the URI itself
+for what is no GS1 identifier.
 """
 
 import hashlib
 from collections.abc import Iterable, Sequence
 
+from medtrail.document import Document
 from medtrail.epcis.cbv import lot_of
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MalformedError
@@ -52,6 +54,9 @@ def identifiers(event: Event) -> tuple[str, ...]:
         found = {f"/417/{statement.gln}", statement.key_id}
     elif isinstance(statement, KeyRetirement | KeyRevocation):
         found = {statement.key_id}
+    elif isinstance(statement, Document):
+        # An order's list is its whole course: all documents that refer to it stand there.
+        found = {statement.named(event.header.actor).uri, *(item.uri for item in statement.references)}
     else:
         found = set()
     return tuple(sorted(found))

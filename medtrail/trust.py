@@ -14,6 +14,7 @@ Rules:
 * An organisation signs for its own GLNs. With ``Capture.SECOND_HAND`` it witnesses what another did.
 * An organisation orders the erasure of events; whether one is its own is told when the order is carried out. To an
   erasure before the retention period ends, the authority consents.
+* Business documents are issued by those who trade, each for itself.
 * Roles say which business steps are open first-hand; only the owner of a GS1 company prefix commissions, describes and
   recalls trade items under it.
 
@@ -25,6 +26,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from medtrail.document import Document
 from medtrail.envelope import public_key_of
 from medtrail.epcis.model import Action, EpcisEvent, EventType
 from medtrail.errors import AuthorizationError, MalformedError, VerificationError
@@ -138,6 +140,9 @@ def claims_of(event: Event) -> Claims:
             statement.type is EventType.TRANSFORMATION,
             commissioned(statement),
         )
+    if isinstance(statement, Document):
+        dated = (("document.issue_time", statement.issue_time),)
+        return Claims(PayloadType.DOCUMENT, header.actor, header.capture, dated)
     gtins: tuple[Gtin, ...] = ()
     if isinstance(statement, Product):
         gtins = (statement.gtin,)
@@ -239,6 +244,8 @@ class Registry:
         elif claims.payload_type is PayloadType.RECALL:
             if Role.REGULATOR not in organisation.roles:
                 _judge_maker(organisation, claims.gtins, what="recall")
+        elif claims.payload_type is PayloadType.DOCUMENT:
+            _judge_trader(organisation)
         elif claims.payload_type is not PayloadType.ERASURE and Role.LEDGER not in organisation.roles:
             message = "only a ledger refuses events"
             raise AuthorizationError(message, code="ROLE_FORBIDS")
@@ -423,6 +430,12 @@ def _judge_role(claims: Claims, organisation: Organisation) -> None:
         raise AuthorizationError(message, code="ROLE_FORBIDS", field="event.biz_step")
     if claims.gtins:
         _judge_maker(organisation, claims.gtins, what="commission")
+
+
+def _judge_trader(organisation: Organisation) -> None:
+    if organisation.roles.isdisjoint(TRADING_ROLES):
+        message = f"business documents are issued by those who trade; {organisation.gln} does not"
+        raise AuthorizationError(message, code="ROLE_FORBIDS")
 
 
 def commissioned(event: EpcisEvent) -> tuple[Gtin, ...]:

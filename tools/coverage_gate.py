@@ -12,6 +12,7 @@ from pathlib import Path
 EVIDENCE = (
     "medtrail/checkpoint",
     "medtrail/cold_chain",
+    "medtrail/document",
     "medtrail/envelope",
     "medtrail/epcis",
     "medtrail/event",
@@ -21,6 +22,7 @@ EVIDENCE = (
     "medtrail/monitor",
     "medtrail/note",
     "medtrail/policy",
+    "medtrail/terms",
     "medtrail/tiles",
     "medtrail/tlog_proof",
     "medtrail/trust",

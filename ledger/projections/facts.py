@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 
+from medtrail.document import Document
 from medtrail.epcis.cbv import expiry_of, lot_of
 from medtrail.epcis.hash import event_hash
 from medtrail.epcis.model import Action, EpcisEvent, EventType, QuantityElement, SourceDest
@@ -194,6 +195,9 @@ def fact_of(leaf_index: int, event: Event, *, key_id: str) -> EventFact:
         return _with_epcis(fact, statement)
     if isinstance(statement, Recall):
         return replace(fact, time_us=to_us(statement.start_time))
+    if isinstance(statement, Document):
+        # Its counterparty is party to it, as whoever gets goods is.
+        return replace(fact, time_us=to_us(statement.issue_time), target_owner=str(statement.counterparty))
     return fact
 
 

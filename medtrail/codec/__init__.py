@@ -4,6 +4,7 @@ Encoding makes a payload's bytes once; decoding checks form (lengths, ranges, re
 fields) and raises :class:`~medtrail.errors.MalformedError` with the path of the offending field.
 """
 
+from medtrail.codec.document import decode_terms, encode_terms
 from medtrail.codec.envelope import decode_batch, decode_signed_event, encode_batch, encode_signed_event
 from medtrail.codec.epcis import epcis_from_message, epcis_to_message
 from medtrail.codec.exchange import (
@@ -34,6 +35,7 @@ __all__ = [
     "decode_payload",
     "decode_receipt",
     "decode_signed_event",
+    "decode_terms",
     "encode_ack",
     "encode_advice",
     "encode_batch",
@@ -41,6 +43,7 @@ __all__ = [
     "encode_payload",
     "encode_receipt",
     "encode_signed_event",
+    "encode_terms",
     "epcis_from_message",
     "epcis_to_message",
     "from_timestamp",

@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from medtrail.api.event.v1 import payload_pb2
+from medtrail.api.event.v1 import document_pb2, payload_pb2
+from medtrail.codec.document import document_from_message, document_to_message
 from medtrail.codec.epcis import epcis_from_message, epcis_to_message
 from medtrail.codec.scalars import (
     HASH_BYTES,
@@ -18,6 +19,7 @@ from medtrail.codec.scalars import (
     to_timestamp,
 )
 from medtrail.codec.storage import storage_from_message, storage_to_message
+from medtrail.document import Document
 from medtrail.envelope import public_key_of
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MalformedError
@@ -98,6 +100,8 @@ def encode_payload(event: Event) -> bytes:
         message = payload_pb2.RefusalPayload(header=header, refusal=_refusal_to_message(statement))
     elif isinstance(statement, ErasureOrder | ErasureConsent):
         message = _erasure_to_message(statement, header)
+    elif isinstance(statement, Document):
+        message = document_pb2.DocumentPayload(header=header, document=document_to_message(statement))
     else:
         message = _trust_to_message(statement, header)
     return message.SerializeToString(deterministic=True)
@@ -153,6 +157,18 @@ def _decode_erasure(payload: bytes) -> Event:
     return Event(_header_from_message(message.header), _erasure_from_message(message))
 
 
+def _decode_document(payload: bytes) -> Event:
+    message = parse_message(document_pb2.DocumentPayload, payload, limit=MAX_SIGNED_EVENT_BYTES, field="payload")
+    header, document = _header_from_message(message.header), document_from_message(message.document)
+    if header.event_id != document.event_id(header.actor):
+        text = f"{document.kind} {document.number} of {header.actor} goes by {document.event_id(header.actor)}"
+        raise MalformedError(text, code="DOCUMENT_ID_MISMATCH", field="header.event_id")
+    if document.counterparty == header.actor:
+        text = f"{header.actor} makes a document to itself"
+        raise MalformedError(text, code="DOCUMENT_TO_SELF", field="document.counterparty")
+    return Event(header, document)
+
+
 _DECODERS: dict[str, Callable[[bytes], Event]] = {
     PayloadType.EPCIS: _decode_epcis,
     PayloadType.PRODUCT: _decode_product,
@@ -160,6 +176,7 @@ _DECODERS: dict[str, Callable[[bytes], Event]] = {
     PayloadType.TRUST: _decode_trust,
     PayloadType.REFUSAL: _decode_refusal,
     PayloadType.ERASURE: _decode_erasure,
+    PayloadType.DOCUMENT: _decode_document,
 }
 
 
