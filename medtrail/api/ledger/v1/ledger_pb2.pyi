@@ -22,6 +22,150 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _CustodyState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CustodyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CustodyState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CUSTODY_STATE_UNSPECIFIED: _CustodyState.ValueType  # 0
+    """Not judged."""
+    CUSTODY_STATE_COMMISSIONED: _CustodyState.ValueType  # 1
+    """Commissioned, and no later event places it."""
+    CUSTODY_STATE_AGGREGATED: _CustodyState.ValueType  # 2
+    """Inside a container."""
+    CUSTODY_STATE_IN_TRANSIT: _CustodyState.ValueType  # 3
+    """Despatched, and neither received nor held yet."""
+    CUSTODY_STATE_HELD: _CustodyState.ValueType  # 4
+    """Held by its holder."""
+    CUSTODY_STATE_ON_HOLD: _CustodyState.ValueType  # 5
+    """Held back by its holder, or by an excursion of temperature, and not released."""
+    CUSTODY_STATE_SUSPECT: _CustodyState.ValueType  # 6
+    """Suspect: its history contradicts itself, or its holder says so."""
+    CUSTODY_STATE_RECALLED: _CustodyState.ValueType  # 7
+    """Under a recall in force, or marked so by its holder."""
+    CUSTODY_STATE_DISPENSED: _CustodyState.ValueType  # 8
+    """Handed to a patient, or sold to the public."""
+    CUSTODY_STATE_PARTIALLY_DISPENSED: _CustodyState.ValueType  # 9
+    """Handed out in part; the rest is held."""
+    CUSTODY_STATE_RETURNED: _CustodyState.ValueType  # 10
+    """Sent back: on its way, or held and not released since."""
+    CUSTODY_STATE_DECOMMISSIONED: _CustodyState.ValueType  # 11
+    """Taken out of use: decommissioned, sampled, locked, damaged."""
+    CUSTODY_STATE_DESTROYED: _CustodyState.ValueType  # 12
+    """Destroyed or disposed of."""
+    CUSTODY_STATE_LOST: _CustodyState.ValueType  # 13
+    """Lost."""
+    CUSTODY_STATE_STOLEN: _CustodyState.ValueType  # 14
+    """Stolen."""
+    CUSTODY_STATE_EXPORTED: _CustodyState.ValueType  # 15
+    """Taken out of use because it left the market."""
+    CUSTODY_STATE_CONSUMED: _CustodyState.ValueType  # 16
+    """Used up in a repackaging."""
+    CUSTODY_STATE_LEFT_NETWORK: _CustodyState.ValueType  # 17
+    """With, or on its way to, a party that no enrolled organisation is."""
+
+class CustodyState(_CustodyState, metaclass=_CustodyStateEnumTypeWrapper):
+    """What may be said of a unit's custody; several hold at once: aggregated and in transit, held and on hold."""
+
+CUSTODY_STATE_UNSPECIFIED: CustodyState.ValueType  # 0
+"""Not judged."""
+CUSTODY_STATE_COMMISSIONED: CustodyState.ValueType  # 1
+"""Commissioned, and no later event places it."""
+CUSTODY_STATE_AGGREGATED: CustodyState.ValueType  # 2
+"""Inside a container."""
+CUSTODY_STATE_IN_TRANSIT: CustodyState.ValueType  # 3
+"""Despatched, and neither received nor held yet."""
+CUSTODY_STATE_HELD: CustodyState.ValueType  # 4
+"""Held by its holder."""
+CUSTODY_STATE_ON_HOLD: CustodyState.ValueType  # 5
+"""Held back by its holder, or by an excursion of temperature, and not released."""
+CUSTODY_STATE_SUSPECT: CustodyState.ValueType  # 6
+"""Suspect: its history contradicts itself, or its holder says so."""
+CUSTODY_STATE_RECALLED: CustodyState.ValueType  # 7
+"""Under a recall in force, or marked so by its holder."""
+CUSTODY_STATE_DISPENSED: CustodyState.ValueType  # 8
+"""Handed to a patient, or sold to the public."""
+CUSTODY_STATE_PARTIALLY_DISPENSED: CustodyState.ValueType  # 9
+"""Handed out in part; the rest is held."""
+CUSTODY_STATE_RETURNED: CustodyState.ValueType  # 10
+"""Sent back: on its way, or held and not released since."""
+CUSTODY_STATE_DECOMMISSIONED: CustodyState.ValueType  # 11
+"""Taken out of use: decommissioned, sampled, locked, damaged."""
+CUSTODY_STATE_DESTROYED: CustodyState.ValueType  # 12
+"""Destroyed or disposed of."""
+CUSTODY_STATE_LOST: CustodyState.ValueType  # 13
+"""Lost."""
+CUSTODY_STATE_STOLEN: CustodyState.ValueType  # 14
+"""Stolen."""
+CUSTODY_STATE_EXPORTED: CustodyState.ValueType  # 15
+"""Taken out of use because it left the market."""
+CUSTODY_STATE_CONSUMED: CustodyState.ValueType  # 16
+"""Used up in a repackaging."""
+CUSTODY_STATE_LEFT_NETWORK: CustodyState.ValueType  # 17
+"""With, or on its way to, a party that no enrolled organisation is."""
+Global___CustodyState: _TypeAlias = CustodyState  # noqa: Y015
+
+class _Ending:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EndingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ending.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENDING_UNSPECIFIED: _Ending.ValueType  # 0
+    """It has not, or not judged."""
+    ENDING_DISPENSED: _Ending.ValueType  # 1
+    """Handed to a patient, or sold to the public."""
+    ENDING_CONSUMED: _Ending.ValueType  # 2
+    """Used up in a transformation."""
+    ENDING_DECOMMISSIONED: _Ending.ValueType  # 3
+    """Taken out of use for another reason than those below."""
+    ENDING_DESTROYED: _Ending.ValueType  # 4
+    """Destroyed or disposed of."""
+    ENDING_LOST: _Ending.ValueType  # 5
+    """Lost."""
+    ENDING_STOLEN: _Ending.ValueType  # 6
+    """Stolen."""
+    ENDING_EXPORTED: _Ending.ValueType  # 7
+    """Left the market."""
+    ENDING_SAMPLED: _Ending.ValueType  # 8
+    """Taken as a sample."""
+    ENDING_FREE_SAMPLE: _Ending.ValueType  # 9
+    """Given away as a free sample."""
+    ENDING_LOCKED: _Ending.ValueType  # 10
+    """Locked: taken out of the market while something is looked into."""
+    ENDING_DAMAGED: _Ending.ValueType  # 11
+    """Damaged beyond use."""
+
+class Ending(_Ending, metaclass=_EndingEnumTypeWrapper):
+    """How the life of a unit ended."""
+
+ENDING_UNSPECIFIED: Ending.ValueType  # 0
+"""It has not, or not judged."""
+ENDING_DISPENSED: Ending.ValueType  # 1
+"""Handed to a patient, or sold to the public."""
+ENDING_CONSUMED: Ending.ValueType  # 2
+"""Used up in a transformation."""
+ENDING_DECOMMISSIONED: Ending.ValueType  # 3
+"""Taken out of use for another reason than those below."""
+ENDING_DESTROYED: Ending.ValueType  # 4
+"""Destroyed or disposed of."""
+ENDING_LOST: Ending.ValueType  # 5
+"""Lost."""
+ENDING_STOLEN: Ending.ValueType  # 6
+"""Stolen."""
+ENDING_EXPORTED: Ending.ValueType  # 7
+"""Left the market."""
+ENDING_SAMPLED: Ending.ValueType  # 8
+"""Taken as a sample."""
+ENDING_FREE_SAMPLE: Ending.ValueType  # 9
+"""Given away as a free sample."""
+ENDING_LOCKED: Ending.ValueType  # 10
+"""Locked: taken out of the market while something is looked into."""
+ENDING_DAMAGED: Ending.ValueType  # 11
+"""Damaged beyond use."""
+Global___Ending: _TypeAlias = Ending  # noqa: Y015
+
 class _UnitClass:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -207,6 +351,13 @@ class UnitState(_message.Message):
     PERSISTENT_DISPOSITIONS_FIELD_NUMBER: _builtins.int
     ALERTS_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    CUSTODY_STATES_FIELD_NUMBER: _builtins.int
+    ENDING_FIELD_NUMBER: _builtins.int
+    HOLD_REASON_FIELD_NUMBER: _builtins.int
+    HOLD_INDEX_FIELD_NUMBER: _builtins.int
+    REMAINDER_FIELD_NUMBER: _builtins.int
+    REMAINDER_UOM_FIELD_NUMBER: _builtins.int
+    RECALL_IDS_FIELD_NUMBER: _builtins.int
     epc: _builtins.str
     """The unit as Digital Link."""
     unit_class: Global___UnitClass.ValueType
@@ -235,6 +386,16 @@ class UnitState(_message.Message):
     """CBV disposition in force; may be empty."""
     owner: _builtins.str
     """GLN of the owner where it differs from the holder; may be empty."""
+    ending: Global___Ending.ValueType
+    """How its life ended; unspecified while it has not."""
+    hold_reason: _builtins.str
+    """Why it is on hold: the reason that its holder gave, else a CBV disposition; empty when it is not."""
+    hold_index: _builtins.int
+    """Index of the entry that put it on hold; absent when it is not."""
+    remainder: _builtins.str
+    """What is left of an opened pack, a decimal; empty when it is whole, or nobody said how much was taken."""
+    remainder_uom: _builtins.str
+    """Unit of the remainder: UN/ECE Recommendation 20, such as "EA"; empty means a count."""
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:
         """Since when, event time; UTC."""
@@ -246,6 +407,14 @@ class UnitState(_message.Message):
     @_builtins.property
     def alerts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alert]:
         """Open alerts."""
+
+    @_builtins.property
+    def custody_states(self) -> _containers.RepeatedScalarFieldContainer[Global___CustodyState.ValueType]:
+        """All custody states that hold of it, in the order of the enum (docs/custody-rules.md)."""
+
+    @_builtins.property
+    def recall_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """event_id of each recall in force that covers it, drills left out, in log order."""
 
     def __init__(
         self,
@@ -267,12 +436,21 @@ class UnitState(_message.Message):
         persistent_dispositions: _abc.Iterable[_builtins.str] | None = ...,
         alerts: _abc.Iterable[Global___Alert] | None = ...,
         owner: _builtins.str = ...,
+        custody_states: _abc.Iterable[Global___CustodyState.ValueType] | None = ...,
+        ending: Global___Ending.ValueType = ...,
+        hold_reason: _builtins.str = ...,
+        hold_index: _builtins.int | None = ...,
+        remainder: _builtins.str = ...,
+        remainder_uom: _builtins.str = ...,
+        recall_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hold_index", b"_hold_index", "hold_index", b"hold_index", "since_time", b"since_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "destination", b"destination", "disposition", b"disposition", "epc", b"epc", "evidence", b"evidence", "evidence_index", b"evidence_index", "expiry", b"expiry", "holder", b"holder", "level", b"level", "lot", b"lot", "maker", b"maker", "owner", b"owner", "parent", b"parent", "persistent_dispositions", b"persistent_dispositions", "place", b"place", "since_time", b"since_time", "unit_class", b"unit_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hold_index", b"_hold_index", "alerts", b"alerts", "custody_states", b"custody_states", "destination", b"destination", "disposition", b"disposition", "ending", b"ending", "epc", b"epc", "evidence", b"evidence", "evidence_index", b"evidence_index", "expiry", b"expiry", "hold_index", b"hold_index", "hold_reason", b"hold_reason", "holder", b"holder", "level", b"level", "lot", b"lot", "maker", b"maker", "owner", b"owner", "parent", b"parent", "persistent_dispositions", b"persistent_dispositions", "place", b"place", "recall_ids", b"recall_ids", "remainder", b"remainder", "remainder_uom", b"remainder_uom", "since_time", b"since_time", "unit_class", b"unit_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__hold_index: _TypeAlias = _typing.Literal["hold_index"]  # noqa: Y015
+    _WhichOneofArgType__hold_index: _TypeAlias = _typing.Literal["_hold_index", b"_hold_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hold_index) -> _WhichOneofReturnType__hold_index | None: ...
 
 Global___UnitState: _TypeAlias = UnitState  # noqa: Y015
 
@@ -286,6 +464,7 @@ class Alert(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     LEAF_INDEX_FIELD_NUMBER: _builtins.int
     PROVISIONAL_FIELD_NUMBER: _builtins.int
+    GRAVE_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """Stable code, such as "SECOND_COMMISSIONING"."""
     message: _builtins.str
@@ -294,6 +473,8 @@ class Alert(_message.Message):
     """Index of the entry that raised it."""
     provisional: _builtins.bool
     """True when it may only mean that earlier data are missing."""
+    grave: _builtins.bool
+    """True when no missing data can explain it: a likely copy, or evidence in doubt."""
     def __init__(
         self,
         *,
@@ -301,10 +482,11 @@ class Alert(_message.Message):
         message: _builtins.str = ...,
         leaf_index: _builtins.int = ...,
         provisional: _builtins.bool = ...,
+        grave: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "leaf_index", b"leaf_index", "message", b"message", "provisional", b"provisional"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "grave", b"grave", "leaf_index", b"leaf_index", "message", b"message", "provisional", b"provisional"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -605,6 +787,7 @@ class LotGroup(_message.Message):
     OLDEST_TIME_FIELD_NUMBER: _builtins.int
     NEWEST_TIME_FIELD_NUMBER: _builtins.int
     UNIT_COUNT_FIELD_NUMBER: _builtins.int
+    CUSTODY_STATES_FIELD_NUMBER: _builtins.int
     unit_class: Global___UnitClass.ValueType
     """The class."""
     holder: _builtins.str
@@ -623,6 +806,10 @@ class LotGroup(_message.Message):
     def newest_time(self) -> _timestamp_pb2.Timestamp:
         """Newest event time in the group; UTC."""
 
+    @_builtins.property
+    def custody_states(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustodyStateCount]:
+        """In which custody states they are, in the order of the enum; a unit counts once in each of its states."""
+
     def __init__(
         self,
         *,
@@ -633,14 +820,41 @@ class LotGroup(_message.Message):
         oldest_time: _timestamp_pb2.Timestamp | None = ...,
         newest_time: _timestamp_pb2.Timestamp | None = ...,
         unit_count: _builtins.int = ...,
+        custody_states: _abc.Iterable[Global___CustodyStateCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["newest_time", b"newest_time", "oldest_time", b"oldest_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "evidence", b"evidence", "holder", b"holder", "newest_time", b"newest_time", "oldest_time", b"oldest_time", "unit_class", b"unit_class", "unit_count", b"unit_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["custody_states", b"custody_states", "destination", b"destination", "evidence", b"evidence", "holder", b"holder", "newest_time", b"newest_time", "oldest_time", b"oldest_time", "unit_class", b"unit_class", "unit_count", b"unit_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LotGroup: _TypeAlias = LotGroup  # noqa: Y015
+
+@_typing.final
+class CustodyStateCount(_message.Message):
+    """How many units are in a custody state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTODY_STATE_FIELD_NUMBER: _builtins.int
+    UNIT_COUNT_FIELD_NUMBER: _builtins.int
+    custody_state: Global___CustodyState.ValueType
+    """The state."""
+    unit_count: _builtins.int
+    """How many units."""
+    def __init__(
+        self,
+        *,
+        custody_state: Global___CustodyState.ValueType = ...,
+        unit_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["custody_state", b"custody_state", "unit_count", b"unit_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustodyStateCount: _TypeAlias = CustodyStateCount  # noqa: Y015
 
 @_typing.final
 class LotQuantity(_message.Message):
