@@ -1,0 +1,88 @@
+"""What was said about cases, and who was notified of illegitimate product, in the database."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.sqlite import insert
+
+from medtrail.errors import TooLargeError
+from medtrail.gs1 import Gln
+from services.custody.exceptions.case import CaseMessage, MessageKind
+from services.custody.exceptions.tables import CaseMessageRow, CaseNoticeRow
+from services.custody.holdings_store import from_us, to_us
+
+MAX_MESSAGES = 1000
+"""That one case can have."""
+
+_MESSAGE = CaseMessageRow.__table__  # type: ignore[attr-defined]
+_NOTICE = CaseNoticeRow.__table__  # type: ignore[attr-defined]
+
+
+def add_message(connection: Connection, case_id: str, message: CaseMessage) -> bool:
+    """Add a message to a case; return False when its sender said it before.
+
+    Raises:
+        TooLargeError: The case has 1,000 (TOO_MANY_MESSAGES).
+    """
+    count = connection.execute(
+        select(func.count()).select_from(_MESSAGE).where(_MESSAGE.c.case_id == case_id)
+    ).scalar_one()
+    if count >= MAX_MESSAGES:
+        text = f"the case {case_id} has {MAX_MESSAGES} messages"
+        raise TooLargeError(text, code="TOO_MANY_MESSAGES", field="case_id")
+    added = connection.execute(
+        insert(CaseMessageRow)
+        .values(
+            case_id=case_id,
+            message_id=message.message_id,
+            kind=message.kind.value,
+            sender=str(message.sender),
+            person=message.person,
+            message_us=to_us(message.time),
+            text=message.text,
+            pdg=message.pdg,
+            sha256=message.sha256,
+            signed_event=message.signed_event,
+        )
+        .on_conflict_do_nothing()
+    )
+    return bool(added.rowcount)
+
+
+def messages_of_case(connection: Connection, case_id: str) -> list[CaseMessage]:
+    """Return what was said about a case, by time, then in order of arrival."""
+    rows = connection.execute(
+        select(_MESSAGE).where(_MESSAGE.c.case_id == case_id).order_by(_MESSAGE.c.message_us, _MESSAGE.c.number)
+    ).mappings()
+    return [
+        CaseMessage(
+            message_id=row["message_id"],
+            kind=MessageKind(row["kind"]),
+            sender=Gln(row["sender"]),
+            time=from_us(row["message_us"]),
+            person=row["person"],
+            text=row["text"],
+            pdg=row["pdg"],
+            sha256=row["sha256"],
+            signed_event=row["signed_event"],
+        )
+        for row in rows
+    ]
+
+
+# --- notices of illegitimate product ---
+
+
+def note_notified(connection: Connection, case_id: str, partner: Gln, *, now: datetime) -> None:
+    """Note that a partner was notified."""
+    connection.execute(
+        insert(CaseNoticeRow)
+        .values(case_id=case_id, partner=str(partner), notify_us=to_us(now))
+        .on_conflict_do_nothing()
+    )
+
+
+def notified_partners(connection: Connection, case_id: str) -> list[Gln]:
+    """Return the partners that were notified, in order of their GLNs."""
+    rows = connection.execute(select(_NOTICE.c.partner).where(_NOTICE.c.case_id == case_id).order_by(_NOTICE.c.partner))
+    return [Gln(gln) for gln in rows.scalars()]

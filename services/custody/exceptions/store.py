@@ -1,0 +1,404 @@
+"""Cases in the database: opening, closing, finding, listing."""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, exists, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from medtrail.errors import MalformedError, NotFoundError, TooLargeError
+from medtrail.gs1 import Gln
+from services.custody import inbound_store
+from services.custody.exceptions.case import (
+    Case,
+    CaseResolution,
+    CaseScan,
+    CaseStatus,
+    CaseUnit,
+)
+from services.custody.exceptions.codes import Category, ExceptionCode, rule_of
+from services.custody.exceptions.tables import CaseRow, CaseUnitRow
+from services.custody.holdings_store import chunks, from_us, to_us
+from services.custody.units import Unit, unit_of_path
+
+MAX_UNITS = 5000
+MAX_DETAIL = 2000
+
+_CASE = CaseRow.__table__  # type: ignore[attr-defined]
+_UNIT = CaseUnitRow.__table__  # type: ignore[attr-defined]
+
+
+# --- opening and closing ---
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What more may be said of a case when it is opened.
+
+    Attributes:
+        purchase_order: Number; may be empty.
+        expected_count: How many were advised, where units are not told apart.
+        counted_count: How many came, likewise.
+        owner: Who sees to it; may be empty.
+        due_time: Aware UTC; by the code when None.
+        case_id: UUID of a case that a partner reported; a new one when empty.
+        partner_reported: The partner reported it.
+    """
+
+    purchase_order: str = ""
+    expected_count: int = 0
+    counted_count: int = 0
+    owner: str = ""
+    due_time: datetime | None = None
+    case_id: str = ""
+    partner_reported: bool = False
+
+
+NO_EXTRAS = Extras()
+
+
+def open_case(  # noqa: PLR0913  # each says another thing of the case
+    connection: Connection,
+    desk_gln: Gln,
+    code: ExceptionCode,
+    *,
+    units: Sequence[Unit] = (),
+    partner: Gln | None = None,
+    despatch_id: str = "",
+    delivery_id: str = "",
+    scan: CaseScan | None = None,
+    detail: str,
+    now: datetime,
+    extras: Extras = NO_EXTRAS,
+) -> str:
+    """Open a case and return its id; one that is open about the same is taken up again.
+
+    The same is: this code, this despatch, and any of the units; where no unit is named, the same delivery and scan.
+    Units that the open case does not have yet are added to it.
+
+    Args:
+        connection: In a write transaction.
+        desk_gln: Party GLN of this organisation: it is nobody's own partner.
+        code: What is the matter.
+        units: At most 5,000.
+        partner: Party GLN; that of the despatch's sender when None.
+        despatch_id: event_id; may be empty.
+        delivery_id: May be empty.
+        scan: That raised it.
+        detail: In words, cut to 2,000 characters.
+        now: Aware UTC.
+        extras: What more there is to say.
+
+    Raises:
+        TooLargeError: More than 5,000 units (TOO_MANY_UNITS).
+    """
+    if len(units) > MAX_UNITS:
+        message = f"expected at most {MAX_UNITS} units, got {len(units)}"
+        raise TooLargeError(message, code="TOO_MANY_UNITS", field="epcs")
+    known = None
+    if not extras.case_id:
+        known = _open_one(connection, code, units, about=(despatch_id, delivery_id, "" if scan is None else scan.scan))
+    if known is None:
+        if partner is None and despatch_id:
+            shipment = inbound_store.find(connection, despatch_id)
+            partner = None if shipment is None else shipment.sender
+        known = extras.case_id or str(uuid.uuid4())
+        row = {
+            "case_id": known,
+            "code": code.value,
+            "status": CaseStatus.OPEN.value,
+            "partner": "" if partner is None or partner == desk_gln else str(partner),
+            "open_us": to_us(now),
+            "detail": detail[:MAX_DETAIL],
+            "despatch_id": despatch_id,
+            "delivery_id": delivery_id,
+        }
+        connection.execute(_CASE.insert().values(**row, **_scan_columns(scan), **_extra_columns(extras, code, now)))
+    add_units(connection, known, units)
+    return known
+
+
+def _scan_columns(scan: CaseScan | None) -> dict[str, Any]:
+    return {
+        "scan": "" if scan is None else scan.scan,
+        "scan_us": None if scan is None or scan.time is None else to_us(scan.time),
+        "station": "" if scan is None else scan.station,
+        "verdict_code": "" if scan is None else scan.verdict_code,
+    }
+
+
+def _extra_columns(extras: Extras, code: ExceptionCode, now: datetime) -> dict[str, Any]:
+    return {
+        "partner_reported": extras.partner_reported,
+        "shared": False,
+        "owner": extras.owner,
+        "due_us": to_us(extras.due_time or now + rule_of(code).due),
+        "resolution": "",
+        "resolution_note": "",
+        "purchase_order": extras.purchase_order,
+        "expected_count": extras.expected_count,
+        "counted_count": extras.counted_count,
+        "unit_count": 0,
+        "incident_number": "",
+    }
+
+
+def _open_one(
+    connection: Connection, code: ExceptionCode, units: Sequence[Unit], *, about: tuple[str, str, str]
+) -> str | None:
+    despatch_id, delivery_id, scan = about
+    same = (
+        select(_CASE.c.case_id)
+        .where(
+            _CASE.c.code == code.value,
+            _CASE.c.despatch_id == despatch_id,
+            _CASE.c.status != CaseStatus.RESOLVED.value,
+        )
+        .order_by(_CASE.c.number)
+        .limit(1)
+    )
+    if not units:
+        same = same.where(
+            _CASE.c.unit_count == 0,
+            _CASE.c.delivery_id == delivery_id,
+            _CASE.c.scan == scan,
+        )
+        return connection.execute(same).scalar()
+    joined = same.join(_UNIT, _UNIT.c.case_id == _CASE.c.case_id)
+    for part in chunks([unit.path for unit in units]):
+        found: str | None = connection.execute(joined.where(_UNIT.c.path.in_(part))).scalar()
+        if found is not None:
+            return found
+    return None
+
+
+def add_units(connection: Connection, case_id: str, units: Sequence[Unit]) -> None:
+    """Add units to a case; those that it has already change nothing.
+
+    Raises:
+        TooLargeError: More than 5,000 in all (TOO_MANY_UNITS).
+    """
+    if not units:
+        return
+    rows = [{"case_id": case_id, "path": unit.path} for unit in dict.fromkeys(units)]
+    connection.execute(insert(CaseUnitRow).on_conflict_do_nothing(), rows)
+    count = connection.execute(select(func.count()).select_from(_UNIT).where(_UNIT.c.case_id == case_id)).scalar_one()
+    if count > MAX_UNITS:
+        message = f"a case has at most {MAX_UNITS} units, got {count}"
+        raise TooLargeError(message, code="TOO_MANY_UNITS", field="epcs")
+    change(connection, case_id, unit_count=count)
+
+
+def close_case(
+    connection: Connection, case_id: str, resolution: CaseResolution, *, note: str = "", now: datetime
+) -> bool:
+    """Close a case; return whether it was open. What this means for goods is for the caller to do."""
+    closed = connection.execute(
+        update(_CASE)
+        .where(_CASE.c.case_id == case_id, _CASE.c.status != CaseStatus.RESOLVED.value)
+        .values(
+            status=CaseStatus.RESOLVED.value,
+            resolution=resolution.value,
+            resolution_note=note[:MAX_DETAIL],
+            resolve_us=to_us(now),
+        )
+    )
+    return bool(closed.rowcount)
+
+
+def change(connection: Connection, case_id: str, **columns: object) -> None:
+    """Set columns of a case."""
+    connection.execute(update(_CASE).where(_CASE.c.case_id == case_id).values(**columns))
+
+
+def change_units(connection: Connection, case_id: str, units: Iterable[Unit], **columns: object) -> None:
+    """Set columns of units of a case."""
+    for part in chunks([unit.path for unit in units]):
+        connection.execute(update(_UNIT).where(_UNIT.c.case_id == case_id, _UNIT.c.path.in_(part)).values(**columns))
+
+
+# --- finding ---
+
+
+def _case(row: Any) -> Case:  # noqa: ANN401  # a row of exception_case
+    scanned = row["scan"] or row["scan_us"] is not None
+    return Case(
+        number=row["number"],
+        case_id=row["case_id"],
+        code=ExceptionCode(row["code"]),
+        status=CaseStatus(row["status"]),
+        open_time=from_us(row["open_us"]),
+        due_time=from_us(row["due_us"]),
+        partner=Gln(row["partner"]) if row["partner"] else None,
+        partner_reported=bool(row["partner_reported"]),
+        shared=bool(row["shared"]),
+        owner=row["owner"],
+        resolve_time=_moment(row["resolve_us"]),
+        resolution=CaseResolution(row["resolution"]) if row["resolution"] else None,
+        resolution_note=row["resolution_note"],
+        detail=row["detail"],
+        despatch_id=row["despatch_id"],
+        delivery_id=row["delivery_id"],
+        purchase_order=row["purchase_order"],
+        scan=CaseScan(row["scan"], _moment(row["scan_us"]), row["station"], row["verdict_code"]) if scanned else None,
+        unit_count=row["unit_count"],
+        expected_count=row["expected_count"],
+        counted_count=row["counted_count"],
+        determine_time=_moment(row["determine_us"]),
+        submit_time=_moment(row["submit_us"]),
+        incident_number=row["incident_number"],
+    )
+
+
+def _moment(us: int | None) -> datetime | None:
+    return None if us is None else from_us(us)
+
+
+def find_case(connection: Connection, case_id: str) -> Case | None:
+    """Return a case, or None."""
+    row = connection.execute(select(_CASE).where(_CASE.c.case_id == case_id)).mappings().first()
+    return None if row is None else _case(row)
+
+
+def get_case(connection: Connection, case_id: str) -> Case:
+    """Return a case.
+
+    Raises:
+        NotFoundError: CASE_UNKNOWN.
+    """
+    found = find_case(connection, case_id)
+    if found is None:
+        message = f"there is no case {case_id[:50]!r} here"
+        raise NotFoundError(message, code="CASE_UNKNOWN", field="case_id")
+    return found
+
+
+def cases_of_unit(connection: Connection, unit: Unit, *, include_resolved: bool = False) -> list[Case]:
+    """Return the cases about a unit, oldest first."""
+    query = select(_CASE).join(_UNIT, _UNIT.c.case_id == _CASE.c.case_id).where(_UNIT.c.path == unit.path)
+    if not include_resolved:
+        query = query.where(_CASE.c.status != CaseStatus.RESOLVED.value)
+    return [_case(row) for row in connection.execute(query.order_by(_CASE.c.number)).mappings()]
+
+
+def units_of_case(connection: Connection, case_id: str, *, limit: int = MAX_UNITS) -> list[CaseUnit]:
+    """Return the units of a case in order of their paths."""
+    query = select(_UNIT).where(_UNIT.c.case_id == case_id).order_by(_UNIT.c.path).limit(limit)
+    return [
+        CaseUnit(
+            unit_of_path(row["path"]),
+            return_pending=bool(row["return_pending"]),
+            quarantined=bool(row["quarantined"]),
+            verified=bool(row["verified"]),
+        )
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def returns_pending(connection: Connection, partner: Gln | None = None) -> list[tuple[str, Unit]]:
+    """Return case id and unit of what cases marked for return and was not sent yet, to one partner or to all."""
+    query = (
+        select(_UNIT.c.case_id, _UNIT.c.path)
+        .join(_CASE, _CASE.c.case_id == _UNIT.c.case_id)
+        .where(_UNIT.c.return_pending.is_(True))
+        .order_by(_UNIT.c.path)
+    )
+    if partner is not None:
+        query = query.where(_CASE.c.partner == str(partner))
+    return [(case_id, unit_of_path(path)) for case_id, path in connection.execute(query)]
+
+
+def note_sent_back(connection: Connection, units: Iterable[Unit]) -> None:
+    """Note that units marked for return were sent: call it where a return is shipped."""
+    for part in chunks([unit.path for unit in units]):
+        connection.execute(update(_UNIT).where(_UNIT.c.path.in_(part)).values(return_pending=False))
+
+
+# --- listing ---
+
+
+@dataclass(frozen=True, slots=True)
+class CaseQuery:
+    """Which cases are wanted; None or empty means all. Without a status, resolved ones only where asked for."""
+
+    status: CaseStatus | None = None
+    include_resolved: bool = False
+    code: ExceptionCode | None = None
+    category: Category | None = None
+    partner: Gln | None = None
+    owner: str = ""
+    unit: Unit | None = None
+    despatch_id: str = ""
+    delivery_id: str = ""
+    overdue_at: datetime | None = None
+
+
+def _conditions(query: CaseQuery) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if query.status is not None:
+        found.append(_CASE.c.status == query.status.value)
+    elif not query.include_resolved or query.overdue_at is not None:
+        found.append(_CASE.c.status != CaseStatus.RESOLVED.value)
+    if query.code is not None:
+        found.append(_CASE.c.code == query.code.value)
+    if query.category is not None:
+        codes = [code.value for code in ExceptionCode if rule_of(code).category is query.category]
+        found.append(_CASE.c.code.in_(codes))
+    for column, value in (
+        (_CASE.c.partner, "" if query.partner is None else str(query.partner)),
+        (_CASE.c.owner, query.owner),
+        (_CASE.c.despatch_id, query.despatch_id),
+        (_CASE.c.delivery_id, query.delivery_id),
+    ):
+        if value:
+            found.append(column == value)
+    if query.unit is not None:
+        here = (_UNIT.c.case_id == _CASE.c.case_id, _UNIT.c.path == query.unit.path)
+        found.append(exists(select(_UNIT.c.path).where(*here)))
+    if query.overdue_at is not None:
+        found.append(_CASE.c.due_us < to_us(query.overdue_at))
+    return found
+
+
+def list_cases(
+    connection: Connection, query: CaseQuery, *, before: int | None = None, limit: int
+) -> tuple[list[Case], int]:
+    """Return cases, newest first, those before a number, and how many match in all."""
+    conditions = _conditions(query)
+    total = connection.execute(select(func.count()).select_from(_CASE).where(*conditions)).scalar_one()
+    page: Select[Any] = select(_CASE).where(*conditions).order_by(_CASE.c.number.desc()).limit(limit)
+    if before is not None:
+        page = page.where(_CASE.c.number < before)
+    return [_case(row) for row in connection.execute(page).mappings()], total
+
+
+def count_reported(connection: Connection, partner: Gln) -> int:
+    """Return how many cases that a partner reported are open here."""
+    return connection.execute(
+        select(func.count())
+        .select_from(_CASE)
+        .where(
+            _CASE.c.partner == str(partner),
+            _CASE.c.partner_reported.is_(True),
+            _CASE.c.status != CaseStatus.RESOLVED.value,
+        )
+    ).scalar_one()
+
+
+def check_case_id(text: str, *, field: str = "case_id") -> str:
+    """Return a case's id in its canonical spelling.
+
+    Raises:
+        MalformedError: It is no UUID (CASE_ID_MALFORMED).
+    """
+    try:
+        parsed = uuid.UUID(text)
+    except ValueError:
+        parsed = None
+    if parsed is None or str(parsed) != text.lower():
+        message = f"expected a UUID, got {text[:50]!r}"
+        raise MalformedError(message, code="CASE_ID_MALFORMED", field=field)
+    return str(parsed)
