@@ -58,6 +58,74 @@ INBOUND_STATE_REFUSED: InboundState.ValueType  # 5
 """The ledger refused the despatch."""
 Global___InboundState: _TypeAlias = InboundState  # noqa: Y015
 
+class _HoldCode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HoldCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HoldCode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HOLD_CODE_UNSPECIFIED: _HoldCode.ValueType  # 0
+    """Not said."""
+    HOLD_CODE_OTHER: _HoldCode.ValueType  # 1
+    """What the text says."""
+    HOLD_CODE_DAMAGED: _HoldCode.ValueType  # 2
+    """Damaged."""
+    HOLD_CODE_TEMPERATURE_EXCURSION: _HoldCode.ValueType  # 3
+    """Kept outside the product's storage limits."""
+    HOLD_CODE_EXPIRED: _HoldCode.ValueType  # 4
+    """Past its expiry."""
+    HOLD_CODE_RETURN_UNVERIFIED: _HoldCode.ValueType  # 5
+    """Returned, and not verified."""
+    HOLD_CODE_RETURNED_TO_MAKER: _HoldCode.ValueType  # 6
+    """Returned to its maker: never sold again without release."""
+    HOLD_CODE_SUSPECT: _HoldCode.ValueType  # 7
+    """Suspect product."""
+    HOLD_CODE_RECALLED: _HoldCode.ValueType  # 8
+    """Under recall, or about to be."""
+    HOLD_CODE_QUALITY: _HoldCode.ValueType  # 9
+    """The organisation's quality unit looks into it."""
+    HOLD_CODE_LABEL: _HoldCode.ValueType  # 10
+    """Its label is wrong or cannot be read."""
+    HOLD_CODE_DATA: _HoldCode.ValueType  # 11
+    """Its data are wrong or missing."""
+    HOLD_CODE_AUTHORITY: _HoldCode.ValueType  # 12
+    """An authority ordered it."""
+    HOLD_CODE_PARTNER: _HoldCode.ValueType  # 13
+    """A partner asked for it: its maker, or who sold it."""
+
+class HoldCode(_HoldCode, metaclass=_HoldCodeEnumTypeWrapper):
+    """Why units are on hold. A unit may be on hold for several reasons at one time; each is released by itself."""
+
+HOLD_CODE_UNSPECIFIED: HoldCode.ValueType  # 0
+"""Not said."""
+HOLD_CODE_OTHER: HoldCode.ValueType  # 1
+"""What the text says."""
+HOLD_CODE_DAMAGED: HoldCode.ValueType  # 2
+"""Damaged."""
+HOLD_CODE_TEMPERATURE_EXCURSION: HoldCode.ValueType  # 3
+"""Kept outside the product's storage limits."""
+HOLD_CODE_EXPIRED: HoldCode.ValueType  # 4
+"""Past its expiry."""
+HOLD_CODE_RETURN_UNVERIFIED: HoldCode.ValueType  # 5
+"""Returned, and not verified."""
+HOLD_CODE_RETURNED_TO_MAKER: HoldCode.ValueType  # 6
+"""Returned to its maker: never sold again without release."""
+HOLD_CODE_SUSPECT: HoldCode.ValueType  # 7
+"""Suspect product."""
+HOLD_CODE_RECALLED: HoldCode.ValueType  # 8
+"""Under recall, or about to be."""
+HOLD_CODE_QUALITY: HoldCode.ValueType  # 9
+"""The organisation's quality unit looks into it."""
+HOLD_CODE_LABEL: HoldCode.ValueType  # 10
+"""Its label is wrong or cannot be read."""
+HOLD_CODE_DATA: HoldCode.ValueType  # 11
+"""Its data are wrong or missing."""
+HOLD_CODE_AUTHORITY: HoldCode.ValueType  # 12
+"""An authority ordered it."""
+HOLD_CODE_PARTNER: HoldCode.ValueType  # 13
+"""A partner asked for it: its maker, or who sold it."""
+Global___HoldCode: _TypeAlias = HoldCode  # noqa: Y015
+
 class _DecommissionReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -109,6 +177,34 @@ DECOMMISSION_REASON_FREE_SAMPLE: DecommissionReason.ValueType  # 8
 DECOMMISSION_REASON_LOCKED: DecommissionReason.ValueType  # 9
 """Locked: serial number taken out of use while the pack is looked into."""
 Global___DecommissionReason: _TypeAlias = DecommissionReason  # noqa: Y015
+
+class _ReturnPurpose:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReturnPurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReturnPurpose.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETURN_PURPOSE_UNSPECIFIED: _ReturnPurpose.ValueType  # 0
+    """Not said: to be sold again, if they may be."""
+    RETURN_PURPOSE_RESALE: _ReturnPurpose.ValueType  # 1
+    """To be sold again, if they may be."""
+    RETURN_PURPOSE_RECALL: _ReturnPurpose.ValueType  # 2
+    """They are under recall."""
+    RETURN_PURPOSE_DESTRUCTION: _ReturnPurpose.ValueType  # 3
+    """To be destroyed."""
+
+class ReturnPurpose(_ReturnPurpose, metaclass=_ReturnPurposeEnumTypeWrapper):
+    """What units are sent back for."""
+
+RETURN_PURPOSE_UNSPECIFIED: ReturnPurpose.ValueType  # 0
+"""Not said: to be sold again, if they may be."""
+RETURN_PURPOSE_RESALE: ReturnPurpose.ValueType  # 1
+"""To be sold again, if they may be."""
+RETURN_PURPOSE_RECALL: ReturnPurpose.ValueType  # 2
+"""They are under recall."""
+RETURN_PURPOSE_DESTRUCTION: ReturnPurpose.ValueType  # 3
+"""To be destroyed."""
+Global___ReturnPurpose: _TypeAlias = ReturnPurpose  # noqa: Y015
 
 class _HoldingState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -792,10 +888,13 @@ class HoldRequest(_message.Message):
     EPCS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     OCCASION_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID."""
     reason: _builtins.str
-    """Why; 1 to 500 characters."""
+    """Why; 1 to 500 characters, one line; may be empty where a code says it."""
+    code: Global___HoldCode.ValueType
+    """Why, by code; unspecified means that only the text says it (code OTHER)."""
     @_builtins.property
     def epcs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 5,000 units held here."""
@@ -811,10 +910,11 @@ class HoldRequest(_message.Message):
         epcs: _abc.Iterable[_builtins.str] | None = ...,
         reason: _builtins.str = ...,
         occasion: Global___Occasion | None = ...,
+        code: Global___HoldCode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occasion", b"occasion"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epcs", b"epcs", "occasion", b"occasion", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "epcs", b"epcs", "occasion", b"occasion", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -854,6 +954,7 @@ class ReleaseRequest(_message.Message):
     EPCS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     OCCASION_FIELD_NUMBER: _builtins.int
+    CODES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID."""
     reason: _builtins.str
@@ -866,6 +967,10 @@ class ReleaseRequest(_message.Message):
     def occasion(self) -> Global___Occasion:
         """When and where."""
 
+    @_builtins.property
+    def codes(self) -> _containers.RepeatedScalarFieldContainer[Global___HoldCode.ValueType]:
+        """The holds that end; empty means all. Units stay on hold as long as one of theirs is left."""
+
     def __init__(
         self,
         *,
@@ -873,10 +978,11 @@ class ReleaseRequest(_message.Message):
         epcs: _abc.Iterable[_builtins.str] | None = ...,
         reason: _builtins.str = ...,
         occasion: Global___Occasion | None = ...,
+        codes: _abc.Iterable[Global___HoldCode.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occasion", b"occasion"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epcs", b"epcs", "occasion", b"occasion", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "epcs", b"epcs", "occasion", b"occasion", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -980,6 +1086,8 @@ class ReturnRequest(_message.Message):
     DESTINATION_LOCATION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     OCCASION_FIELD_NUMBER: _builtins.int
+    RETURN_AUTHORISATION_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID."""
     destination_party: _builtins.str
@@ -988,6 +1096,10 @@ class ReturnRequest(_message.Message):
     """GLN of the receiving location; empty means the party's GLN."""
     reason: _builtins.str
     """Why; 1 to 500 characters."""
+    return_authorisation: _builtins.str
+    """Number of the return authorisation that the destination gave; may be empty."""
+    purpose: Global___ReturnPurpose.ValueType
+    """What for; opened units go back for recall or destruction only."""
     @_builtins.property
     def epcs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 5,000 units held here, in no container."""
@@ -1005,10 +1117,12 @@ class ReturnRequest(_message.Message):
         destination_location: _builtins.str = ...,
         reason: _builtins.str = ...,
         occasion: Global___Occasion | None = ...,
+        return_authorisation: _builtins.str = ...,
+        purpose: Global___ReturnPurpose.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occasion", b"occasion"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination_location", b"destination_location", "destination_party", b"destination_party", "epcs", b"epcs", "occasion", b"occasion", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination_location", b"destination_location", "destination_party", b"destination_party", "epcs", b"epcs", "occasion", b"occasion", "purpose", b"purpose", "reason", b"reason", "request_id", b"request_id", "return_authorisation", b"return_authorisation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
