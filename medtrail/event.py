@@ -1,4 +1,4 @@
-"""What can be signed: a header, and one statement of one of six payload types.
+"""What can be signed: a header, and one statement of one of several payload types.
 
 An :class:`Event` is the value that a producer signs and that a reader believes or does not. Its bytes are made once, by
 :mod:`medtrail.codec`; nothing ever serializes them again.
@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from medtrail.document import Document
 from medtrail.epcis.model import EpcisEvent
+from medtrail.exception_letter import ExceptionLetter
 from medtrail.gs1 import Gln, Gtin
 
 SALT_BYTES = 32
@@ -31,6 +32,7 @@ class PayloadType(StrEnum):
     REFUSAL = "application/vnd.medtrail.refusal.v1+protobuf"
     ERASURE = "application/vnd.medtrail.erasure.v1+protobuf"
     DOCUMENT = "application/vnd.medtrail.document.v1+protobuf"
+    EXCEPTION = "application/vnd.medtrail.exception.v1+protobuf"
 
 
 class Capture(StrEnum):
@@ -275,7 +277,7 @@ class ErasureConsent:
 
 TrustStatement = Genesis | Enrolment | KeyAddition | KeyRetirement | KeyRevocation
 ErasureStatement = ErasureOrder | ErasureConsent
-Statement = EpcisEvent | Product | Recall | TrustStatement | Refusal | ErasureStatement | Document
+Statement = EpcisEvent | Product | Recall | TrustStatement | Refusal | ErasureStatement | Document | ExceptionLetter
 
 _PAYLOAD_TYPE_OF: dict[type, PayloadType] = {
     EpcisEvent: PayloadType.EPCIS,
@@ -290,6 +292,7 @@ _PAYLOAD_TYPE_OF: dict[type, PayloadType] = {
     ErasureOrder: PayloadType.ERASURE,
     ErasureConsent: PayloadType.ERASURE,
     Document: PayloadType.DOCUMENT,
+    ExceptionLetter: PayloadType.EXCEPTION,
 }
 
 

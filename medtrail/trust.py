@@ -15,6 +15,7 @@ Rules:
 * An organisation orders the erasure of events; whether one is its own is told when the order is carried out. To an
   erasure before the retention period ends, the authority consents.
 * Business documents are issued by those who trade, each for itself.
+* What partners say to each other about exceptions is no matter of the log.
 * Roles say which business steps are open first-hand; only the owner of a GS1 company prefix commissions, describes and
   recalls trade items under it.
 
@@ -246,6 +247,9 @@ class Registry:
                 _judge_maker(organisation, claims.gtins, what="recall")
         elif claims.payload_type is PayloadType.DOCUMENT:
             _judge_trader(organisation)
+        elif claims.payload_type is PayloadType.EXCEPTION:
+            message = "letters about exceptions go from partner to partner, not into the log"
+            raise AuthorizationError(message, code="PAYLOAD_NOT_FOR_LOG", field="payload_type")
         elif claims.payload_type is not PayloadType.ERASURE and Role.LEDGER not in organisation.roles:
             message = "only a ledger refuses events"
             raise AuthorizationError(message, code="ROLE_FORBIDS")

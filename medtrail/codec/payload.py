@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from medtrail.api.event.v1 import document_pb2, payload_pb2
 from medtrail.codec.document import document_from_message, document_to_message
 from medtrail.codec.epcis import epcis_from_message, epcis_to_message
+from medtrail.codec.exception_letter import letter_from_message, letter_to_message
 from medtrail.codec.scalars import (
     HASH_BYTES,
     optional_time,
@@ -49,6 +50,7 @@ from medtrail.event import (
     Role,
     TrustStatement,
 )
+from medtrail.exception_letter import ExceptionLetter
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -100,6 +102,8 @@ def encode_payload(event: Event) -> bytes:
         message = payload_pb2.RefusalPayload(header=header, refusal=_refusal_to_message(statement))
     elif isinstance(statement, ErasureOrder | ErasureConsent):
         message = _erasure_to_message(statement, header)
+    elif isinstance(statement, ExceptionLetter):
+        message = payload_pb2.ExceptionPayload(header=header, letter=letter_to_message(statement))
     elif isinstance(statement, Document):
         message = document_pb2.DocumentPayload(header=header, document=document_to_message(statement))
     else:
@@ -169,6 +173,11 @@ def _decode_document(payload: bytes) -> Event:
     return Event(header, document)
 
 
+def _decode_exception(payload: bytes) -> Event:
+    message = parse_message(payload_pb2.ExceptionPayload, payload, limit=MAX_SIGNED_EVENT_BYTES, field="payload")
+    return Event(_header_from_message(message.header), letter_from_message(message.letter))
+
+
 _DECODERS: dict[str, Callable[[bytes], Event]] = {
     PayloadType.EPCIS: _decode_epcis,
     PayloadType.PRODUCT: _decode_product,
@@ -177,6 +186,7 @@ _DECODERS: dict[str, Callable[[bytes], Event]] = {
     PayloadType.REFUSAL: _decode_refusal,
     PayloadType.ERASURE: _decode_erasure,
     PayloadType.DOCUMENT: _decode_document,
+    PayloadType.EXCEPTION: _decode_exception,
 }
 
 
