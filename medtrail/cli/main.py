@@ -89,6 +89,22 @@ def demo(
 
 
 @app.command()
+def simulate(
+    context: typer.Context,
+    packs: Annotated[int, typer.Option(min=100, help="Packs, at least so many.")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and size play the same world.")] = 1,
+    kill: Annotated[bool, typer.Option("--kill", help="Kill processes of the network at random meanwhile.")] = False,
+    late: Annotated[bool, typer.Option("--late", help="Let data come late and in any order.")] = False,
+) -> None:
+    """Play a network of known truth in --dir, and compare all that it answers with it: exit 1 at any difference."""
+    from medtrail.cli.simulate import run_simulate
+    from medtrail.simulation.staging import Options
+
+    found: Globals = context.obj
+    run_simulate(found.folder, found.output, Options(packs, seed, kill=kill, late=late))
+
+
+@app.command()
 def keygen(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Short name of the organisation: a-z, 0-9, -.")],

@@ -1,0 +1,94 @@
+"""What people do to goods, as plain values: the language that the truth model, the driver and written days share.
+
+Units are canonical paths: ``/01/<gtin>/21/<serial>`` (pack or case), ``/00/<sscc>``, ``/8003/<grai>`` (reusable tote).
+Times are whole seconds since the simulation's start. Parties go by their short names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+DAY = 24 * 3600
+HOUR = 3600
+
+
+class Verb(StrEnum):
+    """What is done."""
+
+    COMMISSION = "commission"
+    PACK = "pack"
+    UNPACK = "unpack"
+    SHIP = "ship"
+    RECEIVE = "receive"
+    SEND_BACK = "send_back"
+    ACCEPT_RETURN = "accept_return"
+    HOLD = "hold"
+    RELEASE = "release"
+    DISPENSE = "dispense"
+    END = "end"
+    RECALL = "recall"
+    UNDO = "undo"
+    DECLARE_ERROR = "declare_error"
+    WITNESS = "witness"
+    SENSE = "sense"
+    SCAN = "scan"
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One thing that one party does, or tries.
+
+    Attributes:
+        verb: What.
+        who: Party that does it.
+        at: When, seconds since the start; what the event says, not when it is told.
+        units: What it names, in order.
+        parent: The container of a packing or unpacking.
+        to: The other party of a despatch, return or witnessed act.
+        lot: Of what is commissioned, or as read off the label.
+        expiry: YYYY-MM-DD, likewise.
+        name: Names the act, so that another can refer to it.
+        of: Name of the act that it refers to.
+        details: What one verb alone needs.
+    """
+
+    verb: Verb
+    who: str
+    at: int
+    units: tuple[str, ...] = ()
+    parent: str = ""
+    to: str = ""
+    lot: str = ""
+    expiry: str = ""
+    reason: str = ""
+    name: str = ""
+    of: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Somebody who handles goods; role: manufacturer, distributor or pharmacy."""
+
+    name: str
+    role: str
+
+
+def is_trade_item(unit: str) -> bool:
+    """Tell whether a unit is a pack or a case with a number of its own."""
+    return unit.startswith("/01/")
+
+
+def is_reusable(unit: str) -> bool:
+    """Tell whether a unit is a returnable asset, which outlives its fillings."""
+    return unit.startswith("/8003/")
+
+
+def gtin_of(unit: str) -> str:
+    """Return the trade item number of a pack or case."""
+    return unit.split("/")[2]
+
+
+def serial_of(unit: str) -> str:
+    """Return the serial number of a pack or case."""
+    return unit.split("/")[4]

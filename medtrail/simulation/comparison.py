@@ -1,0 +1,242 @@
+"""Compares what the system answers with what is so: pack by pack, whatever is asked by whoever holds or held it."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from medtrail.api.custody.v1 import custody_pb2
+from medtrail.api.ledger.v1 import ledger_pb2
+from medtrail.cli.answers import class_name, evidence_name
+from medtrail.errors import NotFoundError
+from medtrail.gs1.keys import RESOLVER
+from medtrail.simulation.acts import is_trade_item
+from medtrail.simulation.calls import link
+from medtrail.simulation.driver import Driver, insist
+from medtrail.simulation.truth.ground import Fact
+from medtrail.simulation.truth.house import Entry
+from medtrail.simulation.truth.model import Truth
+
+PAGE = 1000
+UNITS_A_PAGE = 2000
+ALERTS_A_PAGE = 500
+_STATE_NAME = {value: name.removeprefix("HOLDING_STATE_").lower() for name, value in custody_pb2.HoldingState.items()}
+
+Values = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One answer that is not as it should be.
+
+    Attributes:
+        asked: What was asked: the books of a party, the ledger, its alerts, a scan, an act.
+        unit: What it concerns.
+        so: The truth, value by value.
+        answered: What the system says instead.
+    """
+
+    asked: str
+    unit: str
+    so: str
+    answered: str
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What was compared, and what differs.
+
+    Attributes:
+        compared: How many answers were compared, by what was asked.
+    """
+
+    differences: list[Difference] = field(default_factory=list)
+    compared: dict[str, int] = field(default_factory=dict)
+
+    def note(self, kind: str, asked: str, unit: str, *, so: str, answered: str) -> None:
+        """Compare one answer."""
+        self.compared[kind] = self.compared.get(kind, 0) + 1
+        if so != answered:
+            self.differences.append(Difference(asked, unit, so, answered))
+
+    def note_all(self, kind: str, asked: str, *, so: Mapping[str, Values], answered: Mapping[str, Values]) -> None:
+        """Compare answers by unit; of values only those that differ are told."""
+        for unit in sorted({*so, *answered}):
+            wanted, found = so.get(unit), answered.get(unit)
+            if wanted is None or found is None:
+                self.note(kind, asked, unit, so=_words(wanted), answered=_words(found))
+                continue
+            differing = [key for key in sorted({*wanted, *found}) if wanted.get(key, "") != found.get(key, "")]
+            self.note(
+                kind,
+                asked,
+                unit,
+                so=_words({key: wanted.get(key, "") for key in differing}),
+                answered=_words({key: found.get(key, "") for key in differing}),
+            )
+
+
+def _words(values: Values | None) -> str:
+    if values is None:
+        return "nothing"
+    return ", ".join(f"{key} {value or '-'}" for key, value in values.items())
+
+
+def _path(epc: str) -> str:
+    return epc.removeprefix(RESOLVER)
+
+
+class Comparer:
+    """Asks the system about everything, and compares."""
+
+    def __init__(self, driver: Driver, truth: Truth, result: Comparison) -> None:
+        self._driver = driver
+        self._truth = truth
+        self._ground = truth.ground()
+        self.result = result
+        self._gln = {name: member.gln for name, member in driver.parties.items()}
+        self._name = {gln: name for name, gln in self._gln.items()}
+
+    def _party(self, gln: str) -> str:
+        return self._name.get(gln, gln)
+
+    # --- the books ---
+
+    async def books(self, name: str) -> None:
+        """Compare everything that one party holds, held or awaits."""
+        house = self._truth.houses[name]
+        recalled = self._truth.affected(house)
+        so = {unit: self._entry(unit, entry, recalled) for unit, entry in house.entries.items()}
+        answered = {_path(holding.epc): self._holding(holding) async for holding in self._holdings(name)}
+        self.result.note_all("holdings", f"books of {name}", so=so, answered=answered)
+
+    async def _holdings(self, name: str) -> AsyncIterator[custody_pb2.Holding]:
+        stub = self._driver.stubs(name).custody
+        request = custody_pb2.ListHoldingsRequest(page_size=PAGE)
+        while True:
+            answer = await insist(lambda: stub.ListHoldings(request))
+            for holding in answer.holdings:
+                yield holding
+            if not answer.next_page_token:
+                return
+            request.page_token = answer.next_page_token
+
+    @staticmethod
+    def _entry(unit: str, entry: Entry, recalled: set[str]) -> Values:
+        return {
+            "state": entry.state,
+            "in": entry.parent,
+            "lot": entry.lot,
+            "expiry": entry.expiry,
+            "partner": entry.partner if entry.state in {"inbound", "despatched", "returned"} else "",
+            "hold": entry.hold,
+            "exception": entry.exception,
+            "inferred": str(entry.inferred),
+            "recalled": str(unit in recalled),
+            "provisional": "False",
+        }
+
+    def _holding(self, holding: custody_pb2.Holding) -> Values:
+        state = _STATE_NAME[holding.state]
+        return {
+            "state": state,
+            "in": _path(holding.parent),
+            "lot": holding.lot,
+            "expiry": holding.expiry,
+            "partner": self._party(holding.partner) if state in {"inbound", "despatched", "returned"} else "",
+            "hold": holding.hold_reason,
+            "exception": holding.exception_code,
+            "inferred": str(holding.inferred),
+            "recalled": str(bool(holding.recall_ids)),
+            "provisional": str(holding.provisional),
+        }
+
+    async def alerts(self, name: str) -> None:
+        """Compare what a party was warned of."""
+        stub = self._driver.stubs(name).custody
+        request = custody_pb2.ListAlertsRequest(page_size=ALERTS_A_PAGE)
+        found: set[tuple[str, str]] = set()
+        while True:
+            answer = await insist(lambda: stub.ListAlerts(request))
+            found |= {(alert.code, _path(alert.epc)) for alert in answer.alerts}
+            if not answer.next_page_token:
+                break
+            request.page_token = answer.next_page_token
+        self._pairs("alerts of services", f"alerts of {name}", self._truth.houses[name].alerts, found)
+
+    def _pairs(self, kind: str, asked: str, so: Iterable[tuple[str, str]], found: Iterable[tuple[str, str]]) -> None:
+        wanted, has = set(so), set(found)
+        for code, unit in sorted(wanted | has):
+            self.result.note(
+                kind,
+                asked,
+                unit,
+                so=code if (code, unit) in wanted else f"no {code}",
+                answered=code if (code, unit) in has else f"no {code}",
+            )
+
+    # --- the ledger ---
+
+    async def lot(self, gtin: str, lot: str, *, who: str) -> None:
+        """Compare what the ledger believes of every unit of a lot."""
+        stub = self._driver.stubs(who).ledger
+        request = ledger_pb2.TraceLotRequest(gtin=gtin, lot=lot, page_size=UNITS_A_PAGE)
+        answered: dict[str, Values] = {}
+        counted = 0
+        while True:
+            answer = await insist(lambda: stub.TraceLot(request))
+            counted = answer.commissioned_count
+            answered.update({_path(state.epc): self._state(state) for state in answer.units})
+            if not answer.next_page_token:
+                break
+            request.page_token = answer.next_page_token
+        start = f"/01/{gtin}/"
+        so = {
+            unit: self._fact(fact)
+            for unit, fact in self._ground.facts.items()
+            if unit.startswith(start) and fact.lot == lot
+        }
+        self.result.note_all("units believed in lots", "ledger", so=so, answered=answered)
+        self.result.note("lots", "ledger", f"/01/{gtin}/10/{lot}", so=str(len(so)), answered=str(counted))
+
+    async def unit(self, unit: str, *, who: str) -> None:
+        """Compare what the ledger believes of one unit: a logistic unit, or one that nobody commissioned."""
+        stub = self._driver.stubs(who).ledger
+        request = ledger_pb2.TracePackRequest(epc=link(unit), page_size=1)
+        fact = self._ground.facts.get(unit)
+        try:
+            answer = await insist(lambda: stub.TracePack(request))
+            answered = {unit: self._state(answer.state)} if answer.HasField("state") else {}
+        except NotFoundError:
+            answered = {}
+        so = {} if fact is None or not fact.phase else {unit: self._fact(fact)}
+        self.result.note_all("units believed alone", "ledger", so=so, answered=answered)
+
+    def others(self) -> list[str]:
+        """Return the units that stand in no lot."""
+        return [unit for unit, fact in self._ground.facts.items() if not is_trade_item(unit) or not fact.lot]
+
+    @staticmethod
+    def _fact(fact: Fact) -> Values:
+        return {
+            "class": fact.where,
+            "holder": fact.holder,
+            "to": fact.destination,
+            "in": fact.parent,
+            "evidence": fact.evidence,
+            "lot": fact.lot,
+            "expiry": fact.expiry,
+            "maker": fact.maker,
+            "alerts": " ".join(sorted(fact.alerts)),
+        }
+
+    def _state(self, state: ledger_pb2.UnitState) -> Values:
+        return {
+            "class": class_name(state.unit_class),
+            "holder": self._party(state.holder),
+            "to": self._party(state.destination),
+            "in": _path(state.parent),
+            "evidence": evidence_name(state.evidence),
+            "lot": state.lot,
+            "expiry": state.expiry,
+            "maker": self._party(state.maker),
+            "alerts": " ".join(sorted({alert.code for alert in state.alerts})),
+        }

@@ -1,0 +1,193 @@
+"""Drives the real services: every act is told until it is answered, by whatever process serves by then.
+
+A write carries a request id that follows from the seed and the act's number, so that telling it again changes nothing.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from medtrail.api.custody.v1 import custody_pb2
+from medtrail.api.ledger.v1 import ledger_pb2
+from medtrail.api.recall.v1 import recall_pb2
+from medtrail.cli.network import RunningNetwork
+from medtrail.errors import MedtrailError, UnavailableError, VerificationError
+from medtrail.gs1 import Gln
+from medtrail.runtime.client import connect
+from medtrail.runtime.folder import OrganisationFolder
+from medtrail.simulation.acts import Act, Verb
+from medtrail.simulation.calls import Answer, Calls, Stubs
+from medtrail.simulation.network import Member
+
+T = TypeVar("T")
+
+PATIENCE_S = 180.0
+PAUSE_S = 0.2
+POLL_S = 0.1
+DEADLINE_S = 60.0
+AT_ONCE = 4
+PAGE = 500
+
+
+@dataclass(slots=True)
+class Station:
+    """A party at work: its stubs, and how many of its calls may be under way."""
+
+    stubs: Stubs
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+
+
+async def insist(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until there is an answer: a process that was killed is started again.
+
+    Raises:
+        UnavailableError: There is none for three minutes.
+        MedtrailError: The answer is a refusal.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + PATIENCE_S
+    while True:
+        try:
+            return await ask()
+        except UnavailableError:
+            if loop.time() > deadline:
+                raise
+        await asyncio.sleep(PAUSE_S)
+
+
+class Driver:
+    """Tells a network what happens.
+
+    Args:
+        stations: By party.
+        calls: Makes the calls.
+        seed: Of the request ids.
+        parties: Numbers of the parties by name.
+    """
+
+    def __init__(self, stations: dict[str, Station], calls: Calls, *, seed: int, parties: dict[str, Member]) -> None:
+        self.stations = stations
+        self.calls = calls
+        self.parties = parties
+        self.told = 0
+        self._seed = seed
+        self._despatched: dict[str, set[str]] = {}
+        self._recalls: set[str] = set()
+        self._last_event: dict[str, str] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, running: RunningNetwork, *, start: datetime, seed: int, parties: dict[str, Member]
+    ) -> AsyncIterator["Driver"]:
+        """Open channels for every party; they close at the end."""
+        async with AsyncExitStack() as stack:
+            stations = {}
+            for item in running.organisations:
+                folder = OrganisationFolder(Path(item.folder))
+                own = connect(
+                    item.address, folder=folder, audience=Gln(item.gln), server=item.name, deadline_s=DEADLINE_S
+                )
+                ledger = connect(
+                    running.ledger_address,
+                    folder=folder,
+                    audience=Gln(running.ledger_gln),
+                    server="ledger",
+                    deadline_s=DEADLINE_S,
+                )
+                await stack.enter_async_context(own)
+                await stack.enter_async_context(ledger)
+                stations[item.name] = Station(Stubs(own, ledger))
+            yield cls(stations, Calls(start, parties), seed=seed, parties=parties)
+
+    def stubs(self, who: str) -> Stubs:
+        """Return what a party can ask."""
+        return self.stations[who].stubs
+
+    # --- telling ---
+
+    async def do(self, act: Act, number: int) -> str:
+        """Tell a party's service of an act; return the code with which it was refused, or nothing."""
+        station = self.stations[act.who]
+        request_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self._seed}/{number}"))
+        async with station.turns:
+            try:
+                answer = await insist(lambda: self.calls.make(station.stubs, act, request_id))
+            except UnavailableError:
+                raise
+            except MedtrailError as error:
+                return error.code
+        self.told += 1
+        self._note(act, answer)
+        return answer.code
+
+    def _note(self, act: Act, answer: Answer) -> None:
+        if answer.event_ids:
+            self._last_event[act.who] = answer.event_ids[-1]
+        if act.verb in {Verb.SHIP, Verb.SEND_BACK} and act.to in self.stations:
+            self._despatched.setdefault(act.to, set()).update(answer.event_ids)
+        if act.verb is Verb.RECALL:
+            self._recalls.update(answer.event_ids)
+
+    # --- waiting ---
+
+    async def quiet(self) -> None:
+        """Wait until everyone has heard everything: the ledger all events, the partners all advice, all recalls."""
+        await asyncio.gather(*(self._heard(name) for name in self.stations))
+        await self._believed()
+        self._despatched.clear()
+        self._recalls.clear()
+
+    async def _heard(self, name: str) -> None:
+        station = self.stations[name]
+        await self._until(lambda: self._nothing_waits(station), f"{name} has told everyone everything")
+        due = self._despatched.get(name, set())
+        if due:
+            await self._until(lambda: self._advised(station, due), f"{name} has all advice, confirmed")
+        if self._recalls:
+            await self._until(lambda: self._knows_recalls(station), f"{name} knows the recalls")
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE_S
+        while not await insist(condition):
+            if loop.time() > deadline:
+                message = f"waited {PATIENCE_S:.0f} s in vain: {what}"
+                raise VerificationError(message, code="SIMULATION_STUCK")
+            await asyncio.sleep(POLL_S)
+
+    @staticmethod
+    async def _nothing_waits(station: Station) -> bool:
+        status = await station.stubs.custody.GetStatus(custody_pb2.GetStatusRequest())
+        return not status.events.count and not status.messages.count
+
+    @staticmethod
+    async def _advised(station: Station, due: set[str]) -> bool:
+        missing = set(due)
+        request = custody_pb2.ListInboundRequest(page_size=PAGE, include_received=True)
+        while missing:
+            answer = await station.stubs.custody.ListInbound(request)
+            missing -= {item.despatch_event_id for item in answer.shipments if not item.provisional and item.epcs}
+            if not answer.next_page_token:
+                break
+            request.page_token = answer.next_page_token
+        return not missing
+
+    async def _knows_recalls(self, station: Station) -> bool:
+        answer = await station.stubs.recall.ListRecalls(recall_pb2.ListRecallsRequest(page_size=PAGE))
+        return self._recalls <= {item.recall_id for item in answer.recalls}
+
+    async def _believed(self) -> None:
+        station = next(iter(self.stations.values()))
+
+        async def followed() -> bool:
+            status = await station.stubs.ledger.GetStatus(ledger_pb2.GetStatusRequest())
+            positions = [item.position for item in status.followers if item.name == "projector"]
+            return bool(positions) and min(positions) >= status.tree_size
+
+        await self._until(followed, "the ledger has read all that is in the log")

@@ -1,0 +1,138 @@
+"""One simulation: the world is played on the network and on the truth, and then both are asked."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from medtrail.simulation.acts import DAY, Act
+from medtrail.simulation.comparison import Comparer, Comparison
+from medtrail.simulation.driver import Driver
+from medtrail.simulation.script import LENGTH_DAYS, Wave
+from medtrail.simulation.truth.model import Truth
+from medtrail.simulation.world import Chain, World
+
+COMPARED_AT_ONCE = 4
+
+Progress = Callable[[str, int, int], None]
+"""Told of a phase, what is done of it, and how much there is."""
+
+Numbered = tuple[tuple[int, Act, str], ...]
+"""Acts with their numbers and the answers that they must get."""
+
+
+def start_of(now: datetime) -> datetime:
+    """Return second 0 of a simulation that ends by now: midnight, UTC."""
+    return datetime(now.year, now.month, now.day, tzinfo=UTC) - timedelta(days=LENGTH_DAYS)
+
+
+class Player:
+    """Tells acts to the truth and to the network.
+
+    Args:
+        driver: Of the network.
+        start: Second 0.
+        progress: Told how far it is.
+    """
+
+    def __init__(self, driver: Driver, *, start: datetime, progress: Progress) -> None:
+        self.driver = driver
+        self.progress = progress
+        parties = [member.party for member in driver.parties.values()]
+        self.truth = Truth(parties, start=start.date(), today=LENGTH_DAYS * DAY)
+        self.comparison = Comparison()
+        self.acts = 0
+        self._number = 0
+
+    async def play(self, phase: str, chains: Iterable[Chain]) -> None:
+        """Tell chains side by side, each act after the one before it, and wait until everybody has heard all of it."""
+        numbered = [tuple(self._numbered(chain)) for chain in chains]
+        total = sum(map(len, numbered))
+        if not total:
+            return
+        first = self.acts
+
+        async def follow(chain: Numbered) -> None:
+            for number, act, so in chain:
+                answered = await self.driver.do(act, number)
+                asked = f"{act.who}: {act.verb}"
+                self.comparison.note("acts", asked, (*act.units, act.parent)[0], so=so, answered=answered)
+                self.acts += 1
+                self.progress(phase, self.acts - first, total)
+
+        async with asyncio.TaskGroup() as group:
+            for chain in numbered:
+                group.create_task(follow(chain))
+        await self.driver.quiet()
+
+    def _numbered(self, chain: Chain) -> Iterator[tuple[int, Act, str]]:
+        for act in chain:
+            self._number += 1
+            # The truth is told when the act is planned: nothing that the network answers can change what is so.
+            yield self._number, act, self.truth.do(act)
+
+    async def compare(self, lots: Sequence[tuple[str, str]]) -> None:
+        """Ask the network about everything, and compare with the truth.
+
+        Args:
+            lots: (GTIN, lot) of all that was made.
+        """
+        comparer = Comparer(self.driver, self.truth, self.comparison)
+        names = list(self.driver.stations)
+        work: list[Awaitable[None]] = []
+        for name in names:
+            work += [comparer.books(name), comparer.alerts(name)]
+        work += [comparer.lot(gtin, lot, who=names[number % len(names)]) for number, (gtin, lot) in enumerate(lots)]
+        work += [comparer.unit(unit, who=names[0]) for unit in comparer.others()]
+        turns = asyncio.Semaphore(COMPARED_AT_ONCE)
+        done = 0
+
+        async def one(item: Awaitable[None]) -> None:
+            nonlocal done
+            async with turns:
+                await item
+            done += 1
+            self.progress("compare", done, len(work))
+
+        await asyncio.gather(*map(one, work))
+
+
+class Simulation:
+    """Plays a world, wave by wave.
+
+    Args:
+        world: The plan.
+        driver: Of the network.
+        start: Second 0.
+        progress: Told how far it is.
+    """
+
+    def __init__(self, world: World, driver: Driver, *, start: datetime, progress: Progress) -> None:
+        self._world = world
+        self._player = Player(driver, start=start, progress=progress)
+        self.seconds: dict[str, float] = {}
+
+    @property
+    def comparison(self) -> Comparison:
+        """What was compared so far."""
+        return self._player.comparison
+
+    @property
+    def acts(self) -> int:
+        """How many acts were told."""
+        return self._player.acts
+
+    async def play(self) -> None:
+        """Play every wave."""
+        for wave, chains in zip(Wave, self._world.waves, strict=True):
+            phase = wave.name.lower().replace("_", " ")
+            await self._timed(phase, self._player.play(phase, chains))
+
+    async def compare(self) -> None:
+        """Compare everything."""
+        await self._timed("compare", self._player.compare(self._world.lots))
+
+    async def _timed(self, phase: str, work: Awaitable[None]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await work
+        self.seconds[phase] = loop.time() - began

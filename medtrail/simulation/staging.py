@@ -1,0 +1,98 @@
+"""Sets the stage for a simulation: a network of its own, its trade items, and who disturbs it."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from medtrail.api.event.v1 import payload_pb2
+from medtrail.api.manufacturer.v1 import manufacturer_pb2
+from medtrail.cli.embedded import EmbeddedNetwork
+from medtrail.simulation.disturbance import Disturber
+from medtrail.simulation.driver import Driver, insist
+from medtrail.simulation.network import MANUFACTURERS, members, network_toml
+from medtrail.simulation.report import Report
+from medtrail.simulation.run import Simulation, start_of
+from medtrail.simulation.world import make_world
+
+NETWORK_FOLDER = "network"
+
+Tell = Callable[[str, int, int], None]
+"""Told of a phase, what is done of it, and how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to simulate.
+
+    Attributes:
+        packs: At least so many.
+        seed: Decides everything.
+        kill: Kill processes at random meanwhile.
+        late: Let data come late and in any order.
+    """
+
+    packs: int
+    seed: int
+    kill: bool = False
+    late: bool = False
+
+
+@asynccontextmanager
+async def network(folder: Path, *, seed: int, now: datetime) -> AsyncIterator[tuple[EmbeddedNetwork, Driver]]:
+    """Start a network with its trade items, and open it for driving; it is stopped at the end."""
+    root = folder / NETWORK_FOLDER
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "network.toml").write_text(network_toml(), encoding="utf-8")
+    embedded = EmbeddedNetwork(root, report=lambda _text: None)
+    running = await embedded.start()
+    try:
+        async with Driver.open(running, start=start_of(now), seed=seed, parties=members()) as driver:
+            await _register(driver)
+            yield embedded, driver
+    finally:
+        await embedded.stop()
+
+
+async def _register(driver: Driver) -> None:
+    for name in MANUFACTURERS:
+        member = driver.parties[name]
+        pack = payload_pb2.Product(gtin=member.pack_gtin, level=payload_pb2.PACK_LEVEL_PACK, name="Simulin")
+        case = payload_pb2.Product(gtin=member.case_gtin, level=payload_pb2.PACK_LEVEL_CASE, name="Simulin, case")
+        for product in (pack, case):
+            request = manufacturer_pb2.RegisterProductRequest(request_id=str(uuid.uuid4()), product=product)
+            stub = driver.stubs(name).manufacturer
+            await insist(lambda stub=stub, request=request: stub.RegisterProduct(request))  # type: ignore[misc]
+
+
+async def simulate(folder: Path, options: Options, *, tell: Tell) -> Report:
+    """Play a world on a network of its own, and compare.
+
+    Raises:
+        MedtrailError: The network did not start, or got stuck.
+    """
+    now = datetime.now(UTC)
+    world = make_world(options.packs, seed=options.seed, members=members(), start=start_of(now).date())
+    async with network(folder, seed=options.seed, now=now) as (embedded, driver):
+        disturber = Disturber(embedded.pids, seed=options.seed, kill=options.kill, still=options.late)
+        disturbing = asyncio.create_task(disturber.run())
+        simulation = Simulation(world, driver, start=start_of(now), progress=tell)
+        try:
+            await simulation.play()
+        finally:
+            disturbing.cancel()
+            with suppress(asyncio.CancelledError):
+                await disturbing
+        await simulation.compare()
+    return Report(
+        world,
+        simulation.comparison,
+        options.seed,
+        simulation.acts,
+        simulation.seconds,
+        dict(disturber.kills),
+        dict(disturber.stops),
+    )

@@ -1,0 +1,274 @@
+"""Where every unit is, from all that was said, in the order in which it happened: whatever the order of telling.
+
+One plain loop over the acts by their time. An act on a container is one on all that is inside, unless it names that
+too. What nobody may undo stays; what contradicts leaves an alert.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from medtrail.simulation.acts import is_reusable, is_trade_item
+
+AT_MAKER = "at_maker"
+ON_HAND = "on_hand"
+IN_TRANSIT = "in_transit"
+LEFT_NETWORK = "left_network"
+OPENED = "opened"
+DISPENSED = "dispensed"
+RETURNED = "returned"
+DESTROYED = "destroyed_or_decommissioned"
+LOST = "lost_or_stolen"
+UNACCOUNTED = "unaccounted"
+
+SCANNED = "scanned"
+INFERRED = "inferred"
+SECOND_HAND = "second_hand"
+_STRENGTH = (SECOND_HAND, INFERRED, SCANNED)
+
+
+@dataclass(slots=True)
+class Said:
+    """What a party said that it did.
+
+    Attributes:
+        what: commission, pack, unpack, ship, send_back, receive, take_back, hold, release, dispense, open, end, sense.
+        number: Order of telling.
+        how: Final class of an end.
+        withdrawn: It was declared an error later.
+        second_hand: Name of the party that passed it on; empty where the actor said it itself.
+        excursion: A temperature out of the product's limits.
+    """
+
+    what: str
+    at: int
+    number: int
+    who: str
+    units: tuple[str, ...]
+    parent: str = ""
+    to: str = ""
+    lot: str = ""
+    expiry: str = ""
+    how: str = ""
+    second_hand: str = ""
+    withdrawn: bool = False
+    excursion: bool = False
+
+
+@dataclass(slots=True)
+class Fact:
+    """What is so of one unit.
+
+    Attributes:
+        phase: held, transit, left or ended; empty before anything.
+        placed: Something after its commissioning tells where it is.
+    """
+
+    phase: str = ""
+    holder: str = ""
+    destination: str = ""
+    maker: str = ""
+    first_hand: bool = False
+    lot: str = ""
+    expiry: str = ""
+    end: str = ""
+    parent: str = ""
+    evidence: str = SECOND_HAND
+    disposition: str = ""
+    placed: bool = False
+    returned: bool = False
+    opened: bool = False
+    held_back: bool = False
+    alerts: set[str] = field(default_factory=set)
+
+    @property
+    def where(self) -> str:
+        """The one class that holds."""
+        if self.phase == "ended":
+            return self.end
+        if self.phase in {"transit", "left"}:
+            return IN_TRANSIT if self.phase == "transit" else LEFT_NETWORK
+        if self.returned:
+            return RETURNED
+        if self.opened:
+            return OPENED
+        if self.holder != self.maker:
+            return ON_HAND
+        return AT_MAKER if self.placed else UNACCOUNTED
+
+
+class Ground:
+    """All units, after all that was said."""
+
+    def __init__(self, said: Iterable[Said], *, members: Iterable[str]) -> None:
+        """Replay what was said; ``members`` are the parties of the network: goods to others leave it."""
+        self.facts: dict[str, Fact] = {}
+        self._contents: dict[str, dict[str, None]] = {}
+        self._members = frozenset(members)
+        for item in sorted(said, key=lambda item: (item.at, item.number)):
+            if not item.withdrawn:
+                self._apply(item)
+
+    # --- one act ---
+
+    def _apply(self, said: Said) -> None:
+        if said.what in {"pack", "unpack"}:
+            self._pack(said)
+            return
+        named = frozenset(said.units)
+        for unit in said.units:
+            self._take_alone(unit, named, said)
+        for unit in said.units:
+            for part in (unit, *self._inside(unit, named)):
+                self._do(part, said, inherited=part != unit)
+            if said.what in {"end", "dispense"}:
+                self._move(unit, "")
+
+    def _inside(self, unit: str, named: frozenset[str]) -> Iterator[str]:
+        waiting = list(self._contents.get(unit, ()))
+        while waiting:
+            child = waiting.pop()
+            if child in named:
+                continue
+            yield child
+            waiting.extend(self._contents.get(child, ()))
+
+    def _pack(self, said: Said) -> None:
+        named = frozenset((said.parent, *said.units))
+        for part in (said.parent, *self._inside(said.parent, named)):
+            self._do(part, said, inherited=part != said.parent)
+        for unit in said.units:
+            for part in (unit, *self._inside(unit, named)):
+                self._do(part, said, inherited=part != unit)
+            fact = self._fact(unit)
+            if said.what == "unpack":
+                if fact.parent == said.parent:
+                    self._move(unit, "")
+                continue
+            if fact.parent and fact.parent != said.parent:
+                fact.alerts.add("PARENT_NOT_UNPACKED")
+            self._move(unit, said.parent)
+        if said.what == "unpack" and not said.units:
+            for child in tuple(self._contents.get(said.parent, ())):
+                self._move(child, "")
+
+    def _take_alone(self, unit: str, named: frozenset[str], said: Said) -> None:
+        parent = self._fact(unit).parent
+        if not parent or said.what in {"commission", "sense"} or self._outer(unit) & named:
+            return
+        self._fact(unit).alerts.add("PARENT_NOT_UNPACKED")
+        self._move(unit, "")
+
+    def _outer(self, unit: str) -> frozenset[str]:
+        found = []
+        parent = self._fact(unit).parent
+        while parent:
+            found.append(parent)
+            parent = self._fact(parent).parent
+        return frozenset(found)
+
+    def _move(self, unit: str, parent: str) -> None:
+        fact = self._fact(unit)
+        if fact.parent:
+            self._contents[fact.parent].pop(unit, None)
+        fact.parent = parent
+        if parent:
+            self._contents.setdefault(parent, {})[unit] = None
+
+    def _fact(self, unit: str) -> Fact:
+        return self.facts.setdefault(unit, Fact())
+
+    # --- one unit ---
+
+    def _do(self, unit: str, said: Said, *, inherited: bool) -> None:
+        fact = self._fact(unit)
+        strength = SECOND_HAND if said.second_hand else INFERRED if inherited else SCANNED
+        if said.what == "commission":
+            self._commission(fact, said, inherited=inherited)
+            return
+        if not fact.maker and is_trade_item(unit):
+            fact.alerts.add("COMMISSION_MISSING")
+        if fact.phase == "ended":
+            self._after_end(fact, said)
+            return
+        if said.what in {"ship", "send_back"}:
+            self._ship(fact, said, strength)
+        elif said.what in {"dispense", "end"}:
+            self._end(fact, said, strength)
+        elif said.what == "sense":
+            return
+        else:
+            self._have(fact, said, strength)
+        self._describe(fact, said)
+
+    def _commission(self, fact: Fact, said: Said, *, inherited: bool) -> None:
+        if inherited:
+            return
+        if fact.maker and not said.second_hand and fact.first_hand:
+            fact.alerts.add("SECOND_COMMISSIONING")
+            return
+        if not fact.maker or not said.second_hand:
+            fact.maker, fact.lot, fact.expiry = said.who, said.lot, said.expiry
+            fact.first_hand = not said.second_hand
+            fact.alerts.discard("COMMISSION_MISSING")
+        if not fact.phase:
+            fact.phase, fact.holder = "held", said.who
+            fact.evidence = SECOND_HAND if said.second_hand else SCANNED
+
+    @staticmethod
+    def _is_with(fact: Fact, who: str) -> bool:
+        away = fact.phase in {"transit", "left"}
+        return not fact.phase or fact.holder == who or (away and fact.destination == who)
+
+    def _ship(self, fact: Fact, said: Said, strength: str) -> None:
+        away = fact.phase in {"transit", "left"}
+        if away and (fact.holder, fact.destination) == (said.who, said.to):
+            self._confirm(fact, strength)
+            return
+        if not self._is_with(fact, said.who) or (away and fact.holder == said.who):
+            fact.alerts.add("SHIPPED_NOT_HELD")
+        fact.phase = "transit" if said.to in self._members else "left"
+        fact.holder, fact.destination = said.who, said.to
+        fact.returned = said.what == "send_back"
+        fact.placed, fact.evidence = True, strength
+
+    def _end(self, fact: Fact, said: Said, strength: str) -> None:
+        if not self._is_with(fact, said.who):
+            fact.alerts.add("ENDED_NOT_HELD")
+        fact.phase, fact.holder, fact.destination, fact.placed = "ended", said.who, "", True
+        fact.end, fact.evidence = said.how or DISPENSED, strength
+
+    def _after_end(self, fact: Fact, said: Said) -> None:
+        if said.what == "dispense" and fact.end == DISPENSED:
+            fact.alerts.add("DISPENSED_TWICE")
+        elif not (said.what == "end" and fact.end in {DESTROYED, LOST} and said.who == fact.holder):
+            fact.alerts.add("USED_AFTER_END")
+
+    def _have(self, fact: Fact, said: Said, strength: str) -> None:
+        if fact.phase == "held" and fact.holder == said.who:
+            self._confirm(fact, strength)
+        else:
+            if not self._is_with(fact, said.who):
+                fact.alerts.add("RECEIVED_NOT_SHIPPED")
+            fact.phase, fact.holder, fact.destination = "held", said.who, ""
+            fact.placed, fact.evidence = True, strength
+        if said.what == "open" and not fact.opened:
+            fact.opened, fact.evidence = True, strength
+
+    @staticmethod
+    def _confirm(fact: Fact, strength: str) -> None:
+        if not fact.placed or _STRENGTH.index(strength) > _STRENGTH.index(fact.evidence):
+            fact.evidence = strength
+        fact.placed = True
+
+    @staticmethod
+    def _describe(fact: Fact, said: Said) -> None:
+        if said.what in {"take_back", "send_back"}:
+            fact.returned = True
+        elif said.what == "release":
+            fact.returned = False
+        fact.held_back = said.what == "hold"
+
+
+def survives_emptying(unit: str) -> bool:
+    """Tell whether a container goes on after it was emptied."""
+    return is_reusable(unit)

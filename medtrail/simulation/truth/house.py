@@ -1,0 +1,330 @@
+"""One party's goods as they are, in the order in which the party hears and does things: plain dicts, and the rules."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from medtrail.simulation.acts import is_trade_item
+
+INBOUND = "inbound"
+ON_HAND = "on_hand"
+DESPATCHED = "despatched"
+RETURNED = "returned"
+OPENED = "partially_dispensed"
+DISPENSED = "dispensed"
+ENDED = "ended"
+EXCEPTION = "exception"
+
+FINAL = frozenset({DISPENSED, ENDED})
+HERE = frozenset({ON_HAND, OPENED, EXCEPTION})
+AWAY = frozenset({DESPATCHED, RETURNED})
+
+UNADVISED = "UNADVISED"
+UNVERIFIED_RETURN = "returned, not verified yet"
+
+
+class RefusedError(Exception):
+    """The rules forbid an act; ``args[0]`` is the code that the house answers with."""
+
+    @property
+    def code(self) -> str:
+        """The answer's code."""
+        return str(self.args[0])
+
+
+@dataclass(slots=True)
+class Entry:
+    """A unit in one house's books.
+
+    Attributes:
+        partner: The other party where it is inbound, despatched, sent back, or where it came from.
+        hold: Why it is put aside; empty when it is not.
+        exception: Code of what is wrong with it, in state exception.
+        inferred: It came inside something that was seen, and was not seen itself.
+        remainder: What is left of an opened pack; None where nobody counts.
+        recalled: Numbers of the recalls that cover it.
+    """
+
+    state: str
+    parent: str = ""
+    lot: str = ""
+    expiry: str = ""
+    partner: str = ""
+    hold: str = ""
+    exception: str = ""
+    ending: str = ""
+    inferred: bool = False
+    remainder: Decimal | None = None
+    despatch: str = ""
+    sold_to: str = ""
+
+
+@dataclass(slots=True)
+class Advised:
+    """A unit of an advice: its container in it, and what its maker said."""
+
+    unit: str
+    parent: str
+    lot: str
+    expiry: str
+
+
+@dataclass(slots=True)
+class House:
+    """One party's books.
+
+    Attributes:
+        alerts: (code, unit) of what the house was warned of.
+        cases: Open or closed exception cases by (code, unit or despatch).
+    """
+
+    name: str
+    entries: dict[str, Entry] = field(default_factory=dict)
+    contents: dict[str, dict[str, None]] = field(default_factory=dict)
+    alerts: set[tuple[str, str]] = field(default_factory=set)
+    cases: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    # --- looking ---
+
+    def inside(self, unit: str) -> Iterator[str]:
+        """Yield all that is inside a unit, containers first."""
+        waiting = list(self.contents.get(unit, ()))
+        while waiting:
+            child = waiting.pop()
+            yield child
+            waiting.extend(self.contents.get(child, ()))
+
+    def whole(self, unit: str) -> tuple[str, ...]:
+        """Return a unit and all that is inside."""
+        return (unit, *self.inside(unit))
+
+    def around(self, unit: str) -> Iterator[str]:
+        """Yield what a unit is inside of, nearest first."""
+        parent = self.entries[unit].parent if unit in self.entries else ""
+        while parent:
+            yield parent
+            parent = self.entries[parent].parent if parent in self.entries else ""
+
+    def known(self, unit: str) -> Entry:
+        """Return a unit that lives; refuse any other."""
+        entry = self.entries.get(unit)
+        if entry is None:
+            raise RefusedError("UNIT_UNKNOWN")
+        if entry.state in FINAL:
+            raise RefusedError("UNIT_FINAL")
+        return entry
+
+    def here(self, unit: str) -> Entry:
+        """Return a unit that is in the house; refuse any other."""
+        entry = self.known(unit)
+        if entry.state not in HERE:
+            raise RefusedError("NOT_ON_HAND")
+        return entry
+
+    def on_hand(self, unit: str) -> Entry:
+        """Return a unit that is here, whole and with its data; refuse any other."""
+        entry = self.here(unit)
+        self.check_whole(entry)
+        return entry
+
+    @staticmethod
+    def check_whole(entry: Entry) -> None:
+        """Refuse what is opened, or put aside for its data."""
+        if entry.state == OPENED:
+            raise RefusedError("UNIT_OPENED")
+        if entry.state == EXCEPTION:
+            raise RefusedError("UNIT_EXCEPTION")
+
+    # --- moving ---
+
+    def put_into(self, unit: str, parent: str) -> None:
+        """Put a unit into a container, or out of all of them."""
+        entry = self.entries[unit]
+        if entry.parent:
+            self.contents[entry.parent].pop(unit, None)
+        entry.parent = parent
+        if parent:
+            self.contents.setdefault(parent, {})[unit] = None
+
+    def take_alone(self, unit: str) -> None:
+        """Take a unit out of a container that nobody said was opened: with a warning, never a refusal."""
+        if self.entries[unit].parent:
+            self.alerts.add(("PARENT_NOT_UNPACKED", unit))
+            self.put_into(unit, "")
+
+    def add(self, unit: str, entry: Entry) -> None:
+        """Put a unit into the books."""
+        if unit in self.entries:
+            self.put_into(unit, "")
+        parent, entry.parent = entry.parent, ""
+        self.entries[unit] = entry
+        self.put_into(unit, parent)
+
+    # --- making and packing ---
+
+    def commission(self, units: Sequence[str], *, lot: str, expiry: str) -> None:
+        """Give life to units."""
+        if any(unit in self.entries for unit in units):
+            raise RefusedError("ALREADY_COMMISSIONED")
+        for unit in units:
+            trade = is_trade_item(unit)
+            self.add(unit, Entry(ON_HAND, lot=lot if trade else "", expiry=expiry if trade else ""))
+
+    def pack(self, parent: str, children: Sequence[str]) -> None:
+        """Put units into a container; one without a trade item number comes into being by it."""
+        if parent not in self.entries and not is_trade_item(parent):
+            self.add(parent, Entry(ON_HAND))
+        self.on_hand(parent)
+        for child in children:
+            self.on_hand(child)
+        for child in children:
+            self.take_alone(child)
+            self.put_into(child, parent)
+
+    def unpack(self, parent: str, children: Sequence[str], *, reusable: bool) -> None:
+        """Take units out of a container; none named means all, and ends the use of what is no reusable asset."""
+        container = self.known(parent)
+        if container.state not in HERE and not (children and container.state == INBOUND):
+            raise RefusedError("NOT_ON_HAND")
+        for child in children:
+            if self.known(child).parent != parent:
+                raise RefusedError("NOT_IN_CONTAINER")
+        for child in children or tuple(self.contents.get(parent, ())):
+            self.put_into(child, "")
+        if not children and not reusable:
+            self.take_alone(parent)
+            self._end(parent, "emptied")
+
+    def _end(self, unit: str, how: str) -> None:
+        entry = self.entries[unit]
+        entry.state, entry.ending, entry.hold, entry.exception = ENDED, how, "", ""
+
+    # --- coming and going ---
+
+    def advise(self, goods: Sequence[Advised], *, sender: str, despatch: str) -> None:
+        """Take in what a partner says is on its way; what came before its data is on hand from here on."""
+        arrived: set[str] = set()
+        for item in goods:
+            before = self.entries.get(item.unit)
+            waited = before is not None and before.state == EXCEPTION and before.exception == UNADVISED
+            inside = item.parent in arrived and before is None
+            if before is not None and not waited and (before.state in FINAL or before.state in HERE):
+                continue
+            has_come = waited or inside
+            parent = item.parent if (item.parent in arrived) == has_come else ""
+            state = ON_HAND if has_come else INBOUND
+            self.add(
+                item.unit,
+                Entry(state, parent, item.lot, item.expiry, partner=sender, despatch=despatch, inferred=inside),
+            )
+            if has_come:
+                arrived.add(item.unit)
+
+    def receive(self, units: Sequence[str], *, returned: bool = False) -> None:
+        """Take delivery of units with all that is inside; what nobody advised is put aside."""
+        expected = {INBOUND, *AWAY} if returned else {INBOUND}
+        for unit in sorted(units, key=lambda item: sum(1 for _ in self.around(item))):
+            entry = self.entries.get(unit)
+            if entry is None or (entry.state in AWAY and not returned):
+                self._put_aside(unit)
+                continue
+            if entry.state in HERE and entry.parent:
+                entry.inferred = False
+                continue
+            if entry.state not in expected:
+                raise RefusedError("UNIT_FINAL" if entry.state in FINAL else "ALREADY_RECEIVED")
+            if entry.parent and entry.state != INBOUND:
+                self.put_into(unit, "")
+            for part in self.whole(unit):
+                if self.entries[part].state in expected:
+                    self._arrive(part, seen=part in units, returned=returned)
+
+    def _arrive(self, unit: str, *, seen: bool, returned: bool) -> None:
+        entry = self.entries[unit]
+        entry.state = ON_HAND
+        entry.inferred = not seen
+        if returned:
+            entry.hold = UNVERIFIED_RETURN
+
+    def _put_aside(self, unit: str) -> None:
+        if unit not in self.entries:
+            self.add(unit, Entry(ON_HAND))
+        self.put_into(unit, "")
+        for part in self.whole(unit):
+            self.entries[part].state, self.entries[part].exception = EXCEPTION, UNADVISED
+
+    def ship(self, units: Sequence[str], *, to: str, recalled: set[str], back: bool) -> None:
+        """Send units away with all that is inside."""
+        for unit in units:
+            if back:
+                self.here(unit)
+            else:
+                self.on_hand(unit)
+            for part in self.whole(unit):
+                self._check_may_go(self.entries[part], back=back)
+            if not back and recalled & {*self.whole(unit), *self.around(unit)}:
+                raise RefusedError("UNIT_RECALLED")
+        for unit in units:
+            self.take_alone(unit)
+            for part in self.whole(unit):
+                entry = self.entries[part]
+                entry.state = RETURNED if back else DESPATCHED
+                entry.partner, entry.hold, entry.exception = to, "", ""
+                if not back:
+                    entry.sold_to = to
+
+    @staticmethod
+    def _check_may_go(entry: Entry, *, back: bool) -> None:
+        if back:
+            if entry.state == OPENED:
+                raise RefusedError("UNIT_OPENED")
+            return
+        House.check_whole(entry)
+        if entry.hold:
+            raise RefusedError("UNIT_ON_HOLD")
+
+    # --- in the house ---
+
+    def hold(self, units: Sequence[str], *, reason: str) -> None:
+        """Put units aside, with all that is inside."""
+        for unit in units:
+            if self.here(unit).hold not in {"", UNVERIFIED_RETURN}:
+                raise RefusedError("ALREADY_ON_HOLD")
+        for unit in units:
+            for part in self.whole(unit):
+                if self.entries[part].hold in {"", UNVERIFIED_RETURN}:
+                    self.entries[part].hold = reason
+
+    def release(self, units: Sequence[str]) -> None:
+        """End a hold."""
+        for unit in units:
+            if not self.here(unit).hold:
+                raise RefusedError("NOT_ON_HOLD")
+        for unit in units:
+            for part in self.whole(unit):
+                self.entries[part].hold = ""
+
+    def dispense(self, units: Sequence[str], *, day: str, recalled: set[str], part: bool) -> None:
+        """Hand packs to patients, whole or in part."""
+        for unit in units:
+            entry = self.known(unit)
+            if entry.state != OPENED:
+                self.on_hand(unit)
+            if entry.hold:
+                raise RefusedError("UNIT_ON_HOLD")
+            if entry.expiry and day > entry.expiry:
+                raise RefusedError("UNIT_EXPIRED")
+            if unit in recalled:
+                raise RefusedError("UNIT_RECALLED")
+        for unit in units:
+            self.put_into(unit, "")
+            self.entries[unit].state = OPENED if part else DISPENSED
+
+    def end(self, units: Sequence[str], *, how: str) -> None:
+        """End the life of units with all that is inside."""
+        for unit in units:
+            self.here(unit)
+        for unit in units:
+            self.put_into(unit, "")
+            for part in self.whole(unit):
+                self._end(part, how)
