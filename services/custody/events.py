@@ -32,11 +32,18 @@ class Occasion:
         time: Aware UTC, to the millisecond: the event hash knows nothing finer.
         offset: In force there, ``+hh:mm``.
         location: One of the organisation's GLNs.
+        station: Name of the station there at which it was done; may be empty.
     """
 
     time: datetime
     offset: str
     location: Gln
+    station: str = ""
+
+    @property
+    def read_point(self) -> Place:
+        """Where it was seen: the station within the location (AI 254), or the location."""
+        return Place(Sgln(self.location, self.station or None).digital_link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ def _object(
         epc_list=_links(units),
         biz_step=biz_step,
         disposition=disposition,
-        read_point=place,
+        read_point=occasion.read_point,
         biz_location=place,
     )
 
@@ -105,7 +112,7 @@ def _aggregation(parent: Unit, children: Sequence[Unit], occasion: Occasion, *, 
         child_epcs=_links(children),
         biz_step="packing" if action is Action.ADD else "unpacking",
         disposition="in_progress",
-        read_point=place,
+        read_point=occasion.read_point,
         biz_location=place,
     )
 
