@@ -107,9 +107,9 @@ class FollowBooksResponse(_message.Message):
     checkpoint: _builtins.bytes
     """The newest checkpoint that the service knows, signed note; absent when it is that of the answer before."""
     trust_next: _builtins.int
-    """Entries of the log below it that are known: trust entries."""
+    """Index below which the trust entries are known."""
     events_next: _builtins.int
-    """Likewise products and recalls."""
+    """Index below which products and recalls are known."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookChange]:
         """What changed, in order of numbers; at most 500."""
@@ -158,6 +158,7 @@ class BookChange(_message.Message):
     ENTRY_FIELD_NUMBER: _builtins.int
     GONE_LEAF_INDEX_FIELD_NUMBER: _builtins.int
     OWN_RECALL_FIELD_NUMBER: _builtins.int
+    GONE_OWN_RECALL_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number of the change."""
     gone_epc: _builtins.str
@@ -168,6 +169,8 @@ class BookChange(_message.Message):
     """Index of an entry whose event was erased."""
     own_recall: _builtins.bytes
     """A recall that this organisation has signed and the log does not have yet: the SignedEvent."""
+    gone_own_recall: _builtins.bytes
+    """SHA-256 of one that was refused or erased; 32 bytes."""
     @_builtins.property
     def unit(self) -> Global___UnitCopy:
         """What is known of a unit."""
@@ -191,12 +194,13 @@ class BookChange(_message.Message):
         entry: Global___EntryCopy | None = ...,
         gone_leaf_index: _builtins.int = ...,
         own_recall: _builtins.bytes = ...,
+        gone_own_recall: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "entry", b"entry", "gone_despatch_event_id", b"gone_despatch_event_id", "gone_epc", b"gone_epc", "gone_leaf_index", b"gone_leaf_index", "own_recall", b"own_recall", "shipment", b"shipment", "unit", b"unit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "entry", b"entry", "gone_despatch_event_id", b"gone_despatch_event_id", "gone_epc", b"gone_epc", "gone_leaf_index", b"gone_leaf_index", "gone_own_recall", b"gone_own_recall", "own_recall", b"own_recall", "shipment", b"shipment", "unit", b"unit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "entry", b"entry", "gone_despatch_event_id", b"gone_despatch_event_id", "gone_epc", b"gone_epc", "gone_leaf_index", b"gone_leaf_index", "number", b"number", "own_recall", b"own_recall", "shipment", b"shipment", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "entry", b"entry", "gone_despatch_event_id", b"gone_despatch_event_id", "gone_epc", b"gone_epc", "gone_leaf_index", b"gone_leaf_index", "gone_own_recall", b"gone_own_recall", "number", b"number", "own_recall", b"own_recall", "shipment", b"shipment", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["unit", "gone_epc", "shipment", "gone_despatch_event_id", "entry", "gone_leaf_index", "own_recall"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["unit", "gone_epc", "shipment", "gone_despatch_event_id", "entry", "gone_leaf_index", "own_recall", "gone_own_recall"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
