@@ -39,6 +39,7 @@ def connect(
     deadline_s: float = DEFAULT_DEADLINE_S,
     attempts: int = READ_ATTEMPTS,
     clock: Clock = utc_now,
+    person: str = "",
 ) -> grpc.aio.Channel:
     """Return a channel to another organisation's process; it connects when first used. Close it after use.
 
@@ -53,8 +54,9 @@ def connect(
         deadline_s: Of calls with a single request and answer that set none; streams have none, since watches never end.
         attempts: Of reads, 1 or more.
         clock: Aware UTC, for tokens.
+        person: Who of the caller's people acts; empty: nobody is named.
     """
-    minter = TokenMinter(folder.signing_key(), issuer=folder.gln, audience=audience, clock=clock)
+    minter = TokenMinter(folder.signing_key(), issuer=folder.gln, audience=audience, clock=clock, person=person)
     credentials = grpc.composite_channel_credentials(
         grpc.ssl_channel_credentials(root_certificates=folder.ca_certificate()),
         grpc.metadata_call_credentials(_TokenPlugin(minter), name="medtrail"),

@@ -1,13 +1,15 @@
 """Tokens of calls: a JWT signed by the caller's enrolled Ed25519 key, for one callee, living at most 60 seconds.
 
 Header: ``alg`` = ``Ed25519``, ``kid`` = the key as did:key. Claims: ``iss`` = caller's party GLN, ``aud`` = callee's
-party GLN, ``iat``, ``exp``, ``jti``. A token is minted for each attempt and taken once: a copied one is refused.
+party GLN, ``iat``, ``exp``, ``jti``; ``person``, where the caller says who of its people acts. A token is minted for
+each attempt and taken once: a copied one is refused.
 
 Source: RFC 7519; RFC 9864 (fully specified algorithm names); ARCHITECTURE, section 7.
 """
 
 import base64
 import json
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from joserfc import jws, jwt
 from joserfc.jwk import OKPKey
 
 from medtrail.envelope import SigningKey, public_key_of
-from medtrail.errors import AuthenticationError, MedtrailError, UnavailableError
+from medtrail.errors import AuthenticationError, MalformedError, MedtrailError, UnavailableError
 from medtrail.gs1 import Gln
 from medtrail.trust import Organisation, Registry
 
@@ -28,6 +30,8 @@ LIFETIME_S = 60
 LEEWAY_S = 5
 LONGEST_TOKEN = 2048
 MOST_TOKENS_REMEMBERED = 200_000
+PERSON = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+"""How an organisation names one of its people."""
 
 Clock = Callable[[], datetime]
 
@@ -39,16 +43,22 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: an enrolled organisation, and the key (did:key) with which it signed."""
+    """Who calls: an enrolled organisation, the key (did:key) with which it signed, and who of its people, if it says.
+
+    The organisation answers for the person: it is the one who signs.
+    """
 
     organisation: Organisation
     key_id: str
+    person: str = ""
 
 
 class TokenMinter:
     """Makes the tokens of one caller for one callee."""
 
-    def __init__(self, key: SigningKey, *, issuer: Gln, audience: Gln, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, key: SigningKey, *, issuer: Gln, audience: Gln, clock: Clock = utc_now, person: str = ""
+    ) -> None:
         """Hold the caller's key.
 
         Args:
@@ -56,9 +66,16 @@ class TokenMinter:
             issuer: The caller's party GLN.
             audience: The callee's party GLN.
             clock: Aware UTC.
+            person: Who of the caller's people acts: 1 to 64 of [A-Za-z0-9._@-]; empty: nobody is named.
+
+        Raises:
+            MalformedError: PERSON_MALFORMED.
         """
+        if person and not PERSON.fullmatch(person):
+            message = f"expected {PERSON.pattern}, got {person[:80]!r}"
+            raise MalformedError(message, code="PERSON_MALFORMED", field="person")
         self._header: dict[str, object] = {"alg": ALGORITHM, "kid": key.key_id, "typ": "JWT"}
-        self._claims = {"iss": str(issuer), "aud": str(audience)}
+        self._claims = {"iss": str(issuer), "aud": str(audience), **({"person": person} if person else {})}
         self._key = _private_jwk(key)
         self._clock = clock
 
@@ -111,8 +128,11 @@ class TokenVerifier:
         organisation = self._signer(key_id)
         claims = _verified_claims(token, key_id)
         self._check_claims(claims, organisation)
+        person = claims.get("person", "")
+        if not isinstance(person, str) or (person and not PERSON.fullmatch(person)):
+            raise _refused("TOKEN_MALFORMED", f"person is a text of {PERSON.pattern}")
         self._take_once(claims)
-        return Caller(organisation, key_id)
+        return Caller(organisation, key_id, person)
 
     def _signer(self, key_id: str) -> Organisation:
         try:

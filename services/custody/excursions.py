@@ -1,0 +1,187 @@
+"""Excursions, the sensors that travel with containers, and the events that carry their readings, in the database."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlmodel import col
+
+from services.custody.holdings_store import chunks, from_us, to_us
+from services.custody.holds_tables import ExcursionRow, SensorBinding, SensorEvent
+from services.custody.units import Unit, unit_of_path
+
+_TABLE = ExcursionRow.__table__  # type: ignore[attr-defined]
+_BINDING = SensorBinding.__table__  # type: ignore[attr-defined]
+_NOTE = insert(ExcursionRow).on_conflict_do_nothing(index_elements=["path", "event_id"])
+_CARRIES = insert(SensorEvent).on_conflict_do_nothing()
+
+
+@dataclass(frozen=True, slots=True)
+class NotedExcursion:
+    """That a unit was kept outside of its limits, as one event says.
+
+    Attributes:
+        number: In order of noting.
+        release_time: When a person released the unit; None before.
+    """
+
+    unit: Unit
+    event_id: str
+    description: str
+    start_time: datetime
+    end_time: datetime
+    device_id: str
+    number: int = 0
+    release_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A sensor in a container, for a time; end None: until now."""
+
+    device: str
+    container: Unit
+    start_time: datetime
+    end_time: datetime | None
+
+
+def note(connection: Connection, found: Iterable[NotedExcursion]) -> list[NotedExcursion]:
+    """Keep what was found; return what is new."""
+    fresh = []
+    for item in found:
+        row = {
+            "path": item.unit.path,
+            "event_id": item.event_id,
+            "description": item.description,
+            "start_us": to_us(item.start_time),
+            "end_us": to_us(item.end_time),
+            "device_id": item.device_id,
+        }
+        if connection.execute(_NOTE, row).rowcount:
+            fresh.append(item)
+    return fresh
+
+
+def open_of(connection: Connection, paths: Iterable[str]) -> Mapping[str, tuple[NotedExcursion, ...]]:
+    """Return what was noted of units and not released, by path."""
+    found: dict[str, tuple[NotedExcursion, ...]] = {}
+    if connection.execute(select(_TABLE.c.number).where(_TABLE.c.release_us.is_(None)).limit(1)).first() is None:
+        return found
+    for part in chunks(list(paths)):
+        query = select(_TABLE).where(_TABLE.c.path.in_(part), _TABLE.c.release_us.is_(None)).order_by(_TABLE.c.number)
+        for row in connection.execute(query).mappings():
+            found[row["path"]] = (*found.get(row["path"], ()), _from_row(row))
+    return found
+
+
+def note_released(connection: Connection, paths: Sequence[str], *, now: datetime) -> None:
+    """Note that a person released units in spite of what was noted of them."""
+    for part in chunks(paths):
+        connection.execute(
+            update(ExcursionRow)
+            .where(col(ExcursionRow.path).in_(part), col(ExcursionRow.release_us).is_(None))
+            .values(release_us=to_us(now))
+        )
+
+
+def list_excursions(
+    connection: Connection, *, unit: Unit | None, before: int | None, limit: int
+) -> list[NotedExcursion]:
+    """Return what was noted, newest first, what is before a number."""
+    query = select(_TABLE).order_by(_TABLE.c.number.desc()).limit(limit)
+    if before is not None:
+        query = query.where(_TABLE.c.number < before)
+    if unit is not None:
+        query = query.where(_TABLE.c.path == unit.path)
+    return [_from_row(row) for row in connection.execute(query).mappings()]
+
+
+def _from_row(row: Any) -> NotedExcursion:  # noqa: ANN401  # a row of excursion
+    return NotedExcursion(
+        unit=unit_of_path(row["path"]),
+        event_id=row["event_id"],
+        description=row["description"],
+        start_time=from_us(row["start_us"]),
+        end_time=from_us(row["end_us"]),
+        device_id=row["device_id"],
+        number=row["number"],
+        release_time=None if row["release_us"] is None else from_us(row["release_us"]),
+    )
+
+
+# --- sensors ---
+
+
+def carries(connection: Connection, devices: Iterable[str], *, event_number: int) -> None:
+    """Note that an event carries readings of sensors."""
+    rows = [{"device": device, "event_number": event_number} for device in devices]
+    if rows:
+        connection.execute(_CARRIES, rows)
+
+
+def events_of_devices(connection: Connection, devices: Iterable[str]) -> list[int]:
+    """Return the numbers of the events that carry readings of sensors."""
+    found: set[int] = set()
+    for part in chunks(sorted(devices)):
+        query = select(col(SensorEvent.event_number)).where(col(SensorEvent.device).in_(part))
+        found.update(connection.execute(query).scalars())
+    return sorted(found)
+
+
+def bind(connection: Connection, device: str, container: Unit, *, event_number: int, start_time: datetime) -> None:
+    """Note that a sensor travels with a container from a time on; it leaves the one that it was in before.
+
+    Where a later stay is known already, this one ends with its begin: events come in any order.
+    """
+    start_us = to_us(start_time)
+    connection.execute(
+        update(SensorBinding)
+        .where(
+            col(SensorBinding.device) == device,
+            col(SensorBinding.start_us) <= start_us,
+            col(SensorBinding.end_us).is_(None) | (col(SensorBinding.end_us) > start_us),
+        )
+        .values(end_us=start_us)
+    )
+    later = connection.execute(
+        select(_BINDING.c.start_us)
+        .where(_BINDING.c.device == device, _BINDING.c.start_us > start_us)
+        .order_by(_BINDING.c.start_us)
+    ).scalars()
+    connection.execute(
+        insert(SensorBinding).values(
+            device=device, path=container.path, event_number=event_number, start_us=start_us, end_us=later.first()
+        )
+    )
+
+
+def unbind(connection: Connection, devices: Sequence[str], container: Unit, *, end_time: datetime) -> None:
+    """Note that sensors left a container; none named means all."""
+    stays = update(SensorBinding).where(
+        col(SensorBinding.path) == container.path,
+        col(SensorBinding.start_us) <= to_us(end_time),
+        col(SensorBinding.end_us).is_(None) | (col(SensorBinding.end_us) > to_us(end_time)),
+    )
+    if devices:
+        stays = stays.where(col(SensorBinding.device).in_(devices))
+    connection.execute(stays.values(end_us=to_us(end_time)))
+
+
+def bindings_of(connection: Connection, devices: Iterable[str]) -> list[Binding]:
+    """Return where sensors have been, in order of time."""
+    found: list[Binding] = []
+    for part in chunks(sorted(devices)):
+        query = select(_BINDING).where(_BINDING.c.device.in_(part)).order_by(_BINDING.c.start_us, _BINDING.c.number)
+        found += [
+            Binding(
+                row["device"],
+                unit_of_path(row["path"]),
+                from_us(row["start_us"]),
+                None if row["end_us"] is None else from_us(row["end_us"]),
+            )
+            for row in connection.execute(query).mappings()
+        ]
+    return found
