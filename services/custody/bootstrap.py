@@ -33,6 +33,7 @@ from medtrail.runtime.server import Binding, Server, serve, wait_for_signal
 from medtrail.runtime.settings import ServiceSettings, load_settings
 from medtrail.runtime.tables import prepare
 from medtrail.subjects import MessageKind
+from medtrail.terms import unseal
 from services.custody import inbound_store, inbox, letters, parties_file
 from services.custody.changes import note_earlier_events
 from services.custody.confirm import Confirmer
@@ -170,6 +171,8 @@ def make_desk(folder: OrganisationFolder, replica: RegistryReplica) -> Desk:
         key=folder.signing_key(),
         registry=lambda: replica.registry,
         recalls=recalls,
+        # The key is read when it is wanted, and not kept.
+        unseal=lambda sealed: unseal(sealed, folder.sealing_key()),
     )
 
 

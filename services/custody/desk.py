@@ -15,7 +15,7 @@ from medtrail.codec import encode_payload, encode_signed_event
 from medtrail.envelope import SigningKey, sign, sign_together
 from medtrail.epcis.hash import event_hash
 from medtrail.epcis.model import EpcisEvent
-from medtrail.errors import DuplicateError, TooLargeError
+from medtrail.errors import AuthorizationError, DuplicateError, TooLargeError
 from medtrail.event import (
     Capture,
     ErasureOrder,
@@ -30,6 +30,7 @@ from medtrail.event import (
 )
 from medtrail.gs1 import Gln
 from medtrail.runtime import outbox
+from medtrail.terms import SaltedTerms
 from medtrail.trust import Organisation, Registry, claims_of
 from services.custody import advice, events_store, holdings_store
 from services.custody.events_store import Stored
@@ -41,6 +42,16 @@ from services.custody.steps import Step, StepKind, apply_step, offset_of, step_o
 from services.custody.units import Unit
 
 SOURCE = "main"
+
+
+def no_sealing_key(_sealed: bytes) -> SaltedTerms:
+    """Refuse to open sealed terms: the key is not here.
+
+    Raises:
+        AuthorizationError: SEALING_KEY_MISSING.
+    """
+    message = "the key to which partners seal terms is not here"
+    raise AuthorizationError(message, code="SEALING_KEY_MISSING")
 
 
 def now_utc() -> datetime:
@@ -61,6 +72,7 @@ class Desk:
         recalls: Gives the recalls in the log as of now.
         clock: Aware UTC, to the millisecond.
         source: Station at which events are recorded.
+        unseal: Opens what partners seal to the organisation (:func:`medtrail.terms.unseal`).
     """
 
     gln: Gln
@@ -70,6 +82,7 @@ class Desk:
     recalls: Callable[[], tuple[KnownRecall, ...]]
     clock: Callable[[], datetime] = now_utc
     source: str = SOURCE
+    unseal: Callable[[bytes], SaltedTerms] = no_sealing_key
 
     @property
     def glns(self) -> frozenset[Gln]:
@@ -214,9 +227,18 @@ class Session:
         Raises:
             AuthorizationError: It is not ours to say.
         """
-        draft = self._draft(statement, new_event_id(), None)
+        return _accepted(self.say(statement, new_event_id()))
+
+    def say(self, statement: Statement, event_id: str, *, sealed_terms_sha256: bytes = b"") -> Stored:
+        """Judge, sign and store what is no EPCIS event, under an id of its own.
+
+        Raises:
+            AuthorizationError: It is not ours to say.
+        """
+        draft = self._draft(statement, event_id, None)
+        draft = replace(draft, header=replace(draft.header, sealed_terms_sha256=sealed_terms_sha256))
         self.desk.registry().judge(claims_of(draft), key_id=self.desk.key.key_id, stream_time=self.now)
-        return _accepted(self._sign(draft, set()))
+        return self._sign(draft, set())
 
     def _draft(self, statement: Statement, event_id: str, actor: Gln | None) -> Event:
         header = Header(
