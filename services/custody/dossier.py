@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from medtrail.epcis.cbv import expiry_of, lot_of
 from medtrail.epcis.model import Action, EpcisEvent, EventType
@@ -137,3 +138,34 @@ def former_containers(units: Iterable[Unit], events: Iterable[Event]) -> tuple[t
                     del inside[child]
                     left[parents[0]] = statement
     return tuple(left.items())
+
+
+def contents_during(
+    units: Iterable[Unit], events: Iterable[Event], *, start_time: datetime, end_time: datetime
+) -> set[Unit]:
+    """Return units and all that was inside of them at any moment of a time, both ends included."""
+    outermost = tuple(units)
+    replay = _Replay()
+    found: set[Unit] = set()
+    began = False
+    for event, statement in in_order(events):
+        if statement.event_time > end_time:
+            break
+        if statement.event_time > start_time and not began:
+            began = True
+            found |= _closure(replay, outermost)
+        replay.take_in(event, statement)
+        if began:
+            found |= _closure(replay, outermost)
+    return found | _closure(replay, outermost)
+
+
+def _closure(replay: _Replay, units: Iterable[Unit]) -> set[Unit]:
+    found: set[Unit] = set()
+    waiting = list(units)
+    while waiting:
+        unit = waiting.pop()
+        if unit not in found:
+            found.add(unit)
+            waiting.extend(replay.contents.get(unit, ()))
+    return found

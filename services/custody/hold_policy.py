@@ -87,6 +87,10 @@ class HoldPolicy:
         return person
 
 
+NO_POLICY = HoldPolicy()
+"""That of an organisation that says nothing."""
+
+
 def read_hold_policy(path: Path) -> HoldPolicy:
     """Return the rules of a file; the defaults where there is none.
 
@@ -97,7 +101,7 @@ def read_hold_policy(path: Path) -> HoldPolicy:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        return HoldPolicy()
+        return NO_POLICY
     except OSError as error:
         raise _wrong(f"cannot be read: {error.strerror}", "") from error
     if len(content) > MAX_FILE_BYTES:

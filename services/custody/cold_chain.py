@@ -1,0 +1,230 @@
+"""What sensors reported, in the books: which units it concerns, and those that were kept outside of their limits.
+
+Readings come with our own events, with those that partners advise, and by themselves from a sensor that travels in a
+container: an AssociationEvent says from when on, and its readings are of what was inside at their time. Events come in
+any order; a binding that comes after the readings has them judged anew. What is noted of a unit stays, wherever the
+unit goes, until a person releases it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from medtrail import cold_chain as kernel
+from medtrail.epcis.model import Action, EpcisEvent, EventType
+from medtrail.errors import MalformedError
+from medtrail.event import Event, PayloadType, Product, StorageLimits
+from medtrail.gs1 import Gtin, OtherKey, Sgtin, parse_epc
+from services.custody import alerts, events_store, excursions, holdings_store
+from services.custody.dossier import contents_during, units_of
+from services.custody.events_store import Stored
+from services.custody.excursions import NotedExcursion
+from services.custody.notices import AlertCode
+from services.custody.units import Unit
+
+if TYPE_CHECKING:
+    from services.custody.desk import Session
+
+SENSOR_REPORTING = "sensor_reporting"
+MAX_DESCRIPTION = 400
+_GIAI = "8004"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What readings are of: units named outright, or what a sensor travelled with for a time."""
+
+    unit: Unit
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+
+def concerns(statement: EpcisEvent) -> bool:
+    """Tell whether an event has anything to do with sensors."""
+    return bool(statement.sensor_element_list) or statement.type is EventType.ASSOCIATION
+
+
+def named_units(statement: EpcisEvent) -> set[Unit]:
+    """Return the units that an event about sensors names, so that it is found by them."""
+    if not concerns(statement):
+        return set()
+    parents = () if statement.parent_id is None else (statement.parent_id,)
+    return set(
+        units_of(
+            (
+                *parents,
+                *statement.epc_list,
+                *statement.child_epcs,
+                *statement.input_epc_list,
+                *statement.output_epc_list,
+            )
+        )
+    )
+
+
+def device_name(text: str) -> str:
+    """Return a sensor's identifier as it compares: the path of a GS1 key, else the text."""
+    try:
+        return parse_epc(text).path
+    except MalformedError:
+        return text
+
+
+def take_in(session: "Session", stored: Stored) -> list[NotedExcursion]:
+    """Take in an event about sensors; return what is new of units that were kept outside of their limits."""
+    statement = stored.event.statement
+    if not isinstance(statement, EpcisEvent) or statement.error_declaration is not None:
+        return []
+    if statement.type is EventType.ASSOCIATION:
+        devices = _associate(session.connection, statement, stored.number)
+        numbers = excursions.events_of_devices(session.connection, devices)
+        found: list[NotedExcursion] = []
+        for other in events_store.events_of(session.connection, numbers):
+            found += _judge(session, other)
+        return found + (_judge(session, stored) if statement.sensor_element_list else [])
+    devices = _devices(statement)
+    excursions.carries(session.connection, devices, event_number=stored.number)
+    _tell_unjudged(session, stored, statement)
+    return _judge(session, stored)
+
+
+def _devices(statement: EpcisEvent) -> tuple[str, ...]:
+    named = (unit.path for unit in named_units(statement) if _is_sensor(unit))
+    return tuple(dict.fromkeys((*map(device_name, kernel.devices(statement)), *named)))
+
+
+def _is_sensor(unit: Unit) -> bool:
+    return isinstance(unit, OtherKey) and unit.ai == _GIAI
+
+
+def _associate(connection: Connection, statement: EpcisEvent, number: int) -> tuple[str, ...]:
+    """Note which sensors travel with a container from now on, or no more; return them."""
+    parents = () if statement.parent_id is None else units_of((statement.parent_id,))
+    devices = tuple(map(device_name, statement.child_epcs))
+    if not parents or statement.action is Action.OBSERVE:
+        return ()
+    if statement.action is Action.DELETE:
+        excursions.unbind(connection, devices, parents[0], end_time=statement.event_time)
+        return ()
+    for device in devices:
+        excursions.bind(connection, device, parents[0], event_number=number, start_time=statement.event_time)
+    return devices
+
+
+def _tell_unjudged(session: "Session", stored: Stored, statement: EpcisEvent) -> None:
+    fields = kernel.unjudged(statement)
+    if not fields:
+        return
+    message = f"nothing can be said of {len(fields)} readings, the first is {fields[0]}: unit, value or sensor is wrong"
+    event_id = stored.event.header.event_id
+    # One alert tells it; of hundreds of packs in the event it would be the same.
+    for unit in sorted(named_units(statement), key=lambda item: item.path)[:1]:
+        alerts.raise_alert(
+            session.connection,
+            AlertCode.SENSOR_UNREADABLE,
+            unit,
+            event_id=event_id,
+            message=message,
+            now=session.now,
+        )
+
+
+def limits_known(session: "Session") -> Mapping[Gtin, StorageLimits]:
+    """Return the storage limits of products, as stated in the log, and by us just now."""
+    found = {gtin: product.storage for gtin, product in session.desk.products().items() if product.storage is not None}
+    for stored in events_store.own_of_type(session.connection, PayloadType.PRODUCT):
+        product = stored.event.statement
+        if isinstance(product, Product) and product.storage is not None:
+            found.setdefault(product.gtin, product.storage)
+    return found
+
+
+def _judge(session: "Session", stored: Stored) -> list[NotedExcursion]:
+    statement = stored.event.statement
+    limits = limits_known(session)
+    if not isinstance(statement, EpcisEvent) or not limits:
+        return []
+    # Limits of which the readings keep every one concern nobody: mostly nothing is left to do then.
+    broken = {each: kernel.excursions(statement, each) for each in set(limits.values())}
+    if not any(broken.values()):
+        return []
+    places = tuple(_places(session.connection, statement))
+    history = _history(session.connection, {place.unit for place in places})
+    found: dict[Unit, list[kernel.Excursion]] = {}
+    for each in dict.fromkeys(limits.values()):
+        for excursion in broken[each]:
+            for unit in _units_at(places, history, excursion):
+                if isinstance(unit, Sgtin) and limits.get(unit.gtin) == each:
+                    found.setdefault(unit, []).append(excursion)
+    event_id = stored.event.header.event_id
+    return excursions.note(session.connection, (_noted(unit, event_id, found[unit]) for unit in found))
+
+
+def _noted(unit: Unit, event_id: str, found: Sequence[kernel.Excursion]) -> NotedExcursion:
+    text = "; ".join(dict.fromkeys(item.describe() for item in found))
+    return NotedExcursion(
+        unit=unit,
+        event_id=event_id,
+        description=text[:MAX_DESCRIPTION],
+        start_time=min(item.start_time for item in found),
+        end_time=max(item.end_time for item in found),
+        device_id=next((item.device_id for item in found if item.device_id), "")[:200],
+    )
+
+
+def _places(connection: Connection, statement: EpcisEvent) -> Iterator[_Place]:
+    for unit in named_units(statement):
+        if not _is_sensor(unit):
+            yield _Place(unit)
+    for binding in excursions.bindings_of(connection, _devices(statement)):
+        yield _Place(binding.container, binding.start_time, binding.end_time)
+
+
+def _units_at(places: Sequence[_Place], history: Sequence[Event], excursion: kernel.Excursion) -> set[Unit]:
+    times: dict[tuple[datetime, datetime], list[Unit]] = {}
+    for place in places:
+        start, end = excursion.start_time, excursion.end_time
+        if place.start_time is not None:
+            start = max(start, place.start_time)
+            end = end if place.end_time is None else min(end, place.end_time)
+        if start <= end:
+            times.setdefault((start, end), []).append(place.unit)
+    found: set[Unit] = set()
+    for (start, end), units in times.items():
+        found |= contents_during(units, history, start_time=start, end_time=end)
+    return found
+
+
+def _history(connection: Connection, units: Iterable[Unit]) -> list[Event]:
+    """Return the events that name units or anything that was ever put into them."""
+    known: dict[int, Stored] = {}
+    asked: set[Unit] = set()
+    waiting = set(units)
+    while waiting:
+        asked |= waiting
+        fresh = events_store.events_naming(connection, (unit.path for unit in waiting))
+        known.update({item.number: item for item in fresh})
+        waiting = {child for item in fresh for child in _children(item)} - asked
+    return [known[number].event for number in sorted(known)]
+
+
+def _children(item: Stored) -> tuple[Unit, ...]:
+    statement = item.event.statement
+    if isinstance(statement, EpcisEvent) and statement.type is EventType.AGGREGATION:
+        return units_of(statement.child_epcs)
+    return ()
+
+
+def units_here(connection: Connection, found: Iterable[NotedExcursion]) -> dict[str, list[Unit]]:
+    """Return the units among what was noted that are in the house, by description."""
+    noted = {item.unit: item.description for item in found}
+    books = holdings_store.load_books(connection, noted)
+    groups: dict[str, list[Unit]] = {}
+    for unit, description in noted.items():
+        holding = books.get(unit)
+        if holding is not None and holding.here:
+            groups.setdefault(description, []).append(unit)
+    return groups
