@@ -73,33 +73,41 @@ class Captured:
     ours: set[Unit]
 
 
-def capture(session: Session, statements: Sequence[EpcisEvent], *, second_hand: bool) -> list[Accepted]:
+def capture(
+    session: Session, statements: Sequence[EpcisEvent], *, second_hand: bool, happened: bool = False
+) -> list[Accepted]:
     """Record the events of a chunk that is a transaction by itself, all or none.
 
     Args:
         session: With the books of :func:`units_of_chunk`.
         statements: Valid EPCIS.
         second_hand: Whether the caller passes on what others did; its own events among them are still first-hand.
+        happened: Whether it reports what has happened, whether it should have or not: what breaks a rule of the books
+            is recorded with an alert. What is passed on always is.
 
     Raises:
         CaptureRefusedError: The first event that was refused.
     """
-    captured = capture_part(session, statements, second_hand=second_hand)
+    captured = capture_part(session, statements, second_hand=second_hand, happened=happened)
     check_party(session, captured, captured.ours)
     return captured.accepted
 
 
-def capture_part(session: Session, statements: Sequence[EpcisEvent], *, second_hand: bool) -> Captured:
+def capture_part(
+    session: Session, statements: Sequence[EpcisEvent], *, second_hand: bool, happened: bool = False
+) -> Captured:
     """Record the events of one of several chunks of a transaction; :func:`check_party` follows when all are recorded.
 
     Args:
         session: With the books of :func:`units_of_chunk` of all of them.
         statements: As for :func:`capture`.
         second_hand: Likewise.
+        happened: Likewise.
 
     Raises:
         CaptureRefusedError: The first event that was refused.
     """
+    session.happened = happened or second_hand
     session.prepare(_actors(session, statements, second_hand=second_hand))
     made: list[Accepted] = []
     passed: list[tuple[int, EpcisEvent]] = []

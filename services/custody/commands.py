@@ -4,7 +4,7 @@ Every function makes the events of its verb and records them; the rules stand in
 same for all, and name the field of the request that breaks them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -13,9 +13,11 @@ from medtrail.errors import AuthorizationError, ConflictError, MalformedError
 from medtrail.event import ErasureOrder
 from medtrail.gs1 import Gln
 from services.custody import events, events_store, holdings_store, inbound_store
+from services.custody.conditions import with_inside
 from services.custody.desk import Accepted, Session
 from services.custody.events import Occasion, Route
 from services.custody.holding import Books, Ending, HoldingState
+from services.custody.holds import HoldCode, code_of, line, lines_of, of_codes
 from services.custody.inbound_store import InboundShipment, InboundState
 from services.custody.units import Named, Unit
 
@@ -109,13 +111,28 @@ def ship(
 
 
 def send_back(
-    session: Session, units: Sequence[Named], occasion: Occasion, consignee: Consignee, *, reason: str
+    session: Session,
+    units: Sequence[Named],
+    occasion: Occasion,
+    consignee: Consignee,
+    *,
+    reason: str,
+    purpose: str = "",
+    authorisation: str = "",
 ) -> list[Accepted]:
-    """Send units back to a partner."""
+    """Send units back to a partner, under the number of its return authorisation where it gave one.
+
+    Raises:
+        ConflictError: A unit is not in the house, or is opened and goes back for resale (UNIT_OPENED).
+    """
     _check_consignee(session, consignee)
     route = Route(session.desk.gln, occasion.location, consignee.party, consignee.location)
+    documents = [events.document("rma", authorisation, issuer=consignee.party)] if authorisation else []
     return [
-        session.record(events.sending_back(group, occasion, route, reason=reason), fields=_fields(units))
+        session.record(
+            events.sending_back(group, occasion, route, reason=reason, purpose=purpose, documents=documents),
+            fields=_fields(units),
+        )
         for group in events.split(_units(units))
     ]
 
@@ -220,33 +237,62 @@ def _is_missing(books: Books, unit: Unit) -> bool:
     return not inside or any(part.smallest and part.state is HoldingState.INBOUND for part in inside)
 
 
-def hold(session: Session, units: Sequence[Named], occasion: Occasion, *, reason: str) -> list[Accepted]:
-    """Put units aside."""
-    return [
-        session.record(events.holding(group, occasion, reason=reason), fields=_fields(units))
-        for group in events.split(_units(units))
-    ]
-
-
-def release(session: Session, units: Sequence[Named], occasion: Occasion, *, reason: str) -> list[Accepted]:
-    """End a hold.
+def hold(
+    session: Session, units: Sequence[Named], occasion: Occasion, *, reason: str, code: HoldCode = HoldCode.OTHER
+) -> list[Accepted]:
+    """Put units aside, for one more reason.
 
     Raises:
-        ConflictError: NOT_ON_HOLD.
+        ConflictError: One is on hold for this reason (ALREADY_ON_HOLD).
+        MalformedError: The reason says nothing, or too much (TEXT_LENGTH).
     """
-    require_on_hold(session, units)
+    said = line(code, reason)
     return [
-        session.record(events.releasing(group, occasion, reason=reason), fields=_fields(units))
+        session.record(events.holding(group, occasion, reason=said), fields=_fields(units))
         for group in events.split(_units(units))
     ]
 
 
-def require_on_hold(session: Session, units: Sequence[Named]) -> None:
+def release(
+    session: Session,
+    units: Sequence[Named],
+    occasion: Occasion,
+    *,
+    reason: str,
+    codes: Collection[HoldCode] = (),
+    agreement: events.Agreement | None = None,
+) -> list[Accepted]:
+    """End holds: those with some codes, or all. Units stay on hold as long as one of their reasons is left.
+
+    Raises:
+        ConflictError: NOT_ON_HOLD, or FOUR_EYES_REQUIRED.
+    """
+    require_on_hold(session, units, codes)
+    groups: dict[tuple[str, ...], list[Unit]] = {}
+    for named in units:
+        groups.setdefault(_ended(session.books, named.unit, codes), []).append(named.unit)
+    return [
+        session.record(
+            events.releasing(group, occasion, reason=reason, ended=ended, agreement=agreement), fields=_fields(units)
+        )
+        for ended, members in groups.items()
+        for group in events.split(members)
+    ]
+
+
+def _ended(books: Books, unit: Unit, codes: Collection[HoldCode]) -> tuple[str, ...]:
+    """Return the reasons that end while others hold the unit, or something inside of it, on; none where all end."""
+    held = [reason for part in with_inside(books, unit) for reason in lines_of(part.hold_reason)]
+    ended = tuple(dict.fromkeys(reason for reason in held if not codes or code_of(reason) in codes))
+    return () if set(held) == set(ended) else ended
+
+
+def require_on_hold(session: Session, units: Sequence[Named], codes: Collection[HoldCode] = ()) -> None:
     """Check that units are on hold: the event of a release also fits goods that are only put on the shelf."""
     for named in units:
         holding = session.books.get(named.unit)
-        if holding is not None and holding.here and not holding.hold_reason:
-            message = f"{named.unit.path} is not on hold"
+        if holding is not None and holding.here and not of_codes(holding.hold_reason, codes):
+            message = f"{named.unit.path} is not on hold" + (f" for {', '.join(sorted(codes))}" if codes else "")
             raise ConflictError(message, code="NOT_ON_HOLD", field=named.field)
 
 

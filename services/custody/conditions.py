@@ -1,12 +1,16 @@
 """What a unit must be for something to happen to it: the conditions of which the rules are made.
 
-Each returns what it found, or raises at the field that names the unit.
+Each returns what it found, or raises at the field that names the unit. Where a thing has happened already, the rules
+note instead what is wrong with it (:func:`object_to`), and go on.
 """
 
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
-from medtrail.errors import ConflictError, NotFoundError
+from medtrail.errors import ConflictError, MedtrailError, NotFoundError
 from services.custody.holding import Books, Holding, HoldingState
+from services.custody.notices import ALERT_OF, AlertCode
+from services.custody.origin import Origin
 from services.custody.recalls import RecallIndex
 from services.custody.units import Named, Unit
 
@@ -71,26 +75,81 @@ def require_no_exception(holding: Holding, named: Named) -> None:
         raise ConflictError(message, code="UNIT_EXCEPTION", field=named.field, exception=holding.exception)
 
 
-def require_loose(holding: Holding, named: Named) -> Holding:
-    """Return a holding that is in no container."""
-    if holding.parent is not None:
-        message = f"{named.unit.path} is in {holding.parent.path}; take it out, or name the outermost container"
-        raise ConflictError(message, code="UNIT_IN_CONTAINER", field=named.field, parent=holding.parent.path)
-    return holding
+def object_to(books: Books, origin: Origin, error: MedtrailError, unit: Unit) -> None:
+    """Refuse what is wanted; of what has happened note what is wrong with it.
+
+    Raises:
+        MedtrailError: The error, where the thing is only wanted, or can be no fact.
+    """
+    code = ALERT_OF.get(error.code)
+    if not origin.happened or code is None:
+        raise error
+    books.notice(code, unit, error.message)
 
 
-def require_saleable(holding: Holding, named: Named) -> None:
-    """Refuse what is put aside, opened, on hold or provisional."""
-    require_no_exception(holding, named)
-    require_unopened(holding, named)
-    require_not_held_back(holding, named)
+def check(
+    books: Books, origin: Origin, holding: Holding, named: Named, *checks: Callable[[Holding, Named], None]
+) -> None:
+    """Apply conditions to a holding, one by one, under the name by which it or its container was called."""
+    for condition in checks:
+        try:
+            condition(holding, named)
+        except ConflictError as error:
+            object_to(books, origin, error, holding.unit)
 
 
-def require_not_held_back(holding: Holding, named: Named) -> None:
-    """Refuse what is on hold or provisional."""
+def present(books: Books, named: Named, origin: Origin) -> Holding | None:
+    """Return the holding of a unit that is in the house; None where its life had ended when something happened to it.
+
+    What happened here with a unit that the books do not know, or place elsewhere, shows that it was here: it stands in
+    them from now on.
+    """
+    try:
+        return require_here(books, named)
+    except (ConflictError, NotFoundError) as error:
+        object_to(books, origin, error, named.unit)
+    holding = books.get(named.unit)
+    if holding is None:
+        holding = new_holding(named.unit, origin)
+        books.put(holding)
+        return holding
+    if holding.final:
+        return None
+    for part in with_inside(books, named.unit):
+        if part.state is holding.state:
+            books.change(part, state=HoldingState.ON_HAND, location=origin.location)
+    return books.get(named.unit)
+
+
+def new_holding(unit: Unit, origin: Origin) -> Holding:
+    """Return what is known of a unit that an event brings into the books."""
+    return Holding(unit, HoldingState.ON_HAND, origin.event_id, origin.time, location=origin.location)
+
+
+def outermost(books: Books, units: Sequence[Named]) -> list[Named]:
+    """Return the units that no other of them holds: the others go with their containers."""
+    chosen = {named.unit for named in units}
+    return [named for named in units if not any(container.unit in chosen for container in books.containers(named.unit))]
+
+
+def take_alone(books: Books, holding: Holding) -> Holding:
+    """Return the holding of what is handled without its container: taken out of it, with what is inside of it."""
+    if holding.parent is None:
+        return holding
+    message = f"{holding.unit.path} was handled alone, and is in {holding.parent.path} no more: nobody took it out"
+    books.notice(AlertCode.PARENT_NOT_UNPACKED, holding.unit, message)
+    return books.change(holding, parent=None)
+
+
+def require_no_hold(holding: Holding, named: Named) -> None:
+    """Refuse what is on hold."""
     if holding.hold_reason:
         message = f"{holding.unit.path} is on hold: {holding.hold_reason}"
         raise ConflictError(message, code="UNIT_ON_HOLD", field=named.field)
+
+
+def require_confirmed(holding: Holding, named: Named) -> None:
+    """Refuse what is provisional."""
     if holding.provisional:
         message = f"{holding.unit.path} rests on a despatch that the ledger has not confirmed yet"
         raise ConflictError(message, code="UNIT_PROVISIONAL", field=named.field, despatch_id=holding.despatch_id)
@@ -106,6 +165,9 @@ def offset_of_text(text: str) -> timedelta:
     """Return an offset from its valid ``+hh:mm``."""
     size = timedelta(hours=int(text[1:3]), minutes=int(text[4:6]))
     return -size if text.startswith("-") else size
+
+
+SALEABLE = (require_no_exception, require_unopened, require_no_hold, require_confirmed)
 
 
 def require_not_recalled(books: Books, named: Named, recalls: RecallIndex) -> None:

@@ -13,7 +13,7 @@ from services.custody import events_store, holdings_store
 from services.custody.desk import Accepted, Session
 from services.custody.events_store import Stored
 from services.custody.holding import Books, Holding, HoldingState
-from services.custody.rules import Origin
+from services.custody.origin import Origin
 from services.custody.steps import reason_extension, step_of
 from services.custody.units import Named, Unit, as_unit
 

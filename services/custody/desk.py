@@ -7,7 +7,8 @@ all there. The event is signed inside the transaction, because its number at thi
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
@@ -28,18 +29,22 @@ from medtrail.event import (
     new_event_id,
     new_salt,
 )
-from medtrail.gs1 import Gln
+from medtrail.gs1 import Gln, Gtin
 from medtrail.runtime import outbox
 from medtrail.terms import SaltedTerms
 from medtrail.trust import Organisation, Registry, claims_of
-from services.custody import advice, events_store, holdings_store
+from services.custody import advice, alerts, cold_chain, events_store, holdings_store, standing
 from services.custody.events_store import Stored
+from services.custody.hold_policy import NO_POLICY, HoldPolicy
 from services.custody.holding import Books
+from services.custody.origin import Origin
 from services.custody.parties import organisation_gln, place_of
 from services.custody.recalls import KnownRecall, RecallIndex
-from services.custody.rules import Origin, Received
 from services.custody.steps import Step, StepKind, apply_step, offset_of, step_of
 from services.custody.units import Unit
+
+if TYPE_CHECKING:
+    from services.custody.rules import Received
 
 SOURCE = "main"
 
@@ -73,6 +78,9 @@ class Desk:
         clock: Aware UTC, to the millisecond.
         source: Station at which events are recorded.
         unseal: Opens what partners seal to the organisation (:func:`medtrail.terms.unseal`).
+        products: Gives the products in the log as of now.
+        holds: The organisation's own rules for holds and returns.
+        zone: In which its days end.
     """
 
     gln: Gln
@@ -83,6 +91,9 @@ class Desk:
     clock: Callable[[], datetime] = now_utc
     source: str = SOURCE
     unseal: Callable[[bytes], SaltedTerms] = no_sealing_key
+    products: Callable[[], Mapping[Gtin, Product]] = dict
+    holds: HoldPolicy = NO_POLICY
+    zone: tzinfo = UTC
 
     @property
     def glns(self) -> frozenset[Gln]:
@@ -135,6 +146,10 @@ class Session:
         self.books = holdings_store.load_books(connection, self._units)
         self.recalls = known_recalls(connection, desk)
         self.received: list[Received] = []
+        # That two persons agreed on what is released here.
+        self.approved = False
+        self.happened = False
+        """Whether what is recorded is reported as fact: what is wrong with it is an alert then, and not refused."""
         self._prepared: dict[int, _Signed] = {}
 
     def prepare(self, statements: Sequence[tuple[EpcisEvent, Gln | None]]) -> None:
@@ -212,14 +227,42 @@ class Session:
         self.desk.registry().judge(claims_of(draft), key_id=self.desk.key.key_id, stream_time=self.now)
         step = step_of(statement, field=field).with_fields(fields or {})
         own = actor is None
+        if own:
+            standing.check(self, step, statement)
         if own and statement.error_declaration is None:
             self._apply(step, statement, event_id, effect)
-        stored = self._sign(draft, {named.unit for named in step.named}, prepared)
+        named = {named.unit for named in step.named} | cold_chain.named_units(statement)
+        stored = self._sign(draft, named, prepared)
         if own and statement.error_declaration is None:
             holdings_store.save_changes(self.connection, self.books, event_number=stored.number)
+            alerts.raise_all(self.connection, self.books.take_notices(), event_id=event_id, now=self.now)
             if step.kind in {StepKind.SHIP, StepKind.SEND_BACK}:
                 self._advise(stored, step)
+        standing.follow(self, step, stored)
         return _accepted(stored)
+
+    def take(self, event: Event, signed_event: bytes, *, effect: Effect) -> None:
+        """Store an event that another key of ours has signed, and put it on its way; known content changes nothing.
+
+        Args:
+            event: As in the bytes, judged by the caller.
+            signed_event: Its bytes.
+            effect: What it does to the books.
+
+        Raises:
+            DuplicateError: Other content stands under its id (EVENT_ID_CONFLICT).
+        """
+        statement = event.statement
+        if not isinstance(statement, EpcisEvent) or self._same(event, "event") is not None:
+            return
+        step = step_of(statement, field="event")
+        self._apply(step, statement, event.header.event_id, effect)
+        sha256 = hashlib.sha256(signed_event).digest()
+        stored = self._keep(event, signed_event, sha256, {named.unit for named in step.named})
+        holdings_store.save_changes(self.connection, self.books, event_number=stored.number)
+        notices = self.books.take_notices()
+        alerts.raise_all(self.connection, notices, event_id=event.header.event_id, now=self.now)
+        standing.follow(self, step, stored)
 
     def state(self, statement: Product | Recall | ErasureOrder) -> Accepted:
         """Judge, sign and store a product, a recall, or the order to erase an event.
@@ -277,7 +320,7 @@ class Session:
     def _apply(self, step: Step, statement: EpcisEvent, event_id: str, effect: Effect | None) -> None:
         place = place_of(statement)
         location = place if place in self.desk.glns else None
-        origin = Origin(event_id, statement.event_time, offset_of(statement), location)
+        origin = Origin(event_id, statement.event_time, offset_of(statement), location, happened=self.happened)
         if effect is not None:
             effect(self.books, origin)
             return
@@ -293,6 +336,9 @@ class Session:
         else:
             event = replace(draft, header=replace(draft.header, source_seq=seq))
             signed_event, sha256 = signed_bytes(event, self.desk.key)
+        return self._keep(event, signed_event, sha256, units)
+
+    def _keep(self, event: Event, signed_event: bytes, sha256: bytes, units: set[Unit]) -> Stored:
         number = events_store.insert_event(
             self.connection,
             event,

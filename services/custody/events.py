@@ -18,7 +18,7 @@ from medtrail.epcis.model import (
 )
 from medtrail.gs1 import Gln, OtherKey, Sgln
 from services.custody.holding import Ending
-from services.custody.steps import ENDINGS_BY_REASON, reason_extension
+from services.custody.steps import ENDINGS_BY_REASON, PURPOSE_NAME, RELEASED_NAME, our_extension, reason_extension
 from services.custody.units import Unit
 
 MAX_UNITS_PER_EVENT = 1000
@@ -135,10 +135,19 @@ def shipping(
     return _routed(replace(made, biz_location=None, biz_transaction_list=tuple(documents)), route)
 
 
-def sending_back(units: Sequence[Unit], occasion: Occasion, route: Route, *, reason: str) -> EpcisEvent:
-    """Return that units were sent back to a partner."""
+def sending_back(
+    units: Sequence[Unit],
+    occasion: Occasion,
+    route: Route,
+    *,
+    reason: str,
+    purpose: str = "",
+    documents: Sequence[BizTransaction] = (),
+) -> EpcisEvent:
+    """Return that units were sent back to a partner, and what for."""
     made = _object(units, occasion, action=Action.OBSERVE, biz_step="shipping", disposition="returned")
-    return _routed(replace(made, biz_location=None, extensions=(reason_extension(reason),)), route)
+    said = (reason_extension(reason), *((our_extension(PURPOSE_NAME, purpose),) if purpose else ()))
+    return _routed(replace(made, biz_location=None, biz_transaction_list=tuple(documents), extensions=said), route)
 
 
 def receiving(
@@ -161,10 +170,29 @@ def holding(units: Sequence[Unit], occasion: Occasion, *, reason: str) -> EpcisE
     return replace(made, extensions=(reason_extension(reason),))
 
 
-def releasing(units: Sequence[Unit], occasion: Occasion, *, reason: str) -> EpcisEvent:
-    """Return that units are saleable again."""
-    made = _object(units, occasion, action=Action.OBSERVE, biz_step="storing", disposition="sellable_accessible")
-    return replace(made, extensions=(reason_extension(reason),))
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Who agreed on a release, by pseudonym: who asked for it, and who approved it."""
+
+    requester: str
+    approver: str
+
+
+def releasing(
+    units: Sequence[Unit],
+    occasion: Occasion,
+    *,
+    reason: str,
+    ended: Sequence[str] = (),
+    agreement: Agreement | None = None,
+) -> EpcisEvent:
+    """Return that units are saleable again; ``ended``: only that these reasons are over, and others hold them still."""
+    biz_step, disposition = ("inspecting", "non_sellable_other") if ended else ("storing", "sellable_accessible")
+    made = _object(units, occasion, action=Action.OBSERVE, biz_step=biz_step, disposition=disposition)
+    said = [reason_extension(reason), *(our_extension(RELEASED_NAME, item) for item in ended)]
+    if agreement is not None:
+        said += [our_extension("requestedBy", agreement.requester), our_extension("approvedBy", agreement.approver)]
+    return replace(made, extensions=tuple(said))
 
 
 def dispensing(units: Sequence[Unit], occasion: Occasion, *, partial: bool) -> EpcisEvent:

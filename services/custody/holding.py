@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from medtrail.gs1 import Gln
+from services.custody.notices import AlertCode, Notice
 from services.custody.units import Unit
 
 
@@ -117,6 +118,7 @@ class Books:
         self._holdings: dict[Unit, Holding] = {}
         self._contents: dict[Unit, dict[Unit, None]] = {}
         self._before: dict[Unit, Holding | None] = {}
+        self._notices: dict[tuple[AlertCode, Unit], Notice] = {}
         for holding in holdings:
             self._place(holding)
 
@@ -161,6 +163,15 @@ class Books:
     def take_changes(self) -> dict[Unit, Holding | None]:
         """Return the units changed since the last call, each with what was known before, and start anew."""
         taken, self._before = self._before, {}
+        return taken
+
+    def notice(self, code: AlertCode, unit: Unit, message: str) -> None:
+        """Note what is wrong with what is applied; the same code on the same unit counts once."""
+        self._notices.setdefault((code, unit), Notice(code, unit, message))
+
+    def take_notices(self) -> tuple[Notice, ...]:
+        """Return what was noticed since the last call, and start anew."""
+        taken, self._notices = tuple(self._notices.values()), {}
         return taken
 
     def _place(self, holding: Holding) -> None:

@@ -6,53 +6,42 @@ forbid, and the caller drops the books then. Rules that hold throughout:
 * A final state is final. Nothing comes from nothing: a unit is commissioned, packed into being (a container), advised
   by a partner, or arrives unadvised and is put aside.
 * A unit is in one container at most, and contents follow their container.
-* What is inside a container is moved by its outermost container only; it is taken out first.
+* What is inside a container moves with it. What is handled alone is taken out of it first, with what is inside of it;
+  if nobody said that it was, that is noted (PARENT_NOT_UNPACKED), and never a reason to refuse.
+
+A rule refuses what is wanted. What has happened is taken in by the same rules with a notice of what is wrong with it
+(:attr:`services.custody.origin.Origin.happened`); docs/custody-rules.md has the table.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 
-from medtrail.errors import ConflictError, MalformedError
+from medtrail.errors import ConflictError, MalformedError, MedtrailError
 from medtrail.gs1 import Gln, Sgtin, Sscc
-from medtrail.verdict import has_expired
 from services.custody.conditions import (
-    expired_error,
+    SALEABLE,
+    check,
     final_error,
-    not_on_hand_error,
+    new_holding,
+    object_to,
+    outermost,
+    present,
     require_here,
     require_known,
-    require_loose,
-    require_not_held_back,
+    require_no_exception,
     require_not_recalled,
-    require_on_hand,
-    require_saleable,
     require_unopened,
+    take_alone,
     with_inside,
 )
 from services.custody.holding import AWAY_STATES, Books, Ending, Holding, HoldingState
+from services.custody.holds import RETURN_UNVERIFIED, added, lines_of, without
+from services.custody.origin import Origin
 from services.custody.recalls import RecallIndex
 from services.custody.units import Named, Unit
 
 UNADVISED = "UNADVISED"
-RETURN_UNVERIFIED = "returned, not verified yet"
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """The event from which a change follows.
-
-    Attributes:
-        event_id: Its id.
-        time: When it happened; aware UTC.
-        utc_offset: In force there.
-        location: Of ours, where; None when not known.
-    """
-
-    event_id: str
-    time: datetime
-    utc_offset: timedelta = timedelta()
-    location: Gln | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,42 +65,70 @@ def commission(books: Books, units: Sequence[Named], origin: Origin, traits: Tra
         before = books.get(named.unit)
         if before is not None:
             message = f"{named.unit.path} exists since event {before.event_id}"
-            raise ConflictError(message, code="ALREADY_COMMISSIONED", field=named.field, state=before.state)
-        books.put(_new(named.unit, origin, traits))
-
-
-def _new(unit: Unit, origin: Origin, traits: Traits = NO_TRAITS) -> Holding:
-    packs = isinstance(unit, Sgtin)
-    return Holding(
-        unit=unit,
-        state=HoldingState.ON_HAND,
-        event_id=origin.event_id,
-        since_time=origin.time,
-        lot=traits.lot if packs else "",
-        expiry=traits.expiry if packs else None,
-        location=origin.location,
-    )
+            error = ConflictError(message, code="ALREADY_COMMISSIONED", field=named.field, state=before.state)
+            object_to(books, origin, error, named.unit)
+            continue
+        made = new_holding(named.unit, origin)
+        if isinstance(named.unit, Sgtin):
+            made = replace(made, lot=traits.lot, expiry=traits.expiry)
+        books.put(made)
 
 
 def pack(books: Books, parent: Named, children: Sequence[Named], origin: Origin) -> None:
     """Put units into a container. A container without trade item number comes into being by it.
 
+    What is in it already is said again; what is named together with its own container goes in with that.
+
     Raises:
-        ConflictError: A unit is not on hand, is in a container already, or would hold itself (CONTAINER_CYCLE).
+        ConflictError: A unit is not on hand, or would hold itself (CONTAINER_CYCLE).
     """
     holding = books.get(parent.unit)
     if holding is None and not isinstance(parent.unit, Sgtin):
-        holding = _new(parent.unit, origin)
-        books.put(holding)
-    require_on_hand(books, parent)
-    above = {parent.unit, *(container.unit for container in books.containers(parent.unit))}
-    for named in children:
-        if named.unit in above:
-            message = f"{named.unit.path} would hold itself"
-            raise ConflictError(message, code="CONTAINER_CYCLE", field=named.field)
-        child = require_loose(require_on_hand(books, named), named)
-        books.change(child, parent=parent.unit, event_id=origin.event_id, since_time=origin.time)
+        books.put(new_holding(parent.unit, origin))
+    container = present(books, parent, origin)
+    if container is None and _get(books, parent.unit).ending is Ending.EMPTIED:
+        container = _use_again(books, parent, origin)
+    if container is None:
+        return
+    check(books, origin, container, parent, require_unopened, require_no_exception)
+    for named in outermost(books, children):
+        if named.unit == parent.unit:
+            # No fact can be that.
+            raise _cycle_error(named)
+        _put_in(books, parent, named, origin)
     _move_inside(books, parent.unit, origin)
+
+
+def _put_in(books: Books, parent: Named, named: Named, origin: Origin) -> None:
+    above = (parent.unit, *(container.unit for container in books.containers(parent.unit)))
+    if named.unit in above:
+        object_to(books, origin, _cycle_error(named), named.unit)
+        # It went in, so what it went into had left it.
+        books.change(_get(books, above[above.index(named.unit) - 1]), parent=None)
+    child = present(books, named, origin)
+    if child is None or child.parent == parent.unit:
+        return
+    check(books, origin, child, named, require_unopened, require_no_exception)
+    books.change(take_alone(books, child), parent=parent.unit, event_id=origin.event_id, since_time=origin.time)
+
+
+def _cycle_error(named: Named) -> ConflictError:
+    return ConflictError(f"{named.unit.path} would hold itself", code="CONTAINER_CYCLE", field=named.field)
+
+
+def _get(books: Books, unit: Unit) -> Holding:
+    holding = books.get(unit)
+    if holding is None:
+        raise AssertionError  # whoever asks has just found it
+    return holding
+
+
+def _use_again(books: Books, parent: Named, origin: Origin) -> Holding:
+    """Return a container whose life had ended, and into which things were put nevertheless: it lives again."""
+    ended = _get(books, parent.unit)
+    return books.change(
+        ended, state=HoldingState.ON_HAND, ending=None, event_id=origin.event_id, since_time=origin.time
+    )
 
 
 def _move_inside(books: Books, parent: Unit, origin: Origin) -> None:
@@ -123,30 +140,39 @@ def _move_inside(books: Books, parent: Unit, origin: Origin) -> None:
 
 
 def unpack(books: Books, parent: Named, children: Sequence[Named], origin: Origin) -> None:
-    """Take units out of a container; no children means all, and ends the use of a container.
+    """Take units out of a container; no children means all, and ends the use of a logistic unit's number.
 
-    An advised container need not be received first: what is scanned alone is taken out of it.
+    A tote or a case with a trade item number of its own may be filled again. An advised container need not be received
+    first: what is scanned alone is taken out of it.
 
     Raises:
         ConflictError: The container is not in the house, or a unit is not in it (NOT_IN_CONTAINER).
     """
-    container = require_known(books, parent)
-    if not container.here and not (children and container.state is HoldingState.INBOUND):
-        raise not_on_hand_error(container, parent)
+    container = books.get(parent.unit)
+    if not (children and container is not None and container.state is HoldingState.INBOUND):
+        container = present(books, parent, origin)
     if not children:
         for child in books.contents(parent.unit):
             books.change(child, parent=None, event_id=origin.event_id, since_time=origin.time)
-        if isinstance(parent.unit, Sgtin | Sscc):
-            require_loose(container, parent)
-            _end(books, container, Ending.EMPTIED, origin)
+        if isinstance(parent.unit, Sscc) and container is not None:
+            _end(books, take_alone(books, container), Ending.EMPTIED, origin)
         return
     for named in children:
-        child = require_known(books, named)
-        if child.parent != parent.unit:
-            inside = "in none" if child.parent is None else f"in {child.parent.path}"
-            message = f"{named.unit.path} is not in {parent.unit.path}, but {inside}"
-            raise ConflictError(message, code="NOT_IN_CONTAINER", field=named.field)
-        books.change(child, parent=None, event_id=origin.event_id, since_time=origin.time)
+        _take_out(books, parent, named, origin)
+
+
+def _take_out(books: Books, parent: Named, named: Named, origin: Origin) -> None:
+    child = books.get(named.unit)
+    if child is None or child.final:
+        child = present(books, named, origin)
+    if child is None:
+        return
+    if child.parent != parent.unit:
+        inside = "in none" if child.parent is None else f"in {child.parent.path}"
+        message = f"{named.unit.path} is not in {parent.unit.path}, but {inside}"
+        error = ConflictError(message, code="NOT_IN_CONTAINER", field=named.field)
+        object_to(books, origin, error, named.unit)
+    books.change(child, parent=None, event_id=origin.event_id, since_time=origin.time)
 
 
 def ship(
@@ -157,36 +183,52 @@ def ship(
     partner: Gln | None,
     recalls: RecallIndex,
     as_return: bool = False,
+    opened: bool = False,
 ) -> None:
     """Despatch outermost units with all that is inside, or send them back.
 
-    Goods under recall, provisional ones and exceptions are not sold on; they may be sent back.
+    Goods under recall, provisional ones and exceptions are not sold on; they may be sent back. ``opened``: so may
+    opened packs, for recall or destruction.
 
     Raises:
         ConflictError: A unit may not go.
     """
     state = HoldingState.RETURNED if as_return else HoldingState.DESPATCHED
-    for named in units:
-        holding = require_here(books, named) if as_return else require_on_hand(books, named)
-        require_loose(holding, named)
-        for part in (holding, *books.inside(named.unit)):
-            if as_return:
-                require_unopened(part, named)
-            else:
-                require_saleable(part, named)
+    going_back = () if opened else (require_unopened,)
+    conditions = going_back if as_return else SALEABLE
+    going = []
+    for named in outermost(books, units):
+        holding = present(books, named, origin)
+        if holding is None:
+            continue
+        for part in (take_alone(books, holding), *books.inside(named.unit)):
+            check(books, origin, part, named, *conditions)
         if not as_return:
-            require_not_recalled(books, named, recalls)
-    for named in units:
+            check_recalls(books, named, origin, recalls)
+        going.append(named)
+    for named in going:
         for part in with_inside(books, named.unit):
+            if part.final:
+                continue
             books.change(
                 part,
                 state=state,
                 event_id=origin.event_id,
                 since_time=origin.time,
                 partner=partner,
+                sold_to=part.sold_to if as_return else partner,
                 hold_reason="",
                 exception="",
+                inferred=False,
             )
+
+
+def check_recalls(books: Books, named: Named, origin: Origin, recalls: RecallIndex) -> None:
+    """Refuse a unit under recall, or note that it was, where it is used nevertheless."""
+    try:
+        require_not_recalled(books, named, recalls)
+    except ConflictError as error:
+        object_to(books, origin, error, named.unit)
 
 
 def void_shipping(books: Books, units: Sequence[Named], origin: Origin) -> None:
@@ -195,11 +237,18 @@ def void_shipping(books: Books, units: Sequence[Named], origin: Origin) -> None:
     Raises:
         ConflictError: A unit is not despatched (NOT_DESPATCHED).
     """
-    for named in units:
-        holding = require_loose(require_known(books, named), named)
+    for named in outermost(books, units):
+        try:
+            holding = require_known(books, named)
+        except MedtrailError as error:
+            object_to(books, origin, error, named.unit)
+            continue
         if holding.state not in AWAY_STATES:
             message = f"{named.unit.path} is not despatched, but {holding.state}"
-            raise ConflictError(message, code="NOT_DESPATCHED", field=named.field, state=holding.state)
+            wrong = ConflictError(message, code="NOT_DESPATCHED", field=named.field, state=holding.state)
+            object_to(books, origin, wrong, named.unit)
+            continue
+        take_alone(books, holding)
         for part in with_inside(books, named.unit):
             books.change(
                 part,
@@ -222,7 +271,7 @@ def receive(books: Books, units: Sequence[Named], origin: Origin, *, returned: b
     """Take delivery of units with all that is inside; what was not advised is put aside.
 
     What came inside a container may be named too, with it or later: it was seen. What is named alone while its
-    container is still on its way is taken out first (:func:`unpack`).
+    container is still on its way is taken out of it.
 
     Args:
         books: The books.
@@ -231,7 +280,7 @@ def receive(books: Books, units: Sequence[Named], origin: Origin, *, returned: b
         returned: They come back: expected without advice if they were despatched here, and on hold until verified.
 
     Raises:
-        ConflictError: ALREADY_RECEIVED, UNIT_FINAL, UNIT_IN_CONTAINER.
+        ConflictError: ALREADY_RECEIVED, UNIT_FINAL.
     """
     smallest: dict[str, int] = {}
     unadvised: list[Unit] = []
@@ -246,33 +295,31 @@ def receive(books: Books, units: Sequence[Named], origin: Origin, *, returned: b
             continue
         expected = {HoldingState.INBOUND, *AWAY_STATES} if returned else {HoldingState.INBOUND}
         if holding.state not in expected:
-            raise _not_receivable(holding, named)
-        if returned and holding.state in AWAY_STATES:
-            # It came without its container: that went another way.
-            holding = books.change(holding, parent=None)
-        require_loose(holding, named)
+            object_to(books, origin, _not_receivable(holding, named), named.unit)
+            continue
+        # If it is in a container still, it came without: that went another way.
+        take_alone(books, holding)
         for part in with_inside(books, named.unit):
             if part.state not in expected:
                 continue
             if part.smallest and part.state is HoldingState.INBOUND:
                 smallest[part.despatch_id] = smallest.get(part.despatch_id, 0) + 1
-            _arrive(books, part, origin, hold_reason=RETURN_UNVERIFIED if returned else part.hold_reason)
+            books.change(
+                part,
+                state=HoldingState.ON_HAND,
+                event_id=origin.event_id,
+                since_time=origin.time,
+                location=origin.location,
+                hold_reason=added(part.hold_reason, RETURN_UNVERIFIED) if returned else part.hold_reason,
+                inferred=part.unit != named.unit,
+            )
     return Received(smallest, tuple(unadvised))
 
 
-def _arrive(books: Books, holding: Holding, origin: Origin, *, hold_reason: str) -> None:
-    books.change(
-        holding,
-        state=HoldingState.ON_HAND,
-        event_id=origin.event_id,
-        since_time=origin.time,
-        location=origin.location,
-        hold_reason=hold_reason,
-    )
-
-
 def _put_aside(books: Books, named: Named, holding: Holding | None, origin: Origin) -> None:
-    known = _new(named.unit, origin) if holding is None else holding
+    if holding is not None:
+        take_alone(books, holding)
+    known = new_holding(named.unit, origin) if holding is None else holding
     for part in (known, *books.inside(named.unit)):
         books.change(
             part,
@@ -293,40 +340,47 @@ def _not_receivable(holding: Holding, named: Named) -> ConflictError:
 
 
 def hold(books: Books, units: Sequence[Named], origin: Origin, *, reason: str) -> None:
-    """Put units aside, with all that is inside.
+    """Put units aside, with all that is inside, for one more reason.
 
     Raises:
-        ConflictError: A unit is not in the house, or is on hold (ALREADY_ON_HOLD).
+        ConflictError: A unit is not in the house, or is on hold for this reason (ALREADY_ON_HOLD).
     """
     for named in units:
-        holding = require_here(books, named)
-        if holding.hold_reason not in {"", RETURN_UNVERIFIED}:
-            message = f"{named.unit.path} is on hold: {holding.hold_reason}"
+        if reason in lines_of(require_here(books, named).hold_reason):
+            message = f"{named.unit.path} is on hold for this: {reason}"
             raise ConflictError(message, code="ALREADY_ON_HOLD", field=named.field)
     for named in units:
         for part in with_inside(books, named.unit):
-            if part.hold_reason in {"", RETURN_UNVERIFIED}:
-                books.change(part, hold_reason=reason, event_id=origin.event_id, since_time=origin.time)
+            reasons = added(part.hold_reason, reason)
+            books.change(part, hold_reason=reasons, event_id=origin.event_id, since_time=origin.time)
 
 
-def release(books: Books, units: Sequence[Named], origin: Origin) -> None:
-    """End the hold of units and of all that is inside.
+def release(books: Books, units: Sequence[Named], origin: Origin, *, reasons: Collection[str] = ()) -> None:
+    """End holds of units and of all that is inside.
+
+    Args:
+        books: The books.
+        units: Units in the house.
+        origin: The event.
+        reasons: Those that end, as in ``hold_reason``; none named means all.
 
     Raises:
-        ConflictError: A unit is not in the house, or not on hold (NOT_ON_HOLD).
+        ConflictError: A unit is not in the house, or not on hold for any of it (NOT_ON_HOLD).
     """
     for named in units:
-        if not require_here(books, named).hold_reason:
-            message = f"{named.unit.path} is not on hold"
+        held = require_here(books, named).hold_reason
+        if held == without(held, reasons):
+            message = f"{named.unit.path} is not on hold" + (f" for {', '.join(reasons)}" if held else "")
             raise ConflictError(message, code="NOT_ON_HOLD", field=named.field)
     for named in units:
         for part in with_inside(books, named.unit):
-            if part.hold_reason:
-                books.change(part, hold_reason="", event_id=origin.event_id, since_time=origin.time)
+            left = without(part.hold_reason, reasons)
+            if left != part.hold_reason:
+                books.change(part, hold_reason=left, event_id=origin.event_id, since_time=origin.time)
 
 
-def release_held(books: Books, units: Sequence[Named], origin: Origin) -> None:
-    """Take in that units are saleable: those on hold are released, the others are seen.
+def release_held(books: Books, units: Sequence[Named], origin: Origin, *, reasons: Collection[str] = ()) -> None:
+    """Take in that units are saleable, or some reasons of their hold over: others are seen.
 
     Raises:
         ConflictError: A unit is not in the house.
@@ -335,9 +389,9 @@ def release_held(books: Books, units: Sequence[Named], origin: Origin) -> None:
     held = []
     for named in units:
         holding = books.get(named.unit)
-        if holding is not None and holding.hold_reason:
+        if holding is not None and holding.hold_reason != without(holding.hold_reason, reasons):
             held.append(named)
-    release(books, held, origin)
+    release(books, held, origin, reasons=reasons)
 
 
 def arrive(books: Books, units: Sequence[Named], origin: Origin) -> None:
@@ -347,46 +401,25 @@ def arrive(books: Books, units: Sequence[Named], origin: Origin) -> None:
         ConflictError: A unit is neither inbound nor in the house.
     """
     for named in units:
-        holding = require_known(books, named)
-        if holding.state is not HoldingState.INBOUND:
+        holding = books.get(named.unit)
+        if holding is None or holding.state is not HoldingState.INBOUND:
             observe(books, (named,), origin)
-
-
-def dispense(books: Books, units: Sequence[Named], origin: Origin, *, recalls: RecallIndex, partial: bool) -> None:
-    """Hand units to a patient, in whole or in part.
-
-    Raises:
-        ConflictError: A unit is not here, in a container, holds units itself, is on hold, provisional, put aside,
-            expired or recalled.
-    """
-    for named in units:
-        holding = require_known(books, named)
-        if holding.state is not HoldingState.PARTIALLY_DISPENSED:
-            holding = require_on_hand(books, named)
-        require_loose(holding, named)
-        if books.contents(named.unit):
-            message = f"{named.unit.path} holds other units; dispense those"
-            raise ConflictError(message, code="UNIT_NOT_PACK", field=named.field)
-        require_not_held_back(holding, named)
-        if holding.expiry is not None and has_expired(
-            holding.expiry, judge_time=origin.time, utc_offset=origin.utc_offset
-        ):
-            raise expired_error(named, holding.expiry)
-        require_not_recalled(books, named, recalls)
-        state = HoldingState.PARTIALLY_DISPENSED if partial else HoldingState.DISPENSED
-        books.change(holding, state=state, event_id=origin.event_id, since_time=origin.time)
 
 
 def end(books: Books, units: Sequence[Named], origin: Origin, *, ending: Ending) -> None:
     """End the life of units with all that is inside.
 
     Raises:
-        ConflictError: A unit is not in the house, or is in a container.
+        ConflictError: A unit is not in the house.
     """
-    for named in units:
-        require_loose(require_here(books, named), named)
+    for named in outermost(books, units):
+        holding = present(books, named, origin)
+        if holding is None:
+            continue
+        take_alone(books, holding)
         for part in with_inside(books, named.unit):
-            _end(books, part, ending, origin)
+            if not part.final:
+                _end(books, part, ending, origin)
 
 
 def _end(books: Books, holding: Holding, ending: Ending, origin: Origin) -> None:
@@ -396,6 +429,7 @@ def _end(books: Books, holding: Holding, ending: Ending, origin: Origin) -> None
         ending=ending,
         hold_reason="",
         exception="",
+        inferred=False,
         event_id=origin.event_id,
         since_time=origin.time,
     )
@@ -415,24 +449,31 @@ def transform(
     Raises:
         ConflictError: An input may not be sold, or an output was commissioned before.
     """
-    for named in inputs:
-        holding = require_loose(require_on_hand(books, named), named)
-        for part in (holding, *books.inside(named.unit)):
-            require_saleable(part, named)
-        require_not_recalled(books, named, recalls)
+    for named in outermost(books, inputs):
+        holding = present(books, named, origin)
+        if holding is None:
+            continue
+        for part in (take_alone(books, holding), *books.inside(named.unit)):
+            check(books, origin, part, named, *SALEABLE)
+        check_recalls(books, named, origin, recalls)
         for part in with_inside(books, named.unit):
-            books.change(part, state=HoldingState.CONSUMED, event_id=origin.event_id, since_time=origin.time)
+            if not part.final:
+                books.change(part, state=HoldingState.CONSUMED, event_id=origin.event_id, since_time=origin.time)
     commission(books, outputs, origin, traits)
 
 
 def observe(books: Books, units: Sequence[Named], origin: Origin) -> None:
-    """See units in the house; only their place may change by it.
+    """See units in the house; only their place may change by it, and that what was inferred is known.
 
     Raises:
         ConflictError: A unit is not in the house.
     """
     for named in units:
-        require_here(books, named)
+        try:
+            require_here(books, named)
+        except MedtrailError as error:
+            object_to(books, origin, error, named.unit)
+            continue
         if origin.location is not None:
             for part in with_inside(books, named.unit):
                 if part.location != origin.location:

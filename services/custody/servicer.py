@@ -336,7 +336,10 @@ class CustodyServicer(BooksServicer):
                 nonlocal at
                 made = []
                 for at, (part, chunk) in enumerate(zip(parts, chunks, strict=True)):  # noqa: B007 - as above
-                    made.append(capture.capture_part(session, chunk, second_hand=part.second_hand))
+                    captured = capture.capture_part(
+                        session, chunk, second_hand=part.second_hand, happened=part.happened
+                    )
+                    made.append(captured)
                 # The despatch that makes goods ours may stand behind all that tells what is inside of them.
                 ours = {unit for captured in made for unit in captured.ours}
                 for at, captured in enumerate(made):  # noqa: B007 - as above

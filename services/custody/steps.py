@@ -3,25 +3,36 @@
 Source: EPCIS 2.0, section 7.4 (event types and actions); CBV 2.0, section 7.1 (business steps).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
+from functools import partial
 
 from medtrail.epcis.cbv import expiry_of, lot_of
 from medtrail.epcis.model import Action, EpcisEvent, EventType, Extension
-from medtrail.errors import MalformedError
+from medtrail.errors import MalformedError, MedtrailError
 from medtrail.gs1 import Gln, parse_epc
-from services.custody import rules
-from services.custody.conditions import offset_of_text
+from services.custody import dispensing, rules
+from services.custody.conditions import object_to, offset_of_text
+from services.custody.dispensing import Portion, parse_quantity
 from services.custody.holding import Books, Ending
+from services.custody.origin import Origin
 from services.custody.parties import party_of
 from services.custody.recalls import RecallIndex
-from services.custody.rules import Origin, Received, Traits
+from services.custody.rules import Received, Traits
 from services.custody.units import Named, Unit, as_unit
 
-REASON_NAMESPACE = "urn:medtrail:epcis"
+OUR_NAMESPACE = "urn:medtrail:epcis"
 REASON_NAME = "reason"
+RELEASED_NAME = "released"
+PURPOSE_NAME = "purpose"
+PURPOSES_OF_OPENED = frozenset({"recall", "destruction"})
+SENSOR_REPORTING = "sensor_reporting"
+QUANTITY_NAME = "quantity"
+REMAINDER_NAME = "remainder"
+UOM_NAME = "uom"
 
 
 class StepKind(StrEnum):
@@ -59,6 +70,9 @@ class Step:
         ending: How a life ends.
         partner: The other party of a shipment.
         reason: Of a hold.
+        released: Reasons of holds that end; empty: all.
+        opened: What is sent back may be opened: for recall or destruction.
+        portion: How much was dispensed of each unit, where it was counted.
     """
 
     kind: StepKind
@@ -69,6 +83,9 @@ class Step:
     ending: Ending = Ending.DECOMMISSIONED
     partner: Gln | None = None
     reason: str = ""
+    released: tuple[str, ...] = ()
+    opened: bool = False
+    portion: Portion | None = None
 
     @property
     def named(self) -> tuple[Named, ...]:
@@ -177,18 +194,24 @@ def _of_biz_step(event: EpcisEvent, units: tuple[Named, ...]) -> Step:
     step, disposition = event.biz_step or "", event.disposition or ""
     if step == "shipping":
         kind = StepKind.SEND_BACK if disposition == "returned" else StepKind.SHIP
-        return Step(kind, units, partner=party_of(event.destination_list))
+        opened = not PURPOSES_OF_OPENED.isdisjoint(texts_of(event, PURPOSE_NAME))
+        return Step(kind, units, partner=party_of(event.destination_list), opened=opened)
+    if step == SENSOR_REPORTING:
+        # What was measured moves nothing: packs, containers or the sensor itself, wherever they are.
+        return Step(StepKind.NOTHING)
     if step in _KIND_OF_STEP:
         kind = _KIND_OF_STEP[step]
         if kind is StepKind.RECEIVE and disposition == "returned":
             kind = StepKind.TAKE_BACK
         return Step(kind, units, partner=party_of(event.source_list), reason=reason_of(event))
     if step in _DISPENSING:
-        return Step(StepKind.DISPENSE_PART if disposition == "partially_dispensed" else StepKind.DISPENSE, units)
+        kind = StepKind.DISPENSE_PART if disposition == "partially_dispensed" else StepKind.DISPENSE
+        return Step(kind, units, portion=portion_of(event))
     if step in _ENDING_OF_STEP or event.action is Action.DELETE or disposition in {"stolen", "destroyed"}:
         return Step(StepKind.END, units, ending=_ending_of(event, step, disposition))
-    releases = step in _RELEASING and disposition in _SALEABLE
-    return Step(StepKind.RELEASE if releases else StepKind.OBSERVE, units)
+    released = texts_of(event, RELEASED_NAME)
+    releases = step in _RELEASING and (disposition in _SALEABLE or bool(released))
+    return Step(StepKind.RELEASE if releases else StepKind.OBSERVE, units, released=released)
 
 
 def _ending_of(event: EpcisEvent, step: str, disposition: str) -> Ending:
@@ -201,14 +224,58 @@ def _ending_of(event: EpcisEvent, step: str, disposition: str) -> Ending:
 def reason_of(event: EpcisEvent) -> str:
     """Return why goods are held or sent back, as the event's extension says; else its disposition or step."""
     for extension in event.extensions:
-        if extension.namespace == REASON_NAMESPACE and extension.name == REASON_NAME and extension.value:
+        if extension.namespace == OUR_NAMESPACE and extension.name == REASON_NAME and extension.value:
             return str(extension.value)
     return event.disposition or event.biz_step or ""
 
 
+def _decimal_of(event: EpcisEvent, name: str) -> Decimal | None:
+    for extension in event.extensions:
+        if (extension.namespace, extension.name) == (OUR_NAMESPACE, name):
+            return parse_quantity(str(extension.value), field=f"{OUR_NAMESPACE}:{name}")
+    return None
+
+
+def portion_of(event: EpcisEvent) -> Portion | None:
+    """Return how much of each pack an event says was dispensed; None where it does not.
+
+    Raises:
+        MalformedError: It says it in no decimal number (QUANTITY_MALFORMED).
+    """
+    quantity = _decimal_of(event, QUANTITY_NAME)
+    if quantity is None:
+        return None
+    uom = next(
+        (str(item.value) for item in event.extensions if (item.namespace, item.name) == (OUR_NAMESPACE, UOM_NAME)), ""
+    )
+    return Portion(quantity, _decimal_of(event, REMAINDER_NAME), uom)
+
+
+def portion_extensions(portion: Portion) -> tuple[Extension, ...]:
+    """Return the extensions that say how much was taken of each pack, and what is left."""
+    found = [Extension(OUR_NAMESPACE, QUANTITY_NAME, format(portion.quantity, "f"))]
+    if portion.remainder is not None:
+        found.append(Extension(OUR_NAMESPACE, REMAINDER_NAME, format(portion.remainder, "f")))
+    return (*found, Extension(OUR_NAMESPACE, UOM_NAME, portion.uom))
+
+
 def reason_extension(reason: str) -> Extension:
     """Return the extension that says why."""
-    return Extension(REASON_NAMESPACE, REASON_NAME, reason)
+    return Extension(OUR_NAMESPACE, REASON_NAME, reason)
+
+
+def our_extension(name: str, text: str) -> Extension:
+    """Return an extension of ours."""
+    return Extension(OUR_NAMESPACE, name, text)
+
+
+def texts_of(event: EpcisEvent, name: str) -> tuple[str, ...]:
+    """Return what the event's extensions of ours with a name say."""
+    return tuple(
+        str(extension.value)
+        for extension in event.extensions
+        if extension.namespace == OUR_NAMESPACE and extension.name == name and extension.value
+    )
 
 
 def offset_of(event: EpcisEvent) -> timedelta:
@@ -222,10 +289,17 @@ def apply_step(books: Books, step: Step, origin: Origin, *, recalls: RecallIndex
     Raises:
         ConflictError: The rules forbid it (:mod:`services.custody.rules`).
     """
+    received = None
     if step.kind in {StepKind.RECEIVE, StepKind.TAKE_BACK}:
-        return rules.receive(books, step.units, origin, returned=step.kind is StepKind.TAKE_BACK)
-    _RULES[step.kind](books, step, origin, recalls)
-    return None
+        received = rules.receive(books, step.units, origin, returned=step.kind is StepKind.TAKE_BACK)
+    else:
+        _RULES[step.kind](books, step, origin, recalls)
+    for named in step.named:
+        holding = books.get(named.unit)
+        if holding is not None and holding.inferred:
+            # Whoever names a unit has seen it.
+            books.change(holding, inferred=False)
+    return received
 
 
 def _contain(books: Books, step: Step, origin: Origin) -> None:
@@ -240,12 +314,32 @@ def _contain(books: Books, step: Step, origin: Origin) -> None:
 
 def _ship(books: Books, step: Step, origin: Origin, recalls: RecallIndex) -> None:
     back = step.kind is StepKind.SEND_BACK
-    rules.ship(books, step.units, origin, partner=step.partner, recalls=recalls, as_return=back)
+    rules.ship(books, step.units, origin, partner=step.partner, recalls=recalls, as_return=back, opened=step.opened)
 
 
 def _dispense(books: Books, step: Step, origin: Origin, recalls: RecallIndex) -> None:
-    partial = step.kind is StepKind.DISPENSE_PART
-    rules.dispense(books, step.units, origin, recalls=recalls, partial=partial)
+    opened = step.kind is StepKind.DISPENSE_PART
+    dispensing.dispense(books, step.units, origin, recalls=recalls, partial=opened, portion=step.portion)
+
+
+def _hold(books: Books, step: Step, origin: Origin, _recalls: RecallIndex) -> None:
+    _one_by_one(books, step.units, origin, partial(rules.hold, reason=step.reason))
+
+
+def _one_by_one(
+    books: Books, units: Sequence[Named], origin: Origin, rule: Callable[[Books, Sequence[Named], Origin], None]
+) -> None:
+    """Apply a rule to all units, or, to what has happened, to each by itself: what it does not fit is noted."""
+    if not origin.happened:
+        rule(books, units, origin)
+        return
+    for named in units:
+        try:
+            rule(books, (named,), origin)
+        except MedtrailError as error:
+            # That it is on hold, or is not, is only said again.
+            if error.code not in {"ALREADY_ON_HOLD", "NOT_ON_HOLD"}:
+                object_to(books, origin, error, named.unit)
 
 
 def _transform(books: Books, step: Step, origin: Origin, recalls: RecallIndex) -> None:
@@ -260,8 +354,10 @@ _RULES: dict[StepKind, Callable[[Books, Step, Origin, RecallIndex], None]] = {
     StepKind.SEND_BACK: _ship,
     StepKind.VOID_SHIPPING: lambda books, step, origin, _: rules.void_shipping(books, step.units, origin),
     StepKind.ARRIVE: lambda books, step, origin, _: rules.arrive(books, step.units, origin),
-    StepKind.HOLD: lambda books, step, origin, _: rules.hold(books, step.units, origin, reason=step.reason),
-    StepKind.RELEASE: lambda books, step, origin, _: rules.release_held(books, step.units, origin),
+    StepKind.HOLD: _hold,
+    StepKind.RELEASE: lambda books, step, origin, _: _one_by_one(
+        books, step.units, origin, partial(rules.release_held, reasons=step.released)
+    ),
     StepKind.DISPENSE: _dispense,
     StepKind.DISPENSE_PART: _dispense,
     StepKind.END: lambda books, step, origin, _: rules.end(books, step.units, origin, ending=step.ending),

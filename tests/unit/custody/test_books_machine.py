@@ -9,10 +9,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from medtrail.errors import ConflictError
 from medtrail.gs1 import Gln, Gtin, Sgtin, Sscc
-from services.custody import rules
+from services.custody import dispensing, rules
 from services.custody.holding import FINAL_STATES, Books, Ending, HoldingState
+from services.custody.origin import Origin
 from services.custody.recalls import RecallIndex
-from services.custody.rules import Origin, Traits
+from services.custody.rules import Traits
 from services.custody.units import Named, Unit
 from tests.unit.custody.conftest import sscc
 
@@ -85,7 +86,7 @@ class BooksMachine(RuleBasedStateMachine):
 
     @rule(units=some_units, partial=st.booleans())
     def dispense(self, units: list[Unit], partial: bool) -> None:
-        self.attempt(lambda b, o: rules.dispense(b, named(units), o, recalls=NO_RECALLS, partial=partial))
+        self.attempt(lambda b, o: dispensing.dispense(b, named(units), o, recalls=NO_RECALLS, partial=partial))
 
     @rule(units=some_units)
     def end(self, units: list[Unit]) -> None:

@@ -8,11 +8,13 @@ import pytest
 
 from medtrail.errors import MedtrailError
 from medtrail.event import Recall, RecallScope
-from medtrail.gs1 import Gln, Gtin, Sgtin
-from services.custody import rules
+from medtrail.gs1 import Gln, Gtin, OtherKey, Sgtin
+from services.custody import dispensing, rules
 from services.custody.holding import Books, Ending, Holding, HoldingState
+from services.custody.origin import Origin
 from services.custody.recalls import KnownRecall, RecallIndex
-from services.custody.rules import Origin, Traits
+from services.custody.rules import Traits
+from services.custody.steps import Step, StepKind, apply_step
 from services.custody.units import Named, Unit
 from tests.unit.custody.conftest import CASE_GTIN, GTIN, named, packs, sscc
 
@@ -22,6 +24,7 @@ PARTNER = Gln("0399999999991")
 PACK, OTHER = packs(1, 2)
 CASE = Sgtin(CASE_GTIN, "110")
 PALLET = sscc(1)
+TOTE = OtherKey("8003", "00300010000015TOTE7")
 NO_RECALLS = RecallIndex()
 
 
@@ -57,7 +60,7 @@ def ship(made: Books, *units: Unit, recalls: RecallIndex = NO_RECALLS, as_return
 
 
 def dispense(made: Books, *units: Unit, recalls: RecallIndex = NO_RECALLS, time: datetime = T0) -> None:
-    rules.dispense(made, named(units), origin(3, time), recalls=recalls, partial=False)
+    dispensing.dispense(made, named(units), origin(3, time), recalls=recalls, partial=False)
 
 
 def refused(code: str, field: str, work: Callable[[], object]) -> None:
@@ -102,11 +105,68 @@ def test_what_is_not_here_cannot_be_handled(verb: str, away: HoldingState) -> No
     refused("NOT_ON_HAND", "epcs[0]", lambda: VERBS[verb](made, PACK))
 
 
+def notices(made: Books) -> list[tuple[str, Unit]]:
+    return [(notice.code.value, notice.unit) for notice in made.take_notices()]
+
+
 @pytest.mark.parametrize("verb", ["pack", "ship", "send back", "dispense", "end", "consume"])
-def test_what_is_in_a_container_moves_with_it(verb: str) -> None:
+def test_what_is_handled_alone_leaves_its_container(verb: str) -> None:
     made = books(PACK, CASE)
     rules.pack(made, Named(CASE, "parent"), named([PACK]), origin(2))
-    refused("UNIT_IN_CONTAINER", "epcs[0]", lambda: VERBS[verb](made, PACK))
+    assert notices(made) == []
+    VERBS[verb](made, PACK)
+    assert notices(made) == [("PARENT_NOT_UNPACKED", PACK)]
+    holding, case = made.get(PACK), made.get(CASE)
+    assert holding is not None
+    assert case is not None
+    assert holding.parent == (PALLET if verb == "pack" else None)
+    assert made.contents(CASE) == ()
+    assert (case.state, case.event_id) == (HoldingState.ON_HAND, "urn:event:1")
+
+
+@pytest.mark.parametrize("verb", ["hold", "release", "observe"])
+def test_what_is_only_looked_at_stays_in_its_container(verb: str) -> None:
+    made = books(PACK, CASE)
+    rules.pack(made, Named(CASE, "parent"), named([PACK]), origin(2))
+    if verb == "release":
+        rules.hold(made, named([PACK]), origin(3), reason="x")
+    VERBS[verb](made, PACK)
+    assert (notices(made), [part.unit for part in made.contents(CASE)]) == ([], [PACK])
+
+
+@pytest.mark.parametrize("verb", ["ship", "send back", "end", "consume", "void shipping", "pack"])
+def test_what_is_named_with_its_container_goes_with_it(verb: str) -> None:
+    made = books(PACK, CASE)
+    rules.pack(made, Named(CASE, "parent"), named([PACK]), origin(2))
+    both = named([PACK, CASE])
+    if verb == "void shipping":
+        ship(made, CASE)
+    {
+        "ship": lambda: ship(made, PACK, CASE),
+        "send back": lambda: ship(made, PACK, CASE, as_return=True),
+        "end": lambda: rules.end(made, both, origin(9), ending=Ending.DESTROYED),
+        "consume": lambda: rules.transform(made, both, (), origin(9), recalls=NO_RECALLS),
+        "void shipping": lambda: rules.void_shipping(made, both, origin(9)),
+        "pack": lambda: rules.pack(made, Named(PALLET, "parent"), both, origin(9)),
+    }[verb]()
+    assert (notices(made), [part.unit for part in made.contents(CASE)]) == ([], [PACK])
+
+
+def test_a_case_taken_off_a_pallet_keeps_what_is_inside() -> None:
+    made = books(PACK, CASE)
+    rules.pack(made, Named(CASE, "parent"), named([PACK]), origin(2))
+    rules.pack(made, Named(PALLET, "parent"), named([CASE]), origin(3))
+    ship(made, CASE)
+    assert (notices(made), made.contents(PALLET)) == ([("PARENT_NOT_UNPACKED", CASE)], ())
+    assert [part.unit for part in made.contents(CASE)] == [PACK]
+    assert (state(made, PACK), state(made, PALLET)) == (HoldingState.DESPATCHED, HoldingState.ON_HAND)
+
+
+def test_what_is_in_it_already_is_only_said_again() -> None:
+    made = books(PACK, CASE)
+    for number in (2, 3):
+        rules.pack(made, Named(CASE, "parent"), named([PACK]), origin(number))
+    assert (notices(made), [part.event_id for part in made.contents(CASE)]) == ([], ["urn:event:2"])
 
 
 @pytest.mark.parametrize("verb", ["ship", "dispense", "consume"])
@@ -138,7 +198,7 @@ def test_a_container_is_as_saleable_as_its_contents(changes: dict[str, object]) 
 @pytest.mark.parametrize("verb", ["pack", "ship", "send back", "consume"])
 def test_an_opened_pack_is_not_moved_on(verb: str) -> None:
     made = books(PACK)
-    rules.dispense(made, named([PACK]), origin(2), recalls=NO_RECALLS, partial=True)
+    dispensing.dispense(made, named([PACK]), origin(2), recalls=NO_RECALLS, partial=True)
     refused("UNIT_OPENED", "epcs[0]", lambda: VERBS[verb](made, PACK))
 
 
@@ -165,14 +225,34 @@ def test_refuses_to_take_out_what_is_not_inside() -> None:
     refused("NOT_IN_CONTAINER", "epcs[0]", lambda: rules.unpack(made, Named(CASE, "p"), named([OTHER]), origin(3)))
 
 
-def test_an_emptied_container_is_used_no_more() -> None:
-    made = books(PACK, CASE)
-    rules.pack(made, Named(CASE, "parent"), named([PACK]), origin(2))
-    rules.unpack(made, Named(CASE, "parent"), (), origin(3))
-    case = made.get(CASE)
-    assert case is not None
-    assert (case.state, case.ending) == (HoldingState.ENDED, Ending.EMPTIED)
+def test_an_emptied_logistic_unit_is_used_no_more() -> None:
+    made = books(PACK, OTHER)
+    rules.pack(made, Named(PALLET, "parent"), named([PACK]), origin(2))
+    rules.unpack(made, Named(PALLET, "parent"), (), origin(3))
+    pallet = made.get(PALLET)
+    assert pallet is not None
+    assert (pallet.state, pallet.ending) == (HoldingState.ENDED, Ending.EMPTIED)
     assert state(made, PACK) is HoldingState.ON_HAND
+    refused("UNIT_FINAL", "parent", lambda: rules.pack(made, Named(PALLET, "parent"), named([OTHER]), origin(4)))
+
+
+@pytest.mark.parametrize("container", [TOTE, CASE])
+def test_a_tote_or_a_case_with_a_number_of_its_own_is_filled_again(container: Unit) -> None:
+    made = books(PACK, OTHER, CASE)
+    rules.pack(made, Named(container, "parent"), named([PACK]), origin(2))
+    rules.unpack(made, Named(container, "parent"), (), origin(3))
+    assert (state(made, container), made.contents(container)) == (HoldingState.ON_HAND, ())
+    rules.pack(made, Named(container, "parent"), named([OTHER]), origin(4))
+    assert [part.unit for part in made.contents(container)] == [OTHER]
+
+
+def test_an_emptied_case_leaves_its_pallet() -> None:
+    made = books(PACK)
+    rules.pack(made, Named(sscc(2), "parent"), named([PACK]), origin(2))
+    rules.pack(made, Named(PALLET, "parent"), named([sscc(2)]), origin(3))
+    rules.unpack(made, Named(sscc(2), "parent"), (), origin(4))
+    assert made.contents(PALLET) == ()
+    assert notices(made) == [("PARENT_NOT_UNPACKED", sscc(2))]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +265,7 @@ def test_a_pack_is_usable_to_the_end_of_its_day_where_it_is_handed_out(offset_h:
     when = replace(origin(3, last_minute), utc_offset=timedelta(hours=offset_h))
 
     def work() -> None:
-        rules.dispense(made, named([PACK]), when, recalls=NO_RECALLS, partial=False)
+        dispensing.dispense(made, named([PACK]), when, recalls=NO_RECALLS, partial=False)
 
     if usable:
         work()
@@ -251,7 +331,7 @@ def test_holds_end_only_where_they_began() -> None:
     made = books(PACK)
     refused("NOT_ON_HOLD", "epcs[0]", lambda: rules.release(made, named([PACK]), origin(2)))
     rules.hold(made, named([PACK]), origin(2), reason="x")
-    refused("ALREADY_ON_HOLD", "epcs[0]", lambda: rules.hold(made, named([PACK]), origin(3), reason="y"))
+    refused("ALREADY_ON_HOLD", "epcs[0]", lambda: rules.hold(made, named([PACK]), origin(3), reason="x"))
     rules.release(made, named([PACK]), origin(4))
     ship(made, PACK)
 
@@ -288,14 +368,26 @@ def test_refuses_to_receive_what_ended_or_is_here() -> None:
     refused("UNIT_FINAL", "epcs[0]", lambda: rules.receive(made, named([OTHER]), origin(2)))
 
 
-def test_refuses_to_receive_out_of_a_container_that_is_still_on_its_way() -> None:
+@pytest.mark.parametrize("said", [True, False])
+def test_what_is_received_without_its_container_is_taken_out_of_it(said: bool) -> None:
     made = Books(
         [Holding(CASE, HoldingState.INBOUND, "e", T0), Holding(PACK, HoldingState.INBOUND, "e", T0, parent=CASE)]
     )
-    refused("UNIT_IN_CONTAINER", "epcs[0]", lambda: rules.receive(made, named([PACK]), origin(2)))
-    rules.unpack(made, Named(CASE, "parent"), named([PACK]), origin(2))
+    if said:
+        rules.unpack(made, Named(CASE, "parent"), named([PACK]), origin(2))
     rules.receive(made, named([PACK]), origin(2))
     assert (state(made, PACK), state(made, CASE)) == (HoldingState.ON_HAND, HoldingState.INBOUND)
+    assert (notices(made), made.contents(CASE)) == ([] if said else [("PARENT_NOT_UNPACKED", PACK)], ())
+
+
+def test_what_came_inside_a_container_is_inferred_until_it_is_seen() -> None:
+    made = Books(
+        [Holding(CASE, HoldingState.INBOUND, "e", T0), Holding(PACK, HoldingState.INBOUND, "e", T0, parent=CASE)]
+    )
+    rules.receive(made, named([CASE]), origin(2))
+    assert [(part.unit, part.inferred) for part in made] == [(CASE, False), (PACK, True)]
+    apply_step(made, Step(StepKind.OBSERVE, named([PACK])), origin(3), recalls=NO_RECALLS)
+    assert not any(part.inferred for part in made)
 
 
 def test_what_was_despatched_and_comes_back_unannounced_is_put_aside() -> None:
