@@ -91,6 +91,15 @@ def document_from_message(message: document_pb2.Document, *, field: str = "docum
     )
 
 
+def check_document(document: Document) -> Document:
+    """Return a document whose form is as its readers will want it.
+
+    Raises:
+        MalformedError: As :func:`document_from_message`.
+    """
+    return document_from_message(document_to_message(document))
+
+
 def to_document_kind(text: str, *, field: str) -> DocumentKind:
     """Return a kind of document from its CBV word.
 

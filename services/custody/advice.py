@@ -21,6 +21,7 @@ from services.custody import events_store, holdings_store, inbound_store
 from services.custody.dossier import Advised, contents_at, former_containers, units_of
 from services.custody.events_store import Stored
 from services.custody.holding import Books, Holding, HoldingState
+from services.custody.orders import goods
 from services.custody.rules import UNADVISED
 from services.custody.units import Unit
 
@@ -156,6 +157,8 @@ def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln) -
         ):
             arrived.add(item.unit)
     holdings_store.save_changes(connection, books, event_number=despatch.number)
+    tally = goods.tally_of(goods.Content(item.unit, item.parent, item.traits.lot) for item in advised)
+    goods.note_despatch(connection, despatch.number, despatch_id, sender, tally)
     inbound_store.add(
         connection,
         despatch=despatch,

@@ -15,6 +15,7 @@ from medtrail.gs1 import Gln
 from services.custody import advice, corrections, events_store
 from services.custody.commands import count_received
 from services.custody.desk import Accepted, Session
+from services.custody.orders import book
 from services.custody.parties import actor_of, named_glns, organisation_gln, party_of
 from services.custody.steps import is_despatch, step_of
 from services.custody.units import Unit
@@ -192,6 +193,7 @@ def _take_in_despatch(session: Session, statement: EpcisEvent, accepted: Accepte
     if stored is None or sender is None:
         return set()
     units = advice.take_in_despatch(session.connection, stored, sender=sender)
+    book.settle_event(session.connection, stored.number, gln=session.desk.gln, now=session.now)
     # Later events of the chunk may receive what has become inbound just now.
     session.reload()
     return units

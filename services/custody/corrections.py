@@ -13,6 +13,7 @@ from services.custody import events_store, holdings_store
 from services.custody.desk import Accepted, Session
 from services.custody.events_store import Stored
 from services.custody.holding import Books, Holding, HoldingState
+from services.custody.orders import book
 from services.custody.origin import Origin
 from services.custody.steps import reason_extension, step_of
 from services.custody.units import Named, Unit, as_unit
@@ -38,6 +39,7 @@ def declare(session: Session, statement: EpcisEvent, *, field: str) -> Accepted:
     if not accepted.resend:
         # What the session has loaded is older than what is taken back here; later events read anew.
         take_back(session.connection, declared, code="DECLARED_ERROR")
+        book.settle_event(session.connection, declared.number, gln=session.desk.gln, now=session.now)
         session.reload()
     return accepted
 

@@ -37,6 +37,7 @@ from services.custody import advice, alerts, cold_chain, events_store, holdings_
 from services.custody.events_store import Stored
 from services.custody.hold_policy import NO_POLICY, HoldPolicy
 from services.custody.holding import Books
+from services.custody.orders import book, goods
 from services.custody.origin import Origin
 from services.custody.parties import organisation_gln, place_of
 from services.custody.recalls import KnownRecall, RecallIndex
@@ -235,6 +236,7 @@ class Session:
         stored = self._sign(draft, named, prepared)
         if own and statement.error_declaration is None:
             holdings_store.save_changes(self.connection, self.books, event_number=stored.number)
+            self._note_goods(stored, step)
             alerts.raise_all(self.connection, self.books.take_notices(), event_id=event_id, now=self.now)
             if step.kind in {StepKind.SHIP, StepKind.SEND_BACK}:
                 self._advise(stored, step)
@@ -260,6 +262,7 @@ class Session:
         sha256 = hashlib.sha256(signed_event).digest()
         stored = self._keep(event, signed_event, sha256, {named.unit for named in step.named})
         holdings_store.save_changes(self.connection, self.books, event_number=stored.number)
+        self._note_goods(stored, step)
         notices = self.books.take_notices()
         alerts.raise_all(self.connection, notices, event_id=event.header.event_id, now=self.now)
         standing.follow(self, step, stored)
@@ -356,6 +359,15 @@ class Session:
             now=self.now,
         )
         return Stored(number, self.desk.gln, own=True, sha256=sha256, signed_event=signed_event, event=event)
+
+    def _note_goods(self, stored: Stored, step: Step) -> None:
+        """Keep what a despatch or a receiving holds, and bring its orders up to date."""
+        note = {StepKind.SHIP: goods.note_own_despatch, StepKind.RECEIVE: goods.note_receiving}.get(step.kind)
+        if note is None:
+            return
+        units = [named.unit for named in step.units]
+        note(self.connection, stored.number, stored.event.header.event_id, self.desk.gln, books=self.books, units=units)
+        book.settle_event(self.connection, stored.number, gln=self.desk.gln, now=self.now)
 
     def _advise(self, despatch: Stored, step: Step) -> None:
         partner = None if step.partner is None else organisation_gln(step.partner, self.desk.registry())

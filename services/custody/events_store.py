@@ -15,6 +15,7 @@ from medtrail.event import Event, PayloadType
 from medtrail.gs1 import Gln
 from services.custody.changes import ChangeKind, note_change, record_time_us_of
 from services.custody.holdings_store import chunks, to_us
+from services.custody.orders import goods, links
 from services.custody.tables import Counter, EventUnit, HoldingBefore, KnownEvent, RefusedEvent, RequestRow
 from services.custody.units import Unit
 
@@ -180,6 +181,7 @@ def insert_event(
     )
     number = int(result.inserted_primary_key[0])  # type: ignore[index]
     note_change(connection, sha256, ChangeKind.KEPT)
+    links.add_links(connection, number, links.targets_of(event))
     rows = [{"path": path, "event_number": number} for path in {unit.path for unit in units}]
     if rows:
         connection.execute(_INSERT_UNITS, rows)
@@ -196,6 +198,8 @@ def _hash_of(connection: Connection, number: int) -> bytes:
 def forget(connection: Connection, number: int) -> None:
     """Forget an event: one that was refused, so that its content can be said anew, or one that was erased."""
     note_change(connection, _hash_of(connection, number), ChangeKind.GONE)
+    links.forget(connection, number)
+    goods.forget(connection, number)
     connection.execute(delete(EventUnit).where(col(EventUnit.event_number) == number))
     connection.execute(delete(HoldingBefore).where(col(HoldingBefore.event_number) == number))
     connection.execute(delete(KnownEvent).where(col(KnownEvent.number) == number))

@@ -24,6 +24,7 @@ from services.custody import advice, corrections, events_store, holdings_store, 
 from services.custody.desk import Desk, signed_bytes
 from services.custody.dossier import units_of
 from services.custody.events_store import Stored
+from services.custody.orders import book, documents
 from services.custody.parties import named_glns, organisation_gln, party_of
 from services.custody.steps import is_despatch
 
@@ -110,6 +111,7 @@ def _take_in(connection: Connection, desk: Desk, groups: Sequence[Sequence[bytes
     stored = [_store(connection, item) for item in heard]
     (own,) = [item for item, origin in zip(stored, heard, strict=True) if origin is despatch]
     advice.take_in_despatch(connection, own, sender=despatch.signer)
+    book.settle_event(connection, own.number, gln=desk.gln, now=desk.clock())
 
 
 def _hear(registry: Registry, signed_event: bytes) -> _Heard | None:
@@ -262,12 +264,14 @@ def take_refusal(connection: Connection, desk: Desk, refusal: Refusal) -> None:
         events_store.set_refusal(connection, stored.number, refusal.code)
         corrections.put_aside_goods_of(connection, stored, code=refusal.code)
         inbound_store.set_refused(connection, stored.event.header.event_id)
+        book.settle_event(connection, stored.number, gln=desk.gln, now=desk.clock())
         return
     if refusal.code in _KEY_CODES and _sign_anew(connection, desk, stored):
         return
     log.warning("event refused by the ledger", event_id=refusal.event_id, code=refusal.code, why=refusal.message)
     events_store.set_refusal(connection, stored.number, refusal.code)
     corrections.take_back(connection, stored, code=refusal.code)
+    book.settle_event(connection, stored.number, gln=desk.gln, now=desk.clock())
 
 
 def _sign_anew(connection: Connection, desk: Desk, stored: Stored) -> bool:
@@ -276,6 +280,7 @@ def _sign_anew(connection: Connection, desk: Desk, stored: Stored) -> bool:
         return False
     signed_event, sha256 = signed_bytes(stored.event, desk.key)
     events_store.replace_signed(connection, stored.number, sha256=sha256, signed_event=signed_event)
+    documents.send_again(connection, desk, stored.number)
     outbox.enqueue_event(
         connection,
         signed_event,

@@ -36,6 +36,7 @@ from services.custody.messages import (
     waiting_to_message,
 )
 from services.custody.office import Office, check_reason, check_request_id, judge_time_of, parse_gln
+from services.custody.parties import organisation_gln
 from services.custody.scan import in_order
 from services.custody.units import Named, Unit
 from services.custody.verdicts import unreadable
@@ -429,7 +430,7 @@ def _documents(request: custody_pb2.ShipRequest, consignee: Consignee, office: O
     found = []
     # Who issued it is part of a document's name: the buyer its order, the seller its despatch advice.
     for kind, number, issuer, field in (
-        ("po", request.purchase_order, consignee.party, "purchase_order"),
+        ("po", request.purchase_order, organisation_gln(consignee.party, office.desk.registry()), "purchase_order"),
         ("desadv", request.despatch_advice, office.desk.gln, "despatch_advice"),
     ):
         if len(number) > MAX_NUMBER or not number.isprintable() or " " in number:

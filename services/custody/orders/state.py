@@ -1,0 +1,450 @@
+"""What an order's documents and the goods say together: quantities of each line, its state, and where they differ.
+
+A pure function of the set of documents and despatches that are known: in whichever order they come, and however often,
+both parties reach the same answer once they know the same. docs/orders.md has the table of states.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from medtrail.document import Document, DocumentFunction, DocumentKind, DocumentReference
+from medtrail.gs1 import Gln, Gtin
+from medtrail.terms import LineStatus, Terms, TermsLine
+from services.custody.orders.goods import Tally
+
+ZERO = Decimal(0)
+PIECES = frozenset({"", "EA", "H87", "C62"})
+"""Units of measure in which trade items are counted one by one."""
+
+
+class OrderState(StrEnum):
+    """State of an order."""
+
+    PLACED = "placed"
+    CONFIRMED = "confirmed"
+    PARTLY_SHIPPED = "partly_shipped"
+    SHIPPED = "shipped"
+    PARTLY_RECEIVED = "partly_received"
+    RECEIVED = "received"
+    INVOICED = "invoiced"
+    CANCELLED = "cancelled"
+    CLOSED = "closed"
+
+
+class MismatchKind(StrEnum):
+    """How documents, or documents and goods, differ."""
+
+    LINE_UNKNOWN = "LINE_UNKNOWN"
+    CONFIRMATION_DIFFERS = "CONFIRMATION_DIFFERS"
+    NOT_ORDERED = "NOT_ORDERED"
+    OVER_DELIVERED = "OVER_DELIVERED"
+    SHIPPED_AFTER_CANCELLATION = "SHIPPED_AFTER_CANCELLATION"
+    ADVICE_DIFFERS = "ADVICE_DIFFERS"
+    RECEIVED_DIFFERS = "RECEIVED_DIFFERS"
+    INVOICED_TOO_MUCH = "INVOICED_TOO_MUCH"
+    PRICE_DIFFERS = "PRICE_DIFFERS"
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A document as kept here: who issued it, what it says, its terms."""
+
+    issuer: Gln
+    document: Document
+    terms: Terms
+
+    @property
+    def name(self) -> DocumentReference:
+        """Its name."""
+        return self.document.named(self.issuer)
+
+    @property
+    def order(self) -> tuple[datetime, str]:
+        """Which of two of a kind is the later."""
+        return self.document.issue_time, self.document.number
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A despatch or a receiving.
+
+    Attributes:
+        despatch_id: Its own event_id where it is a despatch, else that of the despatch that it answers.
+        receiving: It is a receiving.
+        party: Party GLN of who did it.
+        tally: What it holds.
+        shared: It names other orders too: what of it is for which its advices tell, not its contents.
+        advices: Despatch advices that it names.
+    """
+
+    event_id: str
+    despatch_id: str
+    receiving: bool
+    party: Gln
+    tally: Tally
+    shared: bool = False
+    advices: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A difference; ``line_number`` 0 where no line fits; ``origin``: document or event that says so."""
+
+    kind: MismatchKind
+    line_number: int = 0
+    gtin: Gtin | None = None
+    wanted: Decimal | None = None
+    found: Decimal | None = None
+    origin: str = ""
+
+
+@dataclass(slots=True)
+class Line:
+    """A line of an order with its quantities.
+
+    Attributes:
+        ordered: As ordered.
+        answer: The seller's latest; None while there is none.
+        dropped: Nothing more is to come than was shipped.
+    """
+
+    ordered: TermsLine
+    answer: TermsLine | None = None
+    shipped: Decimal = ZERO
+    received: Decimal = ZERO
+    invoiced: Decimal = ZERO
+    dropped: bool = False
+
+    @property
+    def counted(self) -> bool:
+        """Whether its unit of measure is the trade item."""
+        return self.ordered.uom in PIECES
+
+    @property
+    def confirmed(self) -> Decimal | None:
+        """What the seller confirmed to come now; None while there is no answer."""
+        if self.answer is None:
+            return None
+        if self.answer.status is LineStatus.ACCEPTED:
+            return self.ordered.quantity
+        return ZERO if self.answer.status is LineStatus.REJECTED else self.answer.quantity
+
+    @property
+    def agreed(self) -> Decimal:
+        """What is to be shipped in all, as ordered and answered."""
+        confirmed = self.confirmed
+        later = self.answer is not None and self.answer.status is LineStatus.BACK_ORDERED
+        return self.ordered.quantity if confirmed is None or later else confirmed
+
+    @property
+    def due(self) -> Decimal:
+        """What is to be shipped in all: what is agreed, or what was shipped where the rest is not wanted any more."""
+        return min(self.agreed, self.shipped) if self.dropped else self.agreed
+
+    @property
+    def open(self) -> Decimal:
+        """What is still to be shipped."""
+        return max(ZERO, self.due - self.shipped)
+
+    @property
+    def back_ordered(self) -> Decimal:
+        """Of what is still to be shipped, what the seller said would come later."""
+        if self.answer is None or self.answer.status is not LineStatus.BACK_ORDERED:
+            return ZERO
+        return min(self.open, max(ZERO, self.ordered.quantity - self.answer.quantity))
+
+    @property
+    def confirmed_date(self) -> date | None:
+        """Day that the seller confirmed; None where it said nothing."""
+        return None if self.answer is None else self.answer.confirmed_date
+
+    @property
+    def price(self) -> tuple[Decimal | None, str]:
+        """Price and currency as agreed."""
+        if self.answer is not None and self.answer.status is LineStatus.CHANGED and self.answer.price is not None:
+            return self.answer.price, self.answer.currency
+        return self.ordered.price, self.ordered.currency
+
+
+@dataclass(slots=True)
+class OrderView:
+    """An order as it stands."""
+
+    order: Filed
+    lines: tuple[Line, ...]
+    state: OrderState = OrderState.PLACED
+    mismatches: list[Mismatch] = field(default_factory=list)
+
+    @property
+    def gtins(self) -> frozenset[Gtin]:
+        """The trade items of its lines."""
+        return frozenset(line.ordered.gtin for line in self.lines)
+
+    @property
+    def seller(self) -> Gln:
+        """Party GLN of the seller."""
+        return self.order.document.counterparty
+
+    @property
+    def open(self) -> bool:
+        """Whether something is still to be despatched."""
+        return any(line.open for line in self.lines)
+
+    def line(self, number: int) -> Line | None:
+        """Return a line by its number, or None."""
+        return next((line for line in self.lines if line.ordered.line_number == number), None)
+
+
+def view_of(order: Filed, documents: Iterable[Filed], movements: Iterable[Movement]) -> OrderView:
+    """Return an order as its documents and the goods tell it.
+
+    Args:
+        order: The order's own document, as placed.
+        documents: All others that belong to it, in any order; those between other parties do not count.
+        movements: Despatches and receivings that belong to it; those of other parties do not count.
+    """
+    lines = tuple(Line(line) for line in sorted(order.terms.lines, key=lambda item: item.line_number))
+    view = OrderView(order, lines)
+    between = sorted((item for item in documents if _between(order, item)), key=lambda item: item.order)
+    kinds = {kind: [item for item in between if item.document.kind is kind] for kind in DocumentKind}
+    goods = [item for item in movements if item.party == (order.issuer if item.receiving else view.seller)]
+    _answer(view, kinds[DocumentKind.CONFIRMATION])
+    shipments = _ship(view, kinds[DocumentKind.DESPATCH_ADVICE], [item for item in goods if not item.receiving])
+    _receive(view, kinds[DocumentKind.RECEIVING_ADVICE], shipments)
+    _invoice(view, kinds[DocumentKind.INVOICE], shipments)
+    functions = {item.document.function for item in kinds[DocumentKind.ORDER]}
+    _end(view, functions, answered=bool(kinds[DocumentKind.CONFIRMATION]))
+    return view
+
+
+def _between(order: Filed, item: Filed) -> bool:
+    buyer, seller = order.issuer, order.document.counterparty
+    by_buyer = item.document.kind in {DocumentKind.ORDER, DocumentKind.RECEIVING_ADVICE}
+    wanted = (buyer, seller) if by_buyer else (seller, buyer)
+    return (item.issuer, item.document.counterparty) == wanted
+
+
+# --- answers ---
+
+
+def _answer(view: OrderView, confirmations: Sequence[Filed]) -> None:
+    for item in confirmations:
+        for said in item.terms.lines:
+            about = _line_of(view, said, item)
+            if about is not None:
+                about.answer = said
+    for line in view.lines:
+        answer = line.answer
+        if answer is None or answer.status is not LineStatus.ACCEPTED:
+            continue
+        prices = (answer.price, answer.currency) != (line.ordered.price, line.ordered.currency)
+        if answer.quantity != line.ordered.quantity or (prices and answer.price is not None):
+            view.mismatches.append(
+                Mismatch(
+                    MismatchKind.CONFIRMATION_DIFFERS,
+                    line.ordered.line_number,
+                    line.ordered.gtin,
+                    line.ordered.quantity,
+                    answer.quantity,
+                )
+            )
+
+
+def _line_of(view: OrderView, said: TermsLine, item: Filed) -> Line | None:
+    """Return the line of the order that a document's line is about; note where there is none."""
+    line = view.line(said.line_number)
+    if line is not None and line.ordered.gtin == said.gtin:
+        return line
+    same = [other for other in view.lines if other.ordered.gtin == said.gtin]
+    if len(same) == 1:
+        return same[0]
+    kind = MismatchKind.LINE_UNKNOWN if same else MismatchKind.NOT_ORDERED
+    view.mismatches.append(Mismatch(kind, said.line_number, said.gtin, None, said.quantity, item.name.uri))
+    return None
+
+
+# --- shipping ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Shipments:
+    """Despatches by event_id, which of them each despatch advice covers, and which advices name such as is unknown."""
+
+    by_id: Mapping[str, Movement]
+    covered: Mapping[str, frozenset[str]]
+    waiting: frozenset[str]
+
+    def knows(self, item: Filed) -> bool:
+        """Tell whether all despatches and advices that a document names are known."""
+        advices = {name.uri for name in item.document.references if name.kind is DocumentKind.DESPATCH_ADVICE}
+        known = advices <= self.covered.keys() and not advices & self.waiting
+        return known and self.by_id.keys() >= set(item.document.event_ids)
+
+
+def _ship(view: OrderView, advices: Sequence[Filed], despatches: Sequence[Movement]) -> _Shipments:
+    by_id = {item.event_id: item for item in despatches}
+    covered: dict[str, frozenset[str]] = {}
+    counted = {event_id for event_id, item in by_id.items() if not item.shared}
+    loose: dict[Gtin, Decimal] = {}
+    for advice in advices:
+        uri = advice.name.uri
+        named = frozenset(advice.document.event_ids)
+        covered[uri] = (named & by_id.keys()) | {key for key, item in by_id.items() if uri in item.advices}
+        pieces = all(item.uom in PIECES for item in advice.terms.lines)
+        whole = pieces and bool(covered[uri]) and named <= by_id.keys() and covered[uri] <= counted
+        counts = _sum(by_id[key].tally.counts(view.gtins) for key in covered[uri]) if whole else {}
+        said = _sum({item.gtin: item.quantity} for item in advice.terms.lines)
+        if whole and counts != {gtin: number for gtin, number in said.items() if number}:
+            _compare(view, said, counts, MismatchKind.ADVICE_DIFFERS, uri)
+            continue
+        # What the advice says stands: on its lines, which counting alone could not tell apart.
+        counted -= covered[uri]
+        for said_line in advice.terms.lines:
+            about = _line_of(view, said_line, advice)
+            if about is not None:
+                about.shipped += said_line.quantity
+    for key in counted:
+        _add(loose, by_id[key].tally.counts(view.gtins))
+    _fill(view, loose)
+    for line in view.lines:
+        if line.shipped > line.agreed:
+            view.mismatches.append(
+                Mismatch(
+                    MismatchKind.OVER_DELIVERED, line.ordered.line_number, line.ordered.gtin, line.agreed, line.shipped
+                )
+            )
+    waiting = {item.name.uri for item in advices if not by_id.keys() >= set(item.document.event_ids)}
+    return _Shipments(by_id, covered, frozenset(waiting))
+
+
+def _fill(view: OrderView, counts: Mapping[Gtin, Decimal]) -> None:
+    """Put what was counted on the lines of its trade item, in their order; what is too much on the last."""
+    for gtin in sorted(counts):
+        left = counts[gtin]
+        lines = [line for line in view.lines if line.ordered.gtin == gtin and line.counted]
+        if not lines:
+            view.mismatches.append(Mismatch(MismatchKind.NOT_ORDERED, 0, gtin, None, left))
+            continue
+        for line in lines:
+            part = min(left, max(ZERO, line.agreed - line.shipped))
+            line.shipped += part
+            left -= part
+        lines[-1].shipped += left
+
+
+def _sum(parts: Iterable[Mapping[Gtin, Decimal | int]]) -> dict[Gtin, Decimal]:
+    total: dict[Gtin, Decimal] = {}
+    for part in parts:
+        _add(total, part)
+    return total
+
+
+def _add(total: dict[Gtin, Decimal], part: Mapping[Gtin, Decimal | int]) -> None:
+    for gtin, number in part.items():
+        total[gtin] = total.get(gtin, ZERO) + number
+
+
+def _compare(
+    view: OrderView, wanted: Mapping[Gtin, Decimal], found: Mapping[Gtin, Decimal], kind: MismatchKind, origin: str
+) -> None:
+    for gtin in sorted(wanted.keys() | found.keys()):
+        want, got = wanted.get(gtin, ZERO), found.get(gtin, ZERO)
+        if want != got:
+            line = next((line.ordered.line_number for line in view.lines if line.ordered.gtin == gtin), 0)
+            view.mismatches.append(Mismatch(kind, line, gtin, want, got, origin))
+
+
+# --- receiving and invoicing ---
+
+
+def _receive(view: OrderView, advices: Sequence[Filed], shipments: _Shipments) -> None:
+    about: dict[frozenset[str], list[Filed]] = {}
+    for advice in advices:
+        about.setdefault(frozenset(_despatches_of(advice, shipments)), []).append(advice)
+        for said in advice.terms.lines:
+            line = _line_of(view, said, advice)
+            if line is not None:
+                line.received += said.quantity
+    for despatches, group in about.items():
+        alone = all(despatches == other or not despatches & other for other in about)
+        if not despatches or not alone or any(shipments.by_id[key].shared for key in despatches):
+            continue
+        sent = _sum(shipments.by_id[key].tally.counts(view.gtins) for key in despatches)
+        came = _sum({line.gtin: line.quantity} for item in group for line in item.terms.lines)
+        _compare(view, sent, came, MismatchKind.RECEIVED_DIFFERS, group[-1].name.uri)
+
+
+def _despatches_of(advice: Filed, shipments: _Shipments) -> Iterator[str]:
+    yield from (event_id for event_id in advice.document.event_ids if event_id in shipments.by_id)
+    for name in advice.document.references:
+        if name.kind is DocumentKind.DESPATCH_ADVICE:
+            yield from shipments.covered.get(name.uri, ())
+
+
+def _invoice(view: OrderView, invoices: Sequence[Filed], shipments: _Shipments) -> None:
+    for invoice in invoices:
+        for said in invoice.terms.lines:
+            line = _line_of(view, said, invoice)
+            if line is None:
+                continue
+            line.invoiced += said.quantity
+            price, currency = line.price
+            if said.price is not None and price is not None and (said.price, said.currency) != (price, currency):
+                view.mismatches.append(
+                    Mismatch(
+                        MismatchKind.PRICE_DIFFERS,
+                        line.ordered.line_number,
+                        line.ordered.gtin,
+                        price,
+                        said.price,
+                        invoice.name.uri,
+                    )
+                )
+    if not all(shipments.knows(invoice) for invoice in invoices):
+        # What is on its way here may show that all is well.
+        return
+    for line in view.lines:
+        if line.invoiced > line.shipped:
+            view.mismatches.append(
+                Mismatch(
+                    MismatchKind.INVOICED_TOO_MUCH,
+                    line.ordered.line_number,
+                    line.ordered.gtin,
+                    line.shipped,
+                    line.invoiced,
+                )
+            )
+
+
+# --- state ---
+
+
+def _end(view: OrderView, functions: set[DocumentFunction], *, answered: bool) -> None:
+    cancelled = DocumentFunction.CANCELLATION in functions
+    closed = DocumentFunction.CLOSURE in functions
+    shipped = any(line.shipped for line in view.lines)
+    if cancelled and shipped:
+        view.mismatches.append(Mismatch(MismatchKind.SHIPPED_AFTER_CANCELLATION))
+    for line in view.lines:
+        line.dropped = cancelled or closed
+    rejected = not any(line.agreed for line in view.lines)
+    if closed:
+        view.state = OrderState.CLOSED
+    elif (cancelled or rejected) and not shipped:
+        view.state = OrderState.CANCELLED
+    else:
+        view.state = _progress(view.lines, answered=answered)
+
+
+def _progress(lines: Sequence[Line], *, answered: bool) -> OrderState:
+    if any(line.received for line in lines):
+        if not all(line.received >= line.due for line in lines):
+            return OrderState.PARTLY_RECEIVED
+        invoiced = all(line.invoiced >= min(line.received, line.due) for line in lines)
+        return OrderState.INVOICED if invoiced else OrderState.RECEIVED
+    if any(line.shipped for line in lines):
+        return OrderState.PARTLY_SHIPPED if any(line.open for line in lines) else OrderState.SHIPPED
+    return OrderState.CONFIRMED if answered else OrderState.PLACED
