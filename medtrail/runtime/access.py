@@ -109,6 +109,19 @@ ACCESS: dict[str, Rule] = {
         "ReturnRecalled",
         "CountRecallReturns",
     ),
+    **_rows(f"{_API}.station.v1.StationService", _OWN_TRADING, "FollowBooks", "SubmitEvents", "VerifyPack"),
+    # Callers hold the station's own token, and act for its organisation.
+    **_rows(
+        f"{_API}.station.v1.StationDeskService",
+        _OWN_TRADING,
+        "Scan",
+        "Receive",
+        "Dispense",
+        "Hold",
+        "Observe",
+        "GetStatus",
+        "Sync",
+    ),
     **_rows(f"{_API}.recall.v1.RecallService", _OWN_MAKING, "IssueRecall"),
     **_rows(f"{_API}.recall.v1.RecallService", _OWN_TRADING, "ListRecalls"),
     **_rows(

@@ -11,6 +11,7 @@ import asyncio
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 
 import grpc.aio
@@ -39,6 +40,7 @@ from medtrail.runtime.replica_entries import (
     proven,
 )
 from medtrail.runtime.tables import ReplicaCheckpoints, ReplicaEntries, ReplicaWitnessed
+from medtrail.runtime.tokens import utc_now
 from medtrail.trust import Registry
 
 __all__ = ["ProductEntry", "RecallEntry", "RegistryReplica"]
@@ -92,6 +94,8 @@ class RegistryReplica:
         self._authority_key_id = authority_key_id
         self._state = self._blank()
         self._changed = asyncio.Condition()
+        self._watching = False
+        self._heard_time: datetime | None = None
         self.fault: MedtrailError | None = None
 
     # --- what it knows ---
@@ -141,6 +145,11 @@ class RegistryReplica:
         """Whether it knows the genesis, and with it anything at all."""
         return self._state.registry.genesis is not None
 
+    @property
+    def known_time(self) -> datetime | None:
+        """When all was known here that the ledger had published, aware UTC: now while it is followed; None: never."""
+        return utc_now() if self._watching else self._heard_time
+
     async def wait_ready(self) -> None:
         """Return when :attr:`ready`."""
         await self.wait_until(lambda: self.ready)
@@ -175,10 +184,13 @@ class RegistryReplica:
                 async for answer in self._ledger.WatchCheckpoints(ledger_pb2.WatchCheckpointsRequest()):
                     if self._is_news(answer.checkpoint):
                         await self.catch_up()
+                    self._watching = True
             except VerificationError as error:
                 await self._note_fault(error)
             except MedtrailError as error:
                 log.info("ledger not followed", code=error.code, reason=error.message)
+            if self._watching:
+                self._watching, self._heard_time = False, utc_now()
             failures += 1
             await asyncio.sleep(min(RETRY_FIRST_S * 2 ** min(failures - 1, 16), RETRY_AT_MOST_S))
 
@@ -189,8 +201,10 @@ class RegistryReplica:
             VerificationError: The ledger's answers do not hold; nothing of the offending one was taken in.
             UnavailableError: It cannot be reached.
         """
+        asked = utc_now()
         covered = await self._catch_up_trust()
         await self._catch_up_events(covered)
+        self._heard_time = asked
         self.fault = None
 
     def _is_news(self, note: bytes) -> bool:

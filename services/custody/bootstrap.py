@@ -44,6 +44,7 @@ from services.custody.office import Office
 from services.custody.recalls import KnownRecall
 from services.custody.scan import Scanner
 from services.custody.servicer import custody_binding
+from services.custody.station_servicer import station_binding
 from services.custody.upgrade import upgrade
 
 log = get_logger(__name__)
@@ -278,7 +279,7 @@ async def running(settings: ServiceSettings, bind: Bind) -> AsyncIterator[tuple[
         UnavailableError: LISTEN_FAILED.
     """
     async with open_premises(settings) as premises:
-        bindings = [custody_binding(premises.office), *bind(premises)]
+        bindings = [custody_binding(premises.office), station_binding(premises.office), *bind(premises)]
         server = await serve(
             bindings,
             folder=premises.folder,

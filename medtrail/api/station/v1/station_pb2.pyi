@@ -96,6 +96,7 @@ class FollowBooksResponse(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     TRUST_NEXT_FIELD_NUMBER: _builtins.int
     EVENTS_NEXT_FIELD_NUMBER: _builtins.int
+    LAST_SOURCE_SEQ_FIELD_NUMBER: _builtins.int
     feed_id: _builtins.str
     """Identity of the numbering. When it is not the one of the request, everything is sent anew, from 0."""
     previous_number: _builtins.int
@@ -110,6 +111,8 @@ class FollowBooksResponse(_message.Message):
     """Index below which the trust entries are known."""
     events_next: _builtins.int
     """Index below which products and recalls are known."""
+    last_source_seq: _builtins.int
+    """Number of the station's newest event that was taken in; 0 when there is none."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookChange]:
         """What changed, in order of numbers; at most 500."""
@@ -135,10 +138,11 @@ class FollowBooksResponse(_message.Message):
         checkpoint: _builtins.bytes = ...,
         trust_next: _builtins.int = ...,
         events_next: _builtins.int = ...,
+        last_source_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["complete_time", b"complete_time", "ledger_time", b"ledger_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "checkpoint", b"checkpoint", "complete", b"complete", "complete_time", b"complete_time", "events_next", b"events_next", "feed_id", b"feed_id", "ledger_time", b"ledger_time", "number", b"number", "previous_number", b"previous_number", "trust_next", b"trust_next"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "checkpoint", b"checkpoint", "complete", b"complete", "complete_time", b"complete_time", "events_next", b"events_next", "feed_id", b"feed_id", "last_source_seq", b"last_source_seq", "ledger_time", b"ledger_time", "number", b"number", "previous_number", b"previous_number", "trust_next", b"trust_next"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

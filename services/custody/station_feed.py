@@ -1,0 +1,214 @@
+"""The books as a numbered feed, for copies of them: each thing stands once, under the number of its latest change.
+
+What changed after a number is then all that a copy lacks, and what changed after 0 is all there is. Triggers of the
+database write the numbers, so that whoever changes the books, and however, no change is missed. They are made when the
+first follower comes: who has no station pays nothing.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection, UniqueConstraint, func, insert, select
+from sqlmodel import Field, col
+
+from medtrail.event import PayloadType
+from medtrail.runtime.tables import ReplicaCheckpoints, ReplicaEntries
+from services.custody.holdings_store import CHUNK
+from services.custody.tables import CustodyTable, HoldingRow, Inbound, KnownEvent
+
+MAX_CHANGES = 500
+MAX_BYTES = 1024 * 1024
+
+
+class FeedKind(StrEnum):
+    """What a change concerns."""
+
+    UNIT = "unit"
+    SHIPMENT = "shipment"
+    ENTRY = "entry"
+    OWN_RECALL = "own_recall"
+
+
+class BookChangeRow(CustodyTable, table=True):
+    """The latest change of one thing.
+
+    Attributes:
+        number: Grows with each change; never given twice.
+        kind: :class:`FeedKind`.
+        key: Path of a unit, event_id of a despatch, index of an entry, or SHA-256 of a recall in hex.
+    """
+
+    __tablename__: ClassVar[str] = "book_change"
+    __table_args__ = (UniqueConstraint("kind", "key"), {"sqlite_autoincrement": True})
+
+    number: int | None = Field(default=None, primary_key=True)
+    kind: str
+    key: str
+
+
+class BookFeedRow(CustodyTable, table=True):
+    """Identity of the numbering; one row, once somebody has followed."""
+
+    __tablename__: ClassVar[str] = "book_feed"
+
+    id: int = Field(primary_key=True)
+    feed_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedChange:
+    """What there is now of one thing that changed.
+
+    Attributes:
+        number: Of the change.
+        kind: What it concerns.
+        key: As in :class:`BookChangeRow`.
+        row: Its columns by name; None when it is there no more.
+    """
+
+    number: int
+    kind: FeedKind
+    key: str
+    row: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """What changed after a number, and how far the log is known here.
+
+    Attributes:
+        changes: In order; at most 500, and of more than one at most 1 MiB of events.
+        number: Of the last of them, or where they were asked for.
+        newest: Of the newest change there is.
+        checkpoint: The newest known, signed note; may be empty.
+        trust_next: Index below which trust entries are known.
+        events_next: Index below which products and recalls are known.
+    """
+
+    changes: tuple[FeedChange, ...]
+    number: int
+    newest: int
+    checkpoint: bytes
+    trust_next: int
+    events_next: int
+
+
+# Table, what names a row of it, and which of its rows count.
+_SOURCES: dict[FeedKind, tuple[str, str, str]] = {
+    FeedKind.UNIT: ("holding", "{row}path", "1"),
+    FeedKind.SHIPMENT: ("inbound", "{row}despatch_id", "1"),
+    FeedKind.ENTRY: ("replica_entry", "CAST({row}leaf_index AS TEXT)", "1"),
+    FeedKind.OWN_RECALL: (
+        "known_event",
+        "lower(hex({row}signed_event_sha256))",
+        f"{{row}}own AND {{row}}payload_type = '{PayloadType.RECALL.value}'",
+    ),
+}
+
+# Made of the constants above alone.
+_TRIGGER = """\
+CREATE TRIGGER IF NOT EXISTS book_change_{kind}_{verb} AFTER {verb} ON {table} WHEN {where} BEGIN
+    DELETE FROM book_change WHERE kind = '{kind}' AND key = {key};
+    INSERT INTO book_change (kind, key) VALUES ('{kind}', {key});
+END"""
+_SEED = "INSERT INTO book_change (kind, key) SELECT '{kind}', {key} FROM {table} WHERE {where} ORDER BY rowid"
+
+
+def feed_id(connection: Connection) -> str:
+    """Return the identity of the numbering; empty while nobody has followed."""
+    return connection.execute(select(col(BookFeedRow.feed_id))).scalar_one_or_none() or ""
+
+
+def begin_feed(connection: Connection) -> str:
+    """Number all that there is and each change from now on, if that is not done yet; return the identity."""
+    known = feed_id(connection)
+    if known:
+        return known
+    for kind, (table, key, where) in _SOURCES.items():
+        for verb, row in (("INSERT", "NEW."), ("UPDATE", "NEW."), ("DELETE", "OLD.")):
+            # Not INSERT OR REPLACE: the conflict clause of the statement that fires a trigger would take its place.
+            facts = {"kind": kind, "verb": verb, "table": table}
+            connection.exec_driver_sql(_TRIGGER.format(**facts, key=key.format(row=row), where=where.format(row=row)))
+        connection.exec_driver_sql(
+            _SEED.format(kind=kind, table=table, key=key.format(row=""), where=where.format(row=""))
+        )
+    made = uuid.uuid4().hex
+    connection.execute(insert(BookFeedRow).values(id=1, feed_id=made))
+    return made
+
+
+def newest_number(connection: Connection) -> int:
+    """Return the number of the newest change, 0 when there is none."""
+    return connection.execute(select(func.max(col(BookChangeRow.number)))).scalar_one() or 0
+
+
+def page_after(connection: Connection, number: int) -> FeedPage:
+    """Return what changed after a number."""
+    table = BookChangeRow.__table__  # type: ignore[attr-defined]
+    found = connection.execute(
+        select(table).where(table.c.number > number).order_by(table.c.number).limit(MAX_CHANGES)
+    ).all()
+    keys: dict[FeedKind, list[str]] = {}
+    for row in found:
+        keys.setdefault(FeedKind(row.kind), []).append(row.key)
+    rows = {kind: _READERS[kind](connection, wanted) for kind, wanted in keys.items()}
+    changes: list[FeedChange] = []
+    size = 0
+    for row in found:
+        kind = FeedKind(row.kind)
+        content = rows[kind].get(row.key)
+        size += 0 if content is None else len(content.get("signed_event", b""))
+        if changes and size > MAX_BYTES:
+            break
+        changes.append(FeedChange(row.number, kind, row.key, content))
+    head = connection.execute(select(ReplicaCheckpoints)).first()
+    return FeedPage(
+        changes=tuple(changes),
+        number=changes[-1].number if changes else number,
+        newest=newest_number(connection),
+        checkpoint=b"" if head is None else head.checkpoint,
+        trust_next=0 if head is None else head.trust_next,
+        events_next=0 if head is None else head.events_next,
+    )
+
+
+Rows = dict[str, Mapping[str, Any]]
+
+
+def _read(connection: Connection, table: Any, column: str, values: Sequence[Any]) -> Iterable[Mapping[str, Any]]:  # noqa: ANN401  # any table
+    for start in range(0, len(values), CHUNK):
+        part = values[start : start + CHUNK]
+        yield from map(dict, connection.execute(select(table).where(table.c[column].in_(part))).mappings())
+
+
+def _units(connection: Connection, paths: Sequence[str]) -> Rows:
+    table = HoldingRow.__table__  # type: ignore[attr-defined]
+    return {row["path"]: row for row in _read(connection, table, "path", paths)}
+
+
+def _shipments(connection: Connection, ids: Sequence[str]) -> Rows:
+    table = Inbound.__table__  # type: ignore[attr-defined]
+    return {row["despatch_id"]: row for row in _read(connection, table, "despatch_id", ids)}
+
+
+def _entries(connection: Connection, indices: Sequence[str]) -> Rows:
+    wanted = [int(index) for index in indices]
+    return {str(row["leaf_index"]): row for row in _read(connection, ReplicaEntries, "leaf_index", wanted)}
+
+
+def _own_recalls(connection: Connection, hashes: Sequence[str]) -> Rows:
+    table = KnownEvent.__table__  # type: ignore[attr-defined]
+    wanted = [bytes.fromhex(digest) for digest in hashes]
+    rows = _read(connection, table, "signed_event_sha256", wanted)
+    return {row["signed_event_sha256"].hex(): row for row in rows if not row["refusal"]}
+
+
+_READERS = {
+    FeedKind.UNIT: _units,
+    FeedKind.SHIPMENT: _shipments,
+    FeedKind.ENTRY: _entries,
+    FeedKind.OWN_RECALL: _own_recalls,
+}
