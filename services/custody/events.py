@@ -195,6 +195,12 @@ def releasing(
     return replace(made, extensions=tuple(said))
 
 
+def observing(units: Sequence[Unit], occasion: Occasion) -> EpcisEvent:
+    """Return that units were seen; nothing else is said of them."""
+    made = _object(units, occasion, action=Action.OBSERVE, biz_step="cycle_counting", disposition="")
+    return replace(made, disposition=None)
+
+
 def dispensing(units: Sequence[Unit], occasion: Occasion, *, partial: bool) -> EpcisEvent:
     """Return that packs were handed out, in whole or in part."""
     disposition = "partially_dispensed" if partial else "dispensed"

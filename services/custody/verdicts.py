@@ -62,13 +62,26 @@ class Occasion:
     utc_offset: timedelta = timedelta()
 
 
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """Why nobody else could be asked: a stable code, and a sentence for a person."""
+
+    reason: str
+    message: str
+
+
+WITHOUT_LEDGER = Alone("LEDGER_UNREACHABLE", "The ledger cannot be reached, so this rests on local data.")
+
+
 def unreadable(error: MalformedError, *, judge_time: datetime) -> Verdict:
     """Return the verdict on a scan that could not be read; its reason is the error's code."""
     finding = Finding(VerdictCode.UNREADABLE, error.message, reason=error.code)
     return conclude([finding], judge_time=judge_time)
 
 
-def judge(seen: Seen, own: Own, occasion: Occasion, ledger: Verdict | None) -> Verdict:
+def judge(
+    seen: Seen, own: Own, occasion: Occasion, ledger: Verdict | None, *, alone: Alone = WITHOUT_LEDGER
+) -> Verdict:
     """Return the verdict on a pack from the books and the ledger's word.
 
     Args:
@@ -76,11 +89,12 @@ def judge(seen: Seen, own: Own, occasion: Occasion, ledger: Verdict | None) -> V
         own: What the books say.
         occasion: For when, and where.
         ledger: The ledger's verdict; None when it could not be asked: the answer is provisional then.
+        alone: Why there is none, and on what the answer rests.
     """
     findings = _of_books(seen, own, occasion)
     if ledger is None:
         # First of equals: that the ledger is away is what the reader can act on.
-        findings = [*_without_ledger(own), *findings]
+        findings = [*_without_ledger(own, alone), *findings]
     else:
         findings += _of_ledger(ledger, own)
     holding = own.holding
@@ -164,11 +178,10 @@ def _of_data(seen: Seen, holding: Holding) -> list[Finding]:
     return found
 
 
-def _without_ledger(own: Own) -> list[Finding]:
+def _without_ledger(own: Own, alone: Alone) -> list[Finding]:
     # Local data cannot vouch for a pack: somebody else may have dispensed or recalled it meanwhile.
     code = VerdictCode.UNKNOWN if own.holding is None else VerdictCode.UNCONFIRMED
-    message = "The ledger cannot be reached, so this rests on local data. Put it aside and scan again later."
-    return [Finding(code, message, "LEDGER_UNREACHABLE", provisional=True)]
+    return [Finding(code, f"{alone.message} Put it aside and scan again later.", alone.reason, provisional=True)]
 
 
 def _of_ledger(ledger: Verdict, own: Own) -> list[Finding]:
