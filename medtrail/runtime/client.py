@@ -15,7 +15,7 @@ import grpc.aio
 
 from medtrail.gs1 import Gln
 from medtrail.runtime.ca import server_name
-from medtrail.runtime.folder import OrganisationFolder
+from medtrail.runtime.folder import OrganisationFolder, StationFolder
 from medtrail.runtime.server import LARGEST_MESSAGE_BYTES
 from medtrail.runtime.status import ADMITTED_KEY, rpc_error_to_error
 from medtrail.runtime.tokens import Clock, TokenMinter, utc_now
@@ -57,9 +57,40 @@ def connect(
         person: Who of the caller's people acts; empty: nobody is named.
     """
     minter = TokenMinter(folder.signing_key(), issuer=folder.gln, audience=audience, clock=clock, person=person)
+    return _channel(
+        address, folder.ca_certificate(), server, minter.mint, interceptors=_interceptors(deadline_s, attempts)
+    )
+
+
+def connect_desk(address: str, *, folder: StationFolder, deadline_s: float = DEFAULT_DEADLINE_S) -> grpc.aio.Channel:
+    """Return a channel to a station from its own machine; calls raise as those of :func:`connect`.
+
+    Args:
+        address: host:port.
+        folder: Of the station: its token opens it.
+        deadline_s: As for :func:`connect`.
+    """
+    token = folder.desk_token()
+    return _channel(
+        address, folder.ca_certificate(), folder.server, lambda: token, interceptors=_interceptors(deadline_s, 1)
+    )
+
+
+def _interceptors(deadline_s: float, attempts: int) -> list[grpc.aio.ClientInterceptor]:
+    return [_UnaryUnary(deadline_s, attempts), _UnaryStream(), _StreamUnary(), _StreamStream()]
+
+
+def _channel(
+    address: str,
+    ca_certificate: bytes,
+    server: str,
+    mint: Callable[[], str],
+    *,
+    interceptors: list[grpc.aio.ClientInterceptor],
+) -> grpc.aio.Channel:
     credentials = grpc.composite_channel_credentials(
-        grpc.ssl_channel_credentials(root_certificates=folder.ca_certificate()),
-        grpc.metadata_call_credentials(_TokenPlugin(minter), name="medtrail"),
+        grpc.ssl_channel_credentials(root_certificates=ca_certificate),
+        grpc.metadata_call_credentials(_TokenPlugin(mint), name="medtrail"),
     )
     return grpc.aio.secure_channel(
         address,
@@ -74,21 +105,16 @@ def connect(
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ],
-        interceptors=[
-            _UnaryUnary(deadline_s, attempts),
-            _UnaryStream(),
-            _StreamUnary(),
-            _StreamStream(),
-        ],
+        interceptors=interceptors,
     )
 
 
 class _TokenPlugin(grpc.AuthMetadataPlugin):
-    def __init__(self, minter: TokenMinter) -> None:
-        self._minter = minter
+    def __init__(self, mint: Callable[[], str]) -> None:
+        self._mint = mint
 
     def __call__(self, _context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
-        callback((("authorization", f"Bearer {self._minter.mint()}"),), None)
+        callback((("authorization", f"Bearer {self._mint()}"),), None)
 
 
 def is_read(method: str | bytes) -> bool:

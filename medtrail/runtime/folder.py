@@ -12,6 +12,13 @@
     log.key             Ed25519 seed of the log, hex; the ledger's folder only       secret
     map_salt.key        salt of the item map, hex; the ledger's folder and the authority's  secret
 
+A station's folder has, of its organisation, organisation.json and ca.crt; of its own, signing.key, tls.key and tls.crt,
+and further::
+
+    station.json        name
+    key_addition.bin    SignedEvent: the authority's word that the key speaks for the organisation
+    desk.token          what the scanner and the till beside it show to the station  secret
+
 Secrets have mode 0600 and are refused when others may read them; they are read when asked for and not kept.
 """
 
@@ -34,6 +41,7 @@ from medtrail.event import (
     ErasureConsent,
     Event,
     Header,
+    KeyAddition,
     Licence,
     Role,
     TrustStatement,
@@ -144,6 +152,38 @@ class OrganisationFolder(_KeyFolder):
     def enrolment_bytes(self) -> bytes:
         """Return the enrolment exactly as signed."""
         return read_file(self.path / "enrolment.bin")
+
+
+class StationFolder(OrganisationFolder):
+    """The folder of one station of an organisation: all that its machine needs, and no key but its own."""
+
+    def __init__(self, path: Path) -> None:
+        """Read organisation.json and station.json; the keys are read when asked for.
+
+        Raises:
+            NotFoundError: FILE_MISSING.
+            MalformedError: PROFILE_MALFORMED.
+        """
+        super().__init__(path)
+        self.station = _text(_read_document(path / "station.json"), "name")
+
+    @property
+    def server(self) -> str:
+        """Short name for which its certificate is."""
+        return station_server(self.profile.name, self.station)
+
+    def key_addition_bytes(self) -> bytes:
+        """Return the authority's word for its key, exactly as signed."""
+        return read_file(self.path / "key_addition.bin")
+
+    def desk_token(self) -> str:
+        """Return what callers on its own machine show."""
+        return read_secret(self.path / "desk.token").decode().strip()
+
+
+def station_server(organisation: str, station: str) -> str:
+    """Return the short name for which a station's certificate is."""
+    return f"{station}.{organisation}"
 
 
 class AuthorityFolder(_KeyFolder):
@@ -267,6 +307,37 @@ def create_organisation(
     return OrganisationFolder(path)
 
 
+def create_station(
+    path: Path, name: str, *, organisation: OrganisationFolder, authority: AuthorityFolder, now: datetime | None = None
+) -> StationFolder:
+    """Make a station's folder with a key of its own, and the authority's word that it speaks for the organisation.
+
+    organisation.json comes last and makes the folder whole: without it, it does not load.
+
+    Args:
+        path: The folder; made when absent.
+        name: Of the station, and the source of its events.
+        organisation: Whose station it is.
+        authority: Who signs.
+        now: Aware UTC; the clock's when None.
+
+    Raises:
+        FileExistsError: A key stands there already.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = SigningKey.generate()
+    tls = ca.issue(authority.ca(), station_server(organisation.profile.name, name), now=now or datetime.now(UTC))
+    _write_hex_secret(path / "signing.key", key.seed)
+    write_secret(path / "tls.key", tls.private_key)
+    write_secret(path / "desk.token", secrets.token_urlsafe(32).encode() + b"\n")
+    write_file(path / "tls.crt", tls.certificate)
+    write_file(path / "ca.crt", authority.ca_certificate())
+    write_file(path / "key_addition.bin", authority.sign(KeyAddition(organisation.gln, key.key_id)))
+    write_file(path / "station.json", json.dumps({"name": name}, indent=2).encode() + b"\n")
+    _write_profile(path, organisation.profile)
+    return StationFolder(path)
+
+
 def _write_hex_secret(path: Path, content: bytes) -> None:
     write_secret(path, content.hex().encode() + b"\n")
 
@@ -285,13 +356,18 @@ def _write_profile(path: Path, profile: Profile) -> None:
     write_file(path / "organisation.json", json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
-def _read_profile(path: Path) -> Profile:
+def _read_document(path: Path) -> dict[str, object]:
     try:
         document = json.loads(read_file(path))
     except ValueError as error:
         raise MalformedError(f"{path} is not JSON: {error}", code="PROFILE_MALFORMED", field=path.name) from error
     if not isinstance(document, dict):
         raise MalformedError(f"{path} is not a JSON object", code="PROFILE_MALFORMED", field=path.name)
+    return document
+
+
+def _read_profile(path: Path) -> Profile:
+    document = _read_document(path)
     try:
         return Profile(
             name=_text(document, "name"),

@@ -8,7 +8,7 @@ INTERNAL, and the log has the rest.
 import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import grpc
 import grpc.aio
@@ -18,7 +18,7 @@ from medtrail.gs1 import Gln
 from medtrail.runtime.access import authorise, rule_of
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.status import ADMITTED_KEY, DETAILS_KEY, error_to_status, grpc_code
-from medtrail.runtime.tokens import Caller, TokenVerifier
+from medtrail.runtime.tokens import Caller
 
 log = get_logger(__name__)
 
@@ -46,10 +46,22 @@ def caller_of(context: Context) -> Caller:  # noqa: ARG001 - names the call for 
         raise AuthenticationError("this call has no authenticated caller", code="TOKEN_MISSING") from None
 
 
+class Verifier(Protocol):
+    """Tells who calls, by the token of the call: of an organisation's key, or of a station for its own machine."""
+
+    def verify(self, token: str) -> Caller:
+        """Return who calls.
+
+        Raises:
+            AuthenticationError: The token opens nothing; it may be empty.
+        """
+        ...
+
+
 class Guard(grpc.aio.ServerInterceptor):
     """Authenticates, authorises, limits and translates; the same for all services of a process."""
 
-    def __init__(self, verifier: TokenVerifier, *, callee: Gln, longest_unary_s: float = LONGEST_UNARY_S) -> None:
+    def __init__(self, verifier: Verifier, *, callee: Gln, longest_unary_s: float = LONGEST_UNARY_S) -> None:
         """Hold what calls are judged by.
 
         Args:

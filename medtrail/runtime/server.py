@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from medtrail.errors import UnavailableError
 from medtrail.runtime.folder import OrganisationFolder
-from medtrail.runtime.guard import LONGEST_UNARY_S, Guard, caller_of
+from medtrail.runtime.guard import LONGEST_UNARY_S, Guard, Verifier, caller_of
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.tokens import Caller, Clock, TokenVerifier, utc_now
 from medtrail.trust import Registry
@@ -73,7 +73,7 @@ class Server:
         await self._server.wait_for_termination()
 
 
-async def serve(
+async def serve(  # noqa: PLR0913  # what most callers leave as it is
     bindings: Sequence[Binding],
     *,
     folder: OrganisationFolder,
@@ -83,6 +83,7 @@ async def serve(
     longest_unary_s: float = LONGEST_UNARY_S,
     most_concurrent: int = MOST_CONCURRENT_CALLS,
     serving: bool = True,
+    verifier: Verifier | None = None,
 ) -> Server:
     """Start a server for an organisation and return it.
 
@@ -95,13 +96,14 @@ async def serve(
         longest_unary_s: Cap of the deadlines of calls with a single answer.
         most_concurrent: More calls at one time are refused with RESOURCE_EXHAUSTED.
         serving: Whether health says SERVING from the start; else :meth:`Server.set_serving` later.
+        verifier: Tells who calls; None: tokens of enrolled keys do.
 
     Raises:
         UnavailableError: LISTEN_FAILED: the address is taken or not ours.
     """
-    verifier = TokenVerifier(registry, audience=folder.gln, clock=clock)
+    judge = verifier or TokenVerifier(registry, audience=folder.gln, clock=clock)
     server = grpc.aio.server(
-        interceptors=[Guard(verifier, callee=folder.gln, longest_unary_s=longest_unary_s)],
+        interceptors=[Guard(judge, callee=folder.gln, longest_unary_s=longest_unary_s)],
         options=[
             # A second server would bind the same port in silence otherwise, and take half of the calls.
             ("grpc.so_reuseport", 0),

