@@ -109,6 +109,20 @@ ACCESS: dict[str, Rule] = {
         "ReturnRecalled",
         "CountRecallReturns",
     ),
+    **_rows(
+        f"{_API}.orders.v1.OrderService",
+        _OWN_TRADING,
+        "PlaceOrder",
+        "ConfirmOrder",
+        "CancelOrder",
+        "CloseOrder",
+        "GetOrder",
+        "ListOrders",
+        "IssueDespatchAdvice",
+        "IssueReceivingAdvice",
+        "IssueInvoice",
+        "ListDocuments",
+    ),
     **_rows(f"{_API}.station.v1.StationService", _OWN_TRADING, "FollowBooks", "SubmitEvents", "VerifyPack"),
     # Callers hold the station's own token, and act for its organisation.
     **_rows(

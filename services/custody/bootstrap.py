@@ -41,6 +41,7 @@ from services.custody.desk import Desk
 from services.custody.erasures import Erasures
 from services.custody.ledger_client import LedgerClient
 from services.custody.office import Office
+from services.custody.orders.servicer import orders_binding
 from services.custody.recalls import KnownRecall
 from services.custody.scan import Scanner
 from services.custody.servicer import custody_binding
@@ -279,7 +280,12 @@ async def running(settings: ServiceSettings, bind: Bind) -> AsyncIterator[tuple[
         UnavailableError: LISTEN_FAILED.
     """
     async with open_premises(settings) as premises:
-        bindings = [custody_binding(premises.office), station_binding(premises.office), *bind(premises)]
+        bindings = [
+            custody_binding(premises.office),
+            orders_binding(premises.office),
+            station_binding(premises.office),
+            *bind(premises),
+        ]
         server = await serve(
             bindings,
             folder=premises.folder,
