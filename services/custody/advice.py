@@ -6,6 +6,7 @@ units themselves, and of the containers that they were in before, while they wer
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -14,16 +15,18 @@ from medtrail.codec import encode_advice
 from medtrail.epcis.model import EpcisEvent, EventType
 from medtrail.event import MAX_BATCH_BYTES
 from medtrail.exchange import Advice
-from medtrail.gs1 import Gln
+from medtrail.gs1 import Gln, Sgtin
 from medtrail.runtime import outbox
 from medtrail.subjects import MessageKind
 from services.custody import events_store, holdings_store, inbound_store
-from services.custody.dossier import Advised, contents_at, former_containers, units_of
+from services.custody.dossier import former_containers, units_of
 from services.custody.events_store import Stored
 from services.custody.holding import Books, Holding, HoldingState
 from services.custody.orders import goods
+from services.custody.receiving import arrivals_store
 from services.custody.rules import UNADVISED
-from services.custody.units import Unit
+from services.custody.shipment import Content, contents_of
+from services.custody.units import Unit, unit_of_path
 
 # Beside its events a part holds the despatch's id and a few numbers.
 _ROOM_BYTES = MAX_BATCH_BYTES - 4096
@@ -119,11 +122,11 @@ def enqueue(connection: Connection, part: Advice, *, to: Gln) -> None:
 
 
 def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln) -> set[Unit]:
-    """Make the goods of a despatch to us inbound, from all events known of them.
+    """Make the goods of a despatch to us inbound, from all events known of them, read a few at a time.
 
-    Whoever takes the same despatch in twice changes nothing. Goods that arrived before their data and match are on
-    hand from here on. Units that the books place elsewhere (on hand, ended) stay as they are: the ledger, which knows
-    more, raises the alert.
+    Whoever takes the same despatch in twice changes nothing. Goods that arrived before their data get them; receiving
+    them is for the caller (:mod:`services.custody.receiving.follow`). Units that the books place elsewhere (on hand,
+    ended) stay as they are: the ledger, which knows more, raises the alert.
 
     Args:
         connection: In a transaction that has stored the despatch and what came with it.
@@ -137,96 +140,91 @@ def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln) -
     despatch_id = despatch.event.header.event_id
     if not isinstance(statement, EpcisEvent):
         return set()
-    known = _known_of(connection, units_of(statement.epc_list))
-    advised = contents_at(statement, (item.event for item in known))
-    units = {item.unit for item in advised}
+    contents = contents_of(connection, statement, units_of(statement.epc_list)).units
+    units = {path: unit_of_path(path) for path in contents}
     if inbound_store.find(connection, despatch_id) is not None:
-        return units
-    books = holdings_store.load_books(connection, units)
-    provisional = despatch.leaf_index is None
-    arrived: set[Unit] = set()
-    for item in advised:
-        if _take_in_unit(
-            books,
-            item,
-            arrived,
-            statement=statement,
-            despatch_id=despatch_id,
-            sender=sender,
-            provisional=provisional,
-        ):
-            arrived.add(item.unit)
+        return set(units.values())
+    books = holdings_store.load_books(connection, units.values())
+    waiting = arrivals_store.of_paths(connection, list(units))
+    arriving = _Arriving(
+        despatch_id, statement.event_time, sender, provisional=despatch.leaf_index is None, waiting=set(waiting)
+    )
+    for path, content in contents.items():
+        arriving.take_in(books, units[path], content, parent=units.get(content.parent))
     holdings_store.save_changes(connection, books, event_number=despatch.number)
-    tally = goods.tally_of(goods.Content(item.unit, item.parent, item.traits.lot) for item in advised)
+    tally = goods.tally_of(
+        goods.Content(units[path], units.get(content.parent), content.lot) for path, content in contents.items()
+    )
     goods.note_despatch(connection, despatch.number, despatch_id, sender, tally)
     inbound_store.add(
         connection,
         despatch=despatch,
         statement=statement,
         sender=sender,
-        unit_count=sum(item.smallest for item in advised),
-        received_count=sum(item.smallest and item.unit in arrived for item in advised),
-        provisional=provisional,
+        unit_count=sum(_is_smallest(units[path], content) for path, content in contents.items()),
+        received_count=arriving.received,
+        provisional=arriving.provisional,
     )
-    return units
+    return set(units.values())
 
 
-def _known_of(connection: Connection, units: Iterable[Unit]) -> list[Stored]:
-    """Return the events that name units or anything that was ever put into them."""
-    known: dict[int, Stored] = {}
-    asked: set[Unit] = set()
-    waiting = set(units)
-    while waiting:
-        asked |= waiting
-        fresh = [
-            item
-            for item in events_store.events_naming(connection, (unit.path for unit in waiting))
-            if item.number not in known
-        ]
-        known.update({item.number: item for item in fresh})
-        waiting = {child for item in fresh for child in _children(item)} - asked
-    return [known[number] for number in sorted(known)]
+def _is_smallest(unit: Unit, content: Content) -> bool:
+    return isinstance(unit, Sgtin) and not content.holds
 
 
-def _children(item: Stored) -> tuple[Unit, ...]:
-    statement = item.event.statement
-    if isinstance(statement, EpcisEvent) and statement.type is EventType.AGGREGATION:
-        return units_of(statement.child_epcs)
-    return ()
+@dataclass(slots=True)
+class _Arriving:
+    """A despatch whose units become inbound.
 
+    Attributes:
+        waiting: Paths of units that are here and wait for data: they are received by an event of their own.
+        here: Units that were received before their data, by an event that an ERP captured: they are on hand with them.
+        received: Smallest units among those.
+    """
 
-def _take_in_unit(
-    books: Books,
-    item: Advised,
-    arrived: set[Unit],
-    *,
-    statement: EpcisEvent,
-    despatch_id: str,
-    sender: Gln,
-    provisional: bool,
-) -> bool:
-    """Put an advised unit into the books; return whether it has arrived already."""
-    before = books.get(item.unit)
-    here = before is not None and before.state is HoldingState.EXCEPTION and before.exception == UNADVISED
-    came_inside = item.parent in arrived and before is None
-    if before is not None and not here and (before.final or before.here):
-        return False
-    has_arrived = here or came_inside
-    parent = item.parent if (item.parent in arrived) == has_arrived else None
-    books.put(
-        Holding(
-            unit=item.unit,
-            state=HoldingState.ON_HAND if has_arrived else HoldingState.INBOUND,
-            event_id=despatch_id,
-            since_time=statement.event_time,
-            parent=parent,
-            lot=item.traits.lot,
-            expiry=item.traits.expiry,
-            location=None if before is None or not here else before.location,
-            partner=sender,
-            provisional=provisional,
-            despatch_id=despatch_id,
-            smallest=item.smallest,
+    despatch_id: str
+    time: datetime
+    sender: Gln
+    provisional: bool
+    waiting: set[str]
+    here: set[Unit] = field(default_factory=set)
+    received: int = 0
+
+    def take_in(self, books: Books, unit: Unit, content: Content, *, parent: Unit | None) -> None:
+        before = books.get(unit)
+        smallest = _is_smallest(unit, content)
+        if before is not None and before.state is HoldingState.EXCEPTION and unit.path in self.waiting:
+            books.change(
+                before,
+                parent=parent,
+                lot=content.lot,
+                expiry=content.expiry,
+                partner=self.sender,
+                provisional=self.provisional,
+                despatch_id=self.despatch_id,
+                smallest=smallest,
+            )
+            return
+        unadvised = before is not None and before.state is HoldingState.EXCEPTION and before.exception == UNADVISED
+        if before is not None and not unadvised and (before.final or before.here):
+            return
+        here = unadvised or (before is None and parent in self.here)
+        if here:
+            self.here.add(unit)
+            self.received += smallest
+        books.put(
+            Holding(
+                unit=unit,
+                state=HoldingState.ON_HAND if here else HoldingState.INBOUND,
+                event_id=self.despatch_id,
+                since_time=self.time,
+                parent=parent if (parent in self.here) == here else None,
+                lot=content.lot,
+                expiry=content.expiry,
+                location=None if before is None or not here else before.location,
+                partner=self.sender,
+                provisional=self.provisional,
+                despatch_id=self.despatch_id,
+                smallest=smallest,
+            )
         )
-    )
-    return has_arrived

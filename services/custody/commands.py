@@ -16,12 +16,12 @@ from services.custody import events, events_store, holdings_store, inbound_store
 from services.custody.conditions import with_inside
 from services.custody.desk import Accepted, Session
 from services.custody.events import Occasion, Route
-from services.custody.holding import Books, Ending, HoldingState
+from services.custody.holding import AWAY_STATES, Books, Ending, HoldingState
 from services.custody.holds import HoldCode, code_of, line, lines_of, of_codes
 from services.custody.inbound_store import InboundShipment, InboundState
+from services.custody.parties import organisation_gln
+from services.custody.receiving import arrivals
 from services.custody.units import Named, Unit
-
-NO_PEDIGREE = "no_pedigree_match"
 
 
 def _fields(units: Iterable[Named]) -> dict[Unit, str]:
@@ -127,7 +127,9 @@ def send_back(
     """
     _check_consignee(session, consignee)
     route = Route(session.desk.gln, occasion.location, consignee.party, consignee.location)
-    documents = [events.document("rma", authorisation, issuer=consignee.party)] if authorisation else []
+    # Who takes the goods back gave the number.
+    issuer = organisation_gln(consignee.party, session.desk.registry())
+    documents = [events.document("rma", authorisation, issuer=issuer)] if authorisation else []
     return [
         session.record(
             events.sending_back(group, occasion, route, reason=reason, purpose=purpose, documents=documents),
@@ -157,21 +159,26 @@ class Delivery:
 def receive(session: Session, units: Sequence[Named], occasion: Occasion) -> Delivery:
     """Take delivery of units with all that the advice says is inside.
 
-    What is scanned alone is taken out of its container, unless that is scanned too. Unadvised units are put aside.
+    What is scanned alone is taken out of its container, unless that is scanned too. Unadvised units are recorded as
+    arrived and put aside; they are received when their advice comes.
 
     Raises:
         ConflictError: ALREADY_RECEIVED, UNIT_FINAL.
     """
     accepted = take_out(session, _scanned_alone(session, units), occasion)
     groups: dict[str, list[Named]] = {}
+    unadvised: list[Named] = []
     for named in units:
         holding = session.books.get(named.unit)
-        inbound = holding is not None and (holding.state is HoldingState.INBOUND or holding.here)
-        groups.setdefault(holding.despatch_id if holding is not None and inbound else "", []).append(named)
+        if holding is None or holding.state in AWAY_STATES:
+            unadvised.append(named)
+        else:
+            groups.setdefault(holding.despatch_id, []).append(named)
     shipments = {name: inbound_store.find(session.connection, name) for name in groups}
     for name, group in groups.items():
-        accepted += _receive_group(session, group, occasion, shipments[name])
-    return _delivery(session, accepted, [item for item in shipments.values() if item is not None])
+        accepted += receive_group(session, group, occasion, shipments[name])
+    accepted += arrivals.arrive_unadvised(session, unadvised, occasion)
+    return _delivery(session, accepted, _units(unadvised), [item for item in shipments.values() if item is not None])
 
 
 def _scanned_alone(session: Session, units: Sequence[Named]) -> list[Named]:
@@ -186,16 +193,21 @@ def _scanned_alone(session: Session, units: Sequence[Named]) -> list[Named]:
     return found
 
 
-def _receive_group(
+def receive_group(
     session: Session, units: Sequence[Named], occasion: Occasion, shipment: InboundShipment | None
 ) -> list[Accepted]:
+    """Take delivery of units of one despatch.
+
+    Raises:
+        ConflictError: ALREADY_RECEIVED, UNIT_FINAL.
+    """
     fields = _fields(units)
     # Containers first, so that what is inside them finds them arrived in a later event too.
     ordered = sorted(units, key=lambda named: sum(1 for _ in session.books.containers(named.unit)))
     made = []
     for group in events.split(_units(ordered)):
         if shipment is None:
-            statement = events.receiving(group, occasion, None, disposition=NO_PEDIGREE)
+            statement = events.receiving(group, occasion, None)
         else:
             route = Route(shipment.sender, shipment.source_location, session.desk.gln, occasion.location)
             disposition = "returned" if shipment.returned else "in_progress"
@@ -204,10 +216,11 @@ def _receive_group(
     return made
 
 
-def _delivery(session: Session, accepted: list[Accepted], shipments: Sequence[InboundShipment]) -> Delivery:
+def _delivery(
+    session: Session, accepted: list[Accepted], unadvised: tuple[Unit, ...], shipments: Sequence[InboundShipment]
+) -> Delivery:
     count_received(session)
     unit_count = sum(sum(received.smallest.values()) for received in session.received)
-    unadvised = tuple(unit for received in session.received for unit in received.unadvised)
     missing = tuple(unit for shipment in shipments for unit in _missing(session, shipment))
     return Delivery(accepted, unit_count, unadvised, missing)
 

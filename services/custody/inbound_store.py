@@ -1,7 +1,7 @@
 """Inbound shipments and the parts of their advice in the database."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -29,6 +29,7 @@ class InboundState(StrEnum):
     PARTIALLY_RECEIVED = "partially_received"
     RECEIVED = "received"
     REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class InboundShipment:
 
 
 _TABLE = Inbound.__table__  # type: ignore[attr-defined]
+_WITHOUT_DATA = (InboundState.REFUSED.value, InboundState.WITHDRAWN.value)
 
 
 def add(
@@ -144,12 +146,15 @@ def list_incomplete(connection: Connection) -> list[tuple[Gln, str]]:
 def count_received(connection: Connection, despatch_id: str, count: int) -> None:
     """Add to the units received of a despatch, and set its state."""
     total = col(Inbound.received_count) + count
+    final = col(Inbound.state).in_(_WITHOUT_DATA)
     connection.execute(
         update(Inbound)
         .where(col(Inbound.despatch_id) == despatch_id)
         .values(
             received_count=total,
             state=case(
+                (final, col(Inbound.state)),
+                (total <= 0, InboundState.ADVISED.value),
                 (total >= col(Inbound.unit_count), InboundState.RECEIVED.value),
                 else_=InboundState.PARTIALLY_RECEIVED.value,
             ),
@@ -169,12 +174,22 @@ def set_refused(connection: Connection, despatch_id: str) -> None:
     )
 
 
+def set_withdrawn(connection: Connection, despatch_id: str) -> None:
+    """Note that the sender has declared a despatch an error."""
+    connection.execute(
+        update(Inbound).where(col(Inbound.despatch_id) == despatch_id).values(state=InboundState.WITHDRAWN.value)
+    )
+
+
 def provisional_despatches(connection: Connection) -> list[str]:
     """Return the event ids of the despatches on which the ledger's word is awaited, oldest first."""
     return list(
         connection.execute(
             select(col(Inbound.despatch_id))
-            .where(col(Inbound.provisional).is_(True), col(Inbound.state) != InboundState.REFUSED.value)
+            .where(
+                col(Inbound.provisional).is_(True),
+                col(Inbound.state).not_in(_WITHOUT_DATA),
+            )
             .order_by(col(Inbound.number))
         ).scalars()
     )
@@ -191,17 +206,23 @@ def keep_part(
     )
 
 
-def parts(connection: Connection, *, sender: Gln, despatch_id: str) -> list[bytes] | None:
-    """Return the parts of an advice in order, or None while some are missing."""
-    of_advice = (col(AdvicePart.sender) == str(sender), col(AdvicePart.despatch_id) == despatch_id)
-    # Counted first: the parts of one advice may fill hundreds of megabytes, and each comes by itself.
+def has_all_parts(connection: Connection, *, sender: Gln, despatch_id: str) -> bool:
+    """Tell whether all parts of an advice are here."""
     counted = connection.execute(
-        select(func.count(), func.max(col(AdvicePart.part_count))).select_from(AdvicePart).where(*of_advice)
+        select(func.count(), func.max(col(AdvicePart.part_count)))
+        .select_from(AdvicePart)
+        .where(col(AdvicePart.sender) == str(sender), col(AdvicePart.despatch_id) == despatch_id)
     ).one()
-    if not counted[0] or counted[0] < counted[1]:
-        return None
-    rows = connection.execute(select(col(AdvicePart.advice)).where(*of_advice).order_by(col(AdvicePart.part)))
-    return [bytes(row[0]) for row in rows]
+    return bool(counted[0]) and counted[0] >= counted[1]
+
+
+def parts(connection: Connection, *, sender: Gln, despatch_id: str) -> Iterator[bytes]:
+    """Yield the parts of an advice in order, one at a time: together they may fill hundreds of megabytes."""
+    of_advice = (col(AdvicePart.sender) == str(sender), col(AdvicePart.despatch_id) == despatch_id)
+    numbers = connection.execute(select(col(AdvicePart.part)).where(*of_advice).order_by(col(AdvicePart.part)))
+    for number in list(numbers.scalars()):
+        query = select(col(AdvicePart.advice)).where(*of_advice, col(AdvicePart.part) == number)
+        yield bytes(connection.execute(query).scalar_one())
 
 
 def drop_parts(connection: Connection, *, sender: Gln, despatch_id: str) -> None:

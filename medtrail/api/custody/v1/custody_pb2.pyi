@@ -40,6 +40,8 @@ class _InboundStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InboundS
     """Received in full."""
     INBOUND_STATE_REFUSED: _InboundState.ValueType  # 5
     """The ledger refused the despatch."""
+    INBOUND_STATE_WITHDRAWN: _InboundState.ValueType  # 6
+    """Its sender has declared the despatch an error."""
 
 class InboundState(_InboundState, metaclass=_InboundStateEnumTypeWrapper):
     """State of an inbound shipment."""
@@ -56,6 +58,8 @@ INBOUND_STATE_RECEIVED: InboundState.ValueType  # 4
 """Received in full."""
 INBOUND_STATE_REFUSED: InboundState.ValueType  # 5
 """The ledger refused the despatch."""
+INBOUND_STATE_WITHDRAWN: InboundState.ValueType  # 6
+"""Its sender has declared the despatch an error."""
 Global___InboundState: _TypeAlias = InboundState  # noqa: Y015
 
 class _HoldCode:

@@ -1,0 +1,104 @@
+"""Exception cases of deliveries: opened with the scan that raised them, closed when the data have been corrected."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from medtrail.gs1 import Gln
+from services.custody import inbound_store
+from services.custody.desk import Session
+from services.custody.exceptions import store as case_store
+from services.custody.exceptions.case import CaseResolution, CaseScan
+from services.custody.exceptions.codes import ExceptionCode, rule_of
+from services.custody.receiving import deliveries_store, lines_store
+from services.custody.receiving.codes import Posting
+from services.custody.receiving.deliveries_store import Delivery, ScanRecord
+from services.custody.receiving.lines_store import Line
+from services.custody.units import Unit
+
+UNSETTLED = frozenset({Posting.PUT_ASIDE, Posting.MISSING})
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is the matter with some units of one despatch, or with one scan that names none."""
+
+    code: ExceptionCode
+    lines: tuple[Line, ...]
+    scan: ScanRecord | None = None
+
+
+def open_cases(session: Session, delivery: Delivery, troubles: Iterable[Trouble]) -> list[str]:
+    """Open a case for each trouble; one about the same that is open is taken up again. Return their ids."""
+    found: dict[str, None] = {}
+    for trouble in troubles:
+        for start in range(0, max(1, len(trouble.lines)), case_store.MAX_UNITS):
+            lines = trouble.lines[start : start + case_store.MAX_UNITS]
+            case_id = _open(session, delivery, trouble, lines)
+            paths = [line.path for line in lines]
+            lines_store.change_paths(session.connection, delivery.number, paths, case_id=case_id)
+            found[case_id] = None
+    return list(found)
+
+
+def _open(session: Session, delivery: Delivery, trouble: Trouble, lines: Sequence[Line]) -> str:
+    connection = session.connection
+    record = trouble.scan
+    scanned = next((line.scan for line in lines if line.scan), 0)
+    if record is None and scanned:
+        record = deliveries_store.get_scan(connection, delivery.number, scanned)
+    despatch_id = lines[0].despatch_id if lines else ""
+    rule = rule_of(trouble.code)
+    count = f"{len(lines)} unit{'' if len(lines) == 1 else 's'}" if lines else "one label"
+    return case_store.open_case(
+        connection,
+        session.desk.gln,
+        trouble.code,
+        units=[line.unit for line in lines],
+        partner=None if despatch_id else sender_of(session, delivery),
+        despatch_id=despatch_id,
+        delivery_id=delivery.delivery_id,
+        scan=None if record is None else CaseScan(record.scan, record.scan_time, record.station),
+        detail=f"{count} at receiving: {rule.instruction}",
+        now=session.now,
+    )
+
+
+def sender_of(session: Session, delivery: Delivery) -> Gln | None:
+    """Return whose goods a delivery brings, where all of its despatches are of one sender."""
+    senders = set()
+    for despatch_id in deliveries_store.despatches(session.connection, delivery.number):
+        shipment = inbound_store.find(session.connection, despatch_id)
+        if shipment is not None:
+            senders.add(shipment.sender)
+    return senders.pop() if len(senders) == 1 else None
+
+
+def close_settled(session: Session, units: Sequence[Unit]) -> list[str]:
+    """Close the cases of deliveries all of whose units have been settled by corrected data; return their ids."""
+    closed: dict[str, None] = {}
+    for line in lines_store.of_units(session.connection, [unit.path for unit in units]):
+        if not line.case_id or line.case_id in closed:
+            continue
+        others = lines_store.of_case(session.connection, line.case_id)
+        if any(other.posting in UNSETTLED for other in others):
+            continue
+        note = "the data were corrected, and the goods were received"
+        if case_store.close_case(
+            session.connection, line.case_id, CaseResolution.CORRECTED_DATA, note=note, now=session.now
+        ):
+            closed[line.case_id] = None
+    return list(closed)
+
+
+def change_case(session: Session, line: Line, code: ExceptionCode) -> str:
+    """Go on with a unit under another code: its data have come, and do not fit. Return the id of the new case."""
+    delivery = deliveries_store.by_number(session.connection, line.delivery)
+    (case_id,) = open_cases(session, delivery, [Trouble(code, (line,))])
+    if line.case_id and line.case_id != case_id:
+        others = lines_store.of_case(session.connection, line.case_id)
+        if not any(other.posting in UNSETTLED for other in others):
+            note = f"data have come; they do not fit the goods: see case {case_id}"
+            case_store.close_case(
+                session.connection, line.case_id, CaseResolution.CORRECTED_DATA, note=note, now=session.now
+            )
+    return case_id

@@ -1,0 +1,253 @@
+"""Closing a delivery: what is good is received at once, what is not is put aside, and each is told to whom it concerns.
+
+One transaction: the events, the books, the cases and the receiving advices are there together, or none is.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import and_
+from sqlmodel import col
+
+from medtrail.errors import ConflictError
+from medtrail.verdict import has_expired
+from services.custody import commands, inbound_store
+from services.custody.conditions import offset_of_text
+from services.custody.desk import Accepted, Session
+from services.custody.events import Occasion, Route
+from services.custody.exceptions.codes import ExceptionCode
+from services.custody.holding import Holding
+from services.custody.holds import HoldCode
+from services.custody.inbound_store import InboundShipment
+from services.custody.receiving import (
+    arrivals,
+    arrivals_store,
+    cases,
+    deliveries_store,
+    inference,
+    lines_store,
+    receipts,
+)
+from services.custody.receiving.arrivals import MISMATCH, NOT_SELLABLE, WITHOUT_DATA, Aside
+from services.custody.receiving.arrivals_store import Waiting
+from services.custody.receiving.cases import Trouble
+from services.custody.receiving.codes import CASE_OF_RESULT, FOUND, MISMATCHED, Posting, ResultCode
+from services.custody.receiving.deliveries_store import Delivery
+from services.custody.receiving.lines_store import Line
+from services.custody.receiving.plan import Plan, above, make_plan
+from services.custody.receiving.tables import DeliveryLine
+from services.custody.units import Named
+
+FIELD = "delivery_id"
+AT_RECEIVING = "found at receiving"
+
+
+@dataclass(slots=True)
+class Closed:
+    """What came of a closing.
+
+    Attributes:
+        delivery: As it is now.
+        accepted: The events made.
+        case_ids: Exception cases opened, or taken up again.
+        advices: Numbers of the receiving advices.
+    """
+
+    delivery: Delivery
+    accepted: list[Accepted] = field(default_factory=list)
+    case_ids: list[str] = field(default_factory=list)
+    advices: list[str] = field(default_factory=list)
+
+
+def close_delivery(session: Session, delivery: Delivery, occasion: Occasion, *, samples_missing: bool) -> Closed:
+    """Close a delivery.
+
+    Args:
+        session: With any books; those of the delivery are read here.
+        delivery: Open.
+        occasion: When the goods were received, at the delivery's location.
+        samples_missing: Sampled packs that were not scanned are not there.
+
+    Raises:
+        ConflictError: DELIVERY_CLOSED, SAMPLE_INCOMPLETE.
+    """
+    connection, number = session.connection, delivery.number
+    deliveries_store.require_scannable(delivery)
+    _finish_samples(session, number, give_up=samples_missing)
+    unposted = and_(lines_store.of_delivery(number), col(DeliveryLine.posting) == "")
+    lines = lines_store.find(connection, unposted)
+    session.load(line.unit for line in lines)
+    plan = make_plan(lines, session.books)
+    closed = Closed(delivery)
+    before = {path: session.books.get(line.unit) for path, line in plan.good.items()}
+    closed.accepted += commands.take_out(session, _named(plan.take_out.values()), occasion)
+    closed.accepted += _receive(session, plan, occasion)
+    troubles, held = _hold_flawed(session, plan, occasion)
+    closed.accepted += held
+    closed.accepted += _put_aside(session, delivery, plan, occasion)
+    commands.count_received(session)
+    _post(session, number, plan)
+    troubles += _troubles_of(session, delivery, plan)
+    closed.case_ids = cases.open_cases(session, delivery, troubles)
+    closed.advices = receipts.answer_senders(session, delivery, plan, before)
+    closed.delivery = deliveries_store.set_closed(connection, delivery, now=session.now)
+    return closed
+
+
+def _finish_samples(session: Session, number: int, *, give_up: bool) -> None:
+    waiting = inference.unfinished(session.connection, number)
+    if not waiting:
+        return
+    if not give_up:
+        message = f"{len(waiting)} containers have sampled packs that were not scanned; scan them, or say they are gone"
+        raise ConflictError(message, code="SAMPLE_INCOMPLETE", field=FIELD, container=waiting[0])
+    inference.give_up(session.connection, number)
+
+
+def _named(lines: Iterable[Line]) -> list[Named]:
+    return [Named(line.unit, FIELD) for line in lines]
+
+
+def _receive(session: Session, plan: Plan, occasion: Occasion) -> list[Accepted]:
+    made: list[Accepted] = []
+    for despatch_id, named in _by_despatch(session, plan.named.values()).items():
+        shipment = inbound_store.find(session.connection, despatch_id)
+        made += commands.receive_group(session, named, occasion, shipment)
+    return made
+
+
+def _by_despatch(session: Session, lines: Iterable[Line]) -> dict[str, list[Named]]:
+    found: dict[str, list[Named]] = {}
+    for line in lines:
+        holding = session.books.get(line.unit)
+        found.setdefault("" if holding is None else holding.despatch_id, []).append(Named(line.unit, FIELD))
+    return found
+
+
+# --- good data, but not good ---
+
+
+def _hold_flawed(session: Session, plan: Plan, occasion: Occasion) -> tuple[list[Trouble], list[Accepted]]:
+    """Put on hold what is ours and may not be sold: under recall, expired, damaged."""
+    troubles: dict[ExceptionCode, list[Line]] = {}
+    reasons: dict[ExceptionCode, list[Line]] = {}
+    for line in plan.good.values():
+        flaws = _flaws(session, line, occasion)
+        for code in flaws:
+            troubles.setdefault(code, []).append(line)
+        if flaws:
+            reasons.setdefault(flaws[0], []).append(line)
+    made: list[Accepted] = []
+    for code, lines in reasons.items():
+        free = [line for line in lines if not _on_hold(session.books.get(line.unit))]
+        made += commands.hold(session, _named(free), occasion, reason=AT_RECEIVING, code=HoldCode(code.value))
+    return [Trouble(code, tuple(lines)) for code, lines in troubles.items()], made
+
+
+def _flaws(session: Session, line: Line, occasion: Occasion) -> list[ExceptionCode]:
+    holding = session.books.get(line.unit)
+    found = []
+    if session.recalls.affecting(session.books, line.unit):
+        found.append(ExceptionCode.RECALLED)
+    if holding is not None and holding.expiry is not None:
+        offset = offset_of_text(occasion.offset)
+        if has_expired(holding.expiry, judge_time=occasion.time, utc_offset=offset):
+            found.append(ExceptionCode.EXPIRED)
+    if line.damaged:
+        found.append(ExceptionCode.DAMAGED)
+    return found
+
+
+def _on_hold(holding: Holding | None) -> bool:
+    return holding is None or bool(holding.hold_reason)
+
+
+# --- data that are missing or do not fit ---
+
+_ASIDE_OF_RESULT: Mapping[ResultCode, Aside] = {
+    ResultCode.OVER: WITHOUT_DATA,
+    ResultCode.UNKNOWN_SERIAL: WITHOUT_DATA,
+    ResultCode.NOT_FOR_US: Aside(ExceptionCode.WRONG_CONSIGNEE.value, NOT_SELLABLE),
+    ResultCode.WRONG_LOT: Aside(ExceptionCode.LOT_MISMATCH.value, MISMATCH, has_data=True),
+    ResultCode.WRONG_EXPIRY: Aside(ExceptionCode.EXPIRY_MISMATCH.value, MISMATCH, has_data=True),
+}
+
+
+def _put_aside(session: Session, delivery: Delivery, plan: Plan, occasion: Occasion) -> list[Accepted]:
+    groups: dict[tuple[ResultCode, str], list[Line]] = {}
+    for line, result in plan.aside.values():
+        groups.setdefault((result, line.despatch_id if result in MISMATCHED else ""), []).append(line)
+    made: list[Accepted] = []
+    for (result, despatch_id), lines in groups.items():
+        shipment = inbound_store.find(session.connection, despatch_id) if despatch_id else None
+        made += arrivals.record_arrival(
+            session,
+            _named(lines),
+            occasion,
+            _ASIDE_OF_RESULT[result],
+            route=_route(session, shipment, occasion),
+            documents=() if shipment is None else shipment.documents,
+        )
+    waiting = [
+        Waiting(line.path, delivery.number, line.seen_lot, line.seen_expiry_day, occasion.location)
+        for line, _ in plan.aside.values()
+    ]
+    arrivals_store.keep(session.connection, waiting, now=session.now)
+    return made
+
+
+def _route(session: Session, shipment: InboundShipment | None, occasion: Occasion) -> Route | None:
+    if shipment is None:
+        return None
+    return Route(shipment.sender, shipment.source_location, session.desk.gln, occasion.location)
+
+
+# --- what is kept of it ---
+
+
+def _post(session: Session, number: int, plan: Plan) -> None:
+    def post(paths: Iterable[str], posting: Posting, **values: object) -> None:
+        lines_store.change_paths(session.connection, number, list(paths), posting=posting, **values)
+
+    post(plan.good, Posting.RECEIVED)
+    mended = [path for path, line in plan.good.items() if line.result in MISMATCHED]
+    lines_store.change_paths(session.connection, number, mended, result=ResultCode.MATCH)
+    post((path for path in plan.named if path not in plan.good), Posting.RECEIVED)
+    by_result: dict[ResultCode, list[str]] = {}
+    for path, (_, result) in (*plan.aside.items(), *plan.inside_aside.items()):
+        by_result.setdefault(result, []).append(path)
+    for result, paths in by_result.items():
+        post(paths, Posting.PUT_ASIDE, result=result)
+    post(plan.missing, Posting.MISSING, result=ResultCode.UNDER)
+    post(plan.left, Posting.LEFT)
+    unseen = [path for path, line in plan.left.items() if line.result is None]
+    lines_store.change_paths(session.connection, number, unseen, result=ResultCode.ALREADY_RECEIVED)
+    post(plan.gone, Posting.WITHDRAWN, leaf=False)
+    _post_containers(session, number, plan)
+
+
+def _post_containers(session: Session, number: int, plan: Plan) -> None:
+    """Say of containers that were not named whether they came with another, or are missing with all that is inside."""
+    done = {*plan.good, *plan.named, *plan.aside, *plan.inside_aside, *plan.missing, *plan.left, *plan.gone}
+    rest = [line for path, line in plan.lines.items() if path not in done]
+    came = [line.path for line in rest if line.result in FOUND]
+    lines_store.change_paths(session.connection, number, came, posting=Posting.RECEIVED)
+    opened = {item.path for line in plan.good.values() for item in above(plan.lines, line)}
+    left = [line.path for line in rest if line.result not in FOUND and line.path in opened]
+    lines_store.change_paths(session.connection, number, left, posting=Posting.LEFT)
+    missing = [line.path for line in rest if line.result not in FOUND and line.path not in opened]
+    lines_store.change_paths(session.connection, number, missing, posting=Posting.MISSING, result=ResultCode.UNDER)
+
+
+def _troubles_of(session: Session, delivery: Delivery, plan: Plan) -> list[Trouble]:
+    groups: dict[tuple[ExceptionCode, str], list[Line]] = {}
+    for line, result in plan.aside.values():
+        groups.setdefault((CASE_OF_RESULT[result], line.despatch_id), []).append(line)
+    for line in plan.missing.values():
+        groups.setdefault((ExceptionCode.SHORTAGE, line.despatch_id), []).append(line)
+    for line in plan.left.values():
+        if line.result is ResultCode.ALREADY_RECEIVED:
+            groups.setdefault((ExceptionCode.ALREADY_RECEIVED, line.despatch_id), []).append(line)
+    found = [Trouble(code, tuple(lines)) for (code, _), lines in groups.items()]
+    unreadable = deliveries_store.unreadable_scans(session.connection, delivery)
+    return [*found, *(Trouble(ExceptionCode.LABEL_UNREADABLE, (), scan) for scan in unreadable)]

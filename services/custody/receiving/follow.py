@@ -1,0 +1,159 @@
+"""What news of partners' despatches means for deliveries: an advice came, was refused by the ledger, or was taken back.
+
+In whatever order the advice, the goods, the ledger's word and a correction come, the books end up the same.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection
+
+from services.custody import events_store, holdings_store, inbound_store
+from services.custody.corrections import put_aside_goods_of
+from services.custody.desk import Accepted, Desk, Session
+from services.custody.events_store import Stored
+from services.custody.exceptions import store as case_store
+from services.custody.exceptions.case import CaseResolution
+from services.custody.exceptions.codes import ExceptionCode, rule_of
+from services.custody.holding import HoldingState
+from services.custody.receiving import arrivals_store, deliveries, deliveries_store, lines_store, settle
+from services.custody.receiving.arrivals_store import Waiting
+from services.custody.receiving.codes import SCANNABLE, Posting, ResultCode
+from services.custody.receiving.lines_store import Line
+
+DECLARED = "DECLARED_ERROR"
+
+
+def despatch_came(connection: Connection, desk: Desk, despatch_id: str) -> list[Accepted]:
+    """Let deliveries know of a despatch that was taken in, and receive what had arrived before it.
+
+    A delivery that may be scanned and knows any of its units is reconciled with it from here on.
+    """
+    paths = [item.unit.path for item in holdings_store.of_despatch(connection, despatch_id)]
+    seen: set[int] = set()
+    for line in lines_store.of_units(connection, paths):
+        if line.delivery in seen or line.posting is not Posting.NONE:
+            continue
+        seen.add(line.delivery)
+        delivery = deliveries_store.by_number(connection, line.delivery)
+        if delivery.state in SCANNABLE:
+            deliveries.attach(connection, delivery, despatch_id)
+    return settle.settle(connection, desk, paths)
+
+
+def data_came(connection: Connection, desk: Desk, paths: Iterable[str]) -> list[Accepted]:
+    """Judge anew what waits for data, after events that tell of its units have come."""
+    waiting = list(arrivals_store.of_paths(connection, list(paths)))
+    settle.refresh(connection, waiting)
+    return settle.settle(connection, desk, waiting)
+
+
+def despatch_refused(connection: Connection, desk: Desk, stored: Stored, *, code: str) -> None:
+    """Take back what a partner's despatch brought, because the ledger refused it.
+
+    What is on its way has no data any more; what was received is put aside until corrected data come.
+    """
+    despatch_id = stored.event.header.event_id
+    _withdraw(connection, desk, stored, code=code)
+    inbound_store.set_refused(connection, despatch_id)
+    open_cases_of_withdrawn(connection, desk, despatch_id)
+
+
+def despatch_declared(connection: Connection, desk: Desk, declaration: Stored) -> str | None:
+    """Take back what a partner's despatch brought, because its sender has declared it an error; return its id.
+
+    A corrective despatch that comes with the declaration is taken in afterwards, and what is here is received by it.
+    """
+    despatch_id = declaration.event.header.event_id
+    shipment = inbound_store.find(connection, despatch_id)
+    if shipment is None or shipment.signer != declaration.signer or shipment.state in settle.WITHOUT_DATA:
+        return None
+    stored = events_store.find_event(connection, signer=declaration.signer, event_id=despatch_id, declaration=False)
+    if stored is None:
+        return None
+    _withdraw(connection, desk, stored, code=DECLARED)
+    inbound_store.set_withdrawn(connection, despatch_id)
+    return despatch_id
+
+
+def _withdraw(connection: Connection, desk: Desk, stored: Stored, *, code: str) -> None:
+    despatch_id = stored.event.header.event_id
+    for delivery in deliveries_store.open_with_despatch(connection, despatch_id):
+        deliveries.detach(connection, delivery, despatch_id)
+    befores = holdings_store.befores(connection, stored.number)
+    goods = holdings_store.of_despatch(connection, despatch_id)
+    for holding in goods:
+        if holding.state is HoldingState.INBOUND:
+            holdings_store.restore(connection, holding.unit.path, befores.get(holding.unit.path))
+    put_aside_goods_of(connection, stored, code=code)
+    here = [item for item in holdings_store.of_despatch(connection, despatch_id) if item.exception == code]
+    lines = _latest_lines(connection, [item.unit.path for item in here])
+    arrivals_store.keep(
+        connection,
+        [
+            Waiting(
+                item.unit.path,
+                0 if item.unit.path not in lines else lines[item.unit.path].delivery,
+                "" if item.unit.path not in lines else lines[item.unit.path].seen_lot,
+                None if item.unit.path not in lines else lines[item.unit.path].seen_expiry_day,
+                item.location,
+            )
+            for item in here
+        ],
+        now=desk.clock(),
+    )
+    for line in lines.values():
+        if line.posting in {Posting.RECEIVED, Posting.RECEIVED_LATER}:
+            lines_store.change_paths(connection, line.delivery, [line.path], posting=Posting.PUT_ASIDE)
+
+
+def _latest_lines(connection: Connection, paths: Sequence[str]) -> dict[str, Line]:
+    found: dict[str, Line] = {}
+    for line in lines_store.of_units(connection, paths):
+        found.setdefault(line.path, line)
+    return found
+
+
+def open_cases_of_withdrawn(connection: Connection, desk: Desk, despatch_id: str) -> None:
+    """Open a case for what is here of a despatch that does not hold any more, and forget what is missed of it."""
+    session = Session(connection, desk)
+    goods = [
+        item
+        for item in holdings_store.of_despatch(connection, despatch_id)
+        if item.state is HoldingState.EXCEPTION and item.smallest
+    ]
+    for start in range(0, len(goods), case_store.MAX_UNITS):
+        part = goods[start : start + case_store.MAX_UNITS]
+        case_id = case_store.open_case(
+            connection,
+            desk.gln,
+            ExceptionCode.DESPATCH_REFUSED,
+            units=[item.unit for item in part],
+            despatch_id=despatch_id,
+            detail=f"{len(part)} units rest on a despatch that does not hold: "
+            f"{rule_of(ExceptionCode.DESPATCH_REFUSED).instruction}",
+            now=session.now,
+        )
+        for line in _latest_lines(connection, [item.unit.path for item in part]).values():
+            lines_store.change_paths(connection, line.delivery, [line.path], case_id=case_id)
+    forget_missing(session, despatch_id)
+
+
+def forget_missing(session: Session, despatch_id: str) -> None:
+    """Miss nothing more that only a withdrawn despatch told of; close the cases that were about nothing else."""
+    connection = session.connection
+    touched: set[str] = set()
+    for line in lines_store.missing_of(connection, despatch_id):
+        holding = holdings_store.get_path(connection, line.path)
+        if holding is not None and holding.despatch_id and holding.despatch_id != despatch_id:
+            # A corrected despatch says that it is on its way, after all.
+            lines_store.change_paths(
+                connection, line.delivery, [line.path], despatch_id=holding.despatch_id, result=ResultCode.UNDER
+            )
+            continue
+        lines_store.change_paths(connection, line.delivery, [line.path], posting=Posting.WITHDRAWN, leaf=False)
+        touched.add(line.case_id)
+    for case_id in sorted(touched - {""}):
+        others = lines_store.of_case(connection, case_id)
+        if not any(other.posting in {Posting.MISSING, Posting.PUT_ASIDE} for other in others):
+            note = "the sender has taken back the despatch that told of the goods"
+            case_store.close_case(connection, case_id, CaseResolution.CORRECTED_DATA, note=note, now=session.now)

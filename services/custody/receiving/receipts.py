@@ -1,0 +1,156 @@
+"""Receiving advices: what came of a despatch, told to its sender by trade item and lot.
+
+A line's quantity is what was accepted; its note says what was not, in fixed words: ``missing 2, over 1, damaged 1,
+mismatched 1`` (mismatched: there, but lot or expiry are not as advised).
+
+Source: UN/CEFACT and GS1 XML receiving advice, whose quantities these are.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from enum import StrEnum
+
+from medtrail.document import Document, DocumentKind, DocumentReference
+from medtrail.gs1 import Gln, Gtin, Sgtin
+from medtrail.terms import MAX_LINES, TermsLine
+from medtrail.trust import TRADING_ROLES
+from services.custody import inbound_store
+from services.custody.desk import Session
+from services.custody.holding import Holding
+from services.custody.inbound_store import InboundShipment
+from services.custody.orders import documents
+from services.custody.receiving.cases import sender_of
+from services.custody.receiving.codes import MISMATCHED, ResultCode
+from services.custody.receiving.deliveries_store import Delivery
+from services.custody.receiving.lines_store import Line
+from services.custody.receiving.plan import Plan
+
+_DOCUMENT = re.compile(r"urn:epcglobal:cbv:bt:([0-9]{13}):([!-~]{1,64})\Z")
+_REFERABLE = frozenset({DocumentKind.ORDER, DocumentKind.DESPATCH_ADVICE})
+
+
+class Fate(StrEnum):
+    """What became of a pack, in the words of a receiving advice."""
+
+    ACCEPTED = "accepted"
+    MISSING = "missing"
+    OVER = "over"
+    DAMAGED = "damaged"
+    MISMATCHED = "mismatched"
+
+
+Tally = Counter[tuple[Gtin, str, Fate]]
+
+
+def tally_of(plan: Plan, despatch_id: str, before: Mapping[str, Holding | None], *, with_over: bool) -> Tally:
+    """Return what became of a despatch's packs, by trade item and lot.
+
+    Args:
+        plan: What the closing does.
+        despatch_id: The despatch.
+        before: The good units' holdings before they were received.
+        with_over: What no despatch tells of is counted here too.
+    """
+    found: Tally = Counter()
+    for path, line in plan.good.items():
+        holding = before.get(path)
+        if holding is not None and holding.despatch_id == despatch_id:
+            _add(found, line, Fate.DAMAGED if line.damaged else Fate.ACCEPTED, lot=holding.lot)
+    for line in plan.missing.values():
+        if line.despatch_id == despatch_id:
+            _add(found, line, Fate.MISSING, lot=line.lot)
+    for line, result in (*plan.aside.values(), *plan.inside_aside.values()):
+        if result in MISMATCHED and line.despatch_id == despatch_id:
+            _add(found, line, Fate.MISMATCHED, lot=line.lot)
+        elif result in {ResultCode.OVER, ResultCode.UNKNOWN_SERIAL} and with_over:
+            _add(found, line, Fate.OVER, lot=line.seen_lot)
+    return found
+
+
+def _add(tally: Tally, line: Line, fate: Fate, *, lot: str) -> None:
+    unit = line.unit
+    if isinstance(unit, Sgtin):
+        tally[unit.gtin, lot, fate] += 1
+
+
+def lines_of(tally: Tally) -> list[TermsLine]:
+    """Return the lines of a receiving advice, in order of trade item and lot."""
+    keys = sorted({(gtin, lot) for gtin, lot, _ in tally}, key=lambda key: (str(key[0]), key[1]))
+    found = []
+    for number, (gtin, lot) in enumerate(keys, 1):
+        others = (f"{fate} {tally[gtin, lot, fate]}" for fate in Fate if fate is not Fate.ACCEPTED)
+        found.append(
+            TermsLine(
+                line_number=number,
+                gtin=gtin,
+                quantity=Decimal(tally[gtin, lot, Fate.ACCEPTED]),
+                lots=(lot,) if lot else (),
+                note=", ".join(text for text in others if not text.endswith(" 0")),
+            )
+        )
+    return found
+
+
+def answer_senders(session: Session, delivery: Delivery, plan: Plan, before: Mapping[str, Holding | None]) -> list[str]:
+    """Tell each sender what came of its despatches; return the numbers of the receiving advices."""
+    despatches = {line.despatch_id for line in plan.lines.values() if line.despatch_id}
+    despatches |= {item.despatch_id for item in before.values() if item is not None and item.despatch_id}
+    sole_sender = sender_of(session, delivery)
+    told_over = False
+    made: list[str] = []
+    for despatch_id in sorted(despatches):
+        shipment = inbound_store.find(session.connection, despatch_id)
+        if shipment is None:
+            continue
+        with_over = not told_over and shipment.sender == sole_sender
+        told_over |= with_over
+        tally = tally_of(plan, despatch_id, before, with_over=with_over)
+        name = f"{delivery.delivery_id}-{delivery.closings + 1}-{len(made) + 1}"
+        made += _issue(session, shipment, lines_of(tally), name=name)
+    return made
+
+
+def answer_later(session: Session, shipment: InboundShipment, parts: Sequence[Holding], *, name: str) -> list[str]:
+    """Tell a sender that goods which had waited for its data were received; return the numbers of the advices."""
+    tally: Tally = Counter()
+    for part in parts:
+        if part.smallest and isinstance(part.unit, Sgtin):
+            tally[part.unit.gtin, part.lot, Fate.ACCEPTED] += 1
+    return _issue(session, shipment, lines_of(tally), name=name)
+
+
+def _issue(session: Session, shipment: InboundShipment, lines: Sequence[TermsLine], *, name: str) -> list[str]:
+    if not lines or not _may_answer(session, shipment.sender):
+        return []
+    made = []
+    for start in range(0, len(lines), MAX_LINES):
+        number = name if len(lines) <= MAX_LINES else f"{name}-{start // MAX_LINES + 1}"
+        document = Document(
+            kind=DocumentKind.RECEIVING_ADVICE,
+            number=number,
+            counterparty=shipment.sender,
+            issue_time=session.now,
+            references=tuple(_references(shipment)),
+            event_ids=(shipment.despatch_id,),
+        )
+        documents.issue(session, document, lines[start : start + MAX_LINES])
+        made.append(number)
+    return made
+
+
+def _may_answer(session: Session, sender: Gln) -> bool:
+    """Tell whether both of us are in the network and trade: others are told by other ways."""
+    own = session.desk.organisation
+    partner = session.desk.registry().organisation_of_gln(sender)
+    if own is None or partner is None or partner.gln == own.gln:
+        return False
+    return not own.roles.isdisjoint(TRADING_ROLES)
+
+
+def _references(shipment: InboundShipment) -> Iterable[DocumentReference]:
+    for document in shipment.documents:
+        found = _DOCUMENT.match(document.id)
+        if found is not None and document.type in _REFERABLE:
+            yield DocumentReference(DocumentKind(document.type), found[2], Gln(found[1]))

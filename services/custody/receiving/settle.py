@@ -1,0 +1,202 @@
+"""Receiving later: what is here and waited for data is received when its data have come, without another scan.
+
+Called in the transaction that takes the data in, and for all that waits when a process starts. Doing it twice changes
+nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from medtrail.epcis.model import EpcisEvent
+from services.custody import commands, events, events_store, holdings_store, inbound_store, rules
+from services.custody.conditions import with_inside
+from services.custody.desk import Accepted, Desk, Session
+from services.custody.events import Occasion, Route
+from services.custody.holding import Books, Holding, HoldingState
+from services.custody.inbound_store import InboundShipment, InboundState
+from services.custody.origin import Origin
+from services.custody.receiving import arrivals_store, cases, lines_store, receipts
+from services.custody.receiving.arrivals_store import Waiting
+from services.custody.receiving.codes import CASE_OF_RESULT, Posting, ResultCode
+from services.custody.receiving.reconcile import Label, mismatches
+from services.custody.shipment import contents_of
+from services.custody.units import Named, Unit, unit_of_path
+
+FIELD = "despatch"
+AT_ONCE = 1000
+UTC_OFFSET = "+00:00"
+_NOT_RECEIVED = frozenset({HoldingState.INBOUND, HoldingState.EXCEPTION})
+WITHOUT_DATA = frozenset({InboundState.REFUSED, InboundState.WITHDRAWN})
+
+
+def settle_all(connection: Connection, desk: Desk) -> list[Accepted]:
+    """Receive all that is here and whose data have come: at the start of a process."""
+    made: list[Accepted] = []
+    after = ""
+    while paths := arrivals_store.paths_after(connection, after, limit=AT_ONCE):
+        made += settle(connection, desk, paths)
+        after = paths[-1]
+    return made
+
+
+def settle(connection: Connection, desk: Desk, paths: Sequence[str]) -> list[Accepted]:
+    """Receive those of some units that are here, waited for data, and whose data fit now; return the events made.
+
+    Args:
+        connection: In a write transaction.
+        desk: Who signs; before its enrolment is known nothing is done.
+        paths: Of units of which there is news; those that do not wait are left out.
+    """
+    waiting = arrivals_store.of_paths(connection, paths)
+    if not waiting or desk.organisation is None:
+        return []
+    session = Session(connection, desk, [unit_of_path(path) for path in waiting])
+    shipments: dict[str, InboundShipment | None] = {}
+    ready: dict[tuple[str, str], list[Named]] = {}
+    for path, item in waiting.items():
+        holding = session.books.get(unit_of_path(path))
+        if holding is None or holding.state is not HoldingState.EXCEPTION:
+            # Sent back, destroyed, or received by other means meanwhile.
+            arrivals_store.drop(connection, [path])
+            continue
+        if not _has_data(connection, holding, shipments):
+            continue
+        found = mismatches(Label(holding.unit, item.lot, item.expiry), lot=holding.lot, expiry=holding.expiry)
+        if found:
+            _mark_mismatch(session, holding, found[0])
+            continue
+        location = str(item.location or desk.default_location)
+        ready.setdefault((holding.despatch_id, location), []).append(Named(holding.unit, FIELD))
+    made: list[Accepted] = []
+    for (despatch_id, _), named in ready.items():
+        shipment = shipments[despatch_id]
+        if shipment is not None:
+            made += _receive(session, named, shipment, waiting[named[0].unit.path])
+    return made
+
+
+def _has_data(connection: Connection, holding: Holding, shipments: dict[str, InboundShipment | None]) -> bool:
+    despatch_id = holding.despatch_id
+    if not despatch_id:
+        return False
+    if despatch_id not in shipments:
+        shipments[despatch_id] = inbound_store.find(connection, despatch_id)
+    shipment = shipments[despatch_id]
+    return shipment is not None and shipment.state not in WITHOUT_DATA
+
+
+def _mark_mismatch(session: Session, holding: Holding, result: ResultCode) -> None:
+    """Say that data have come which do not fit what is on the unit; the case is another one from here on."""
+    connection = session.connection
+    code = CASE_OF_RESULT[result]
+    if holding.exception == code.value:
+        return
+    holdings_store.mark(connection, [holding.unit.path], exception=code.value)
+    for line in lines_store.of_units(connection, [holding.unit.path]):
+        if line.posting is Posting.PUT_ASIDE:
+            where = lines_store.with_paths(line.delivery, [line.path])
+            lines_store.change(
+                connection,
+                line.delivery,
+                where,
+                result=result,
+                expected=True,
+                despatch_id=holding.despatch_id,
+                lot=holding.lot,
+                expiry="" if holding.expiry is None else holding.expiry.isoformat(),
+            )
+            cases.change_case(session, replace(line, despatch_id=holding.despatch_id), code)
+            break
+
+
+def _receive(session: Session, named: Sequence[Named], shipment: InboundShipment, waiting: Waiting) -> list[Accepted]:
+    desk = session.desk
+    occasion = Occasion(session.now, UTC_OFFSET, waiting.location or desk.default_location)
+    chosen = {item.unit for item in named}
+    alone = [item for item in named if not any(box.unit in chosen for box in session.books.containers(item.unit))]
+    made = commands.take_out(session, alone, occasion)
+    route = Route(shipment.sender, shipment.source_location, desk.gln, occasion.location)
+    disposition = "returned" if shipment.returned else "in_progress"
+    for group in events.split([item.unit for item in named]):
+
+        def effect(books: Books, origin: Origin, group: Sequence[Unit] = group) -> None:
+            session.received.append(receive_waiting(books, group, origin, returned=shipment.returned))
+
+        statement = events.receiving(group, occasion, route, disposition=disposition, documents=shipment.documents)
+        made.append(session.record(statement, effect=effect))
+    commands.count_received(session)
+    session.received.clear()
+    # One advice of each event: its hash names it, so that a repetition is a resend.
+    name = f"later-{made[-1].signed_event_sha256.hex()[:32]}"
+    _note_received(session, [item.unit for item in named], shipment, name=name)
+    return made
+
+
+def receive_waiting(books: Books, units: Iterable[Unit], origin: Origin, *, returned: bool) -> rules.Received:
+    """Take delivery of units that were put aside, by the rule for those that are on their way."""
+    named = [Named(unit, FIELD) for unit in units]
+    for item in named:
+        for part in with_inside(books, item.unit):
+            if part.state is HoldingState.EXCEPTION:
+                books.change(part, state=HoldingState.INBOUND, exception="")
+    return rules.receive(books, named, origin, returned=returned)
+
+
+def _note_received(session: Session, units: Sequence[Unit], shipment: InboundShipment, *, name: str) -> None:
+    connection = session.connection
+    parts = [part for unit in units for part in with_inside(session.books, unit)]
+    paths = [part.unit.path for part in parts]
+    arrivals_store.drop(connection, paths)
+    settled = [line for line in lines_store.of_units(connection, paths) if line.posting in cases.UNSETTLED]
+    for line in settled:
+        where = lines_store.with_paths(line.delivery, [line.path])
+        lines_store.change(
+            connection,
+            line.delivery,
+            where,
+            result=ResultCode.MATCH,
+            expected=True,
+            despatch_id=shipment.despatch_id,
+            posting=Posting.RECEIVED_LATER,
+        )
+    cases.close_settled(session, [part.unit for part in parts])
+    receipts.answer_later(session, shipment, parts, name=name)
+
+
+def refresh(connection: Connection, paths: Sequence[str]) -> None:
+    """Take over what the maker or a sender has said anew of lot and expiry, of units that are not received yet."""
+    by_despatch: dict[str, list[Holding]] = {}
+    for path in paths:
+        holding = holdings_store.get_path(connection, path)
+        if holding is not None and holding.state in _NOT_RECEIVED and holding.despatch_id:
+            by_despatch.setdefault(holding.despatch_id, []).append(holding)
+    for despatch_id, holdings in by_despatch.items():
+        shipment = inbound_store.find(connection, despatch_id)
+        if shipment is None:
+            continue
+        stored = events_store.find_event(connection, signer=shipment.signer, event_id=despatch_id, declaration=False)
+        if stored is None or not isinstance(stored.event.statement, EpcisEvent):
+            continue
+        contents = contents_of(connection, stored.event.statement, [item.unit for item in holdings]).units
+        for holding in holdings:
+            content = contents.get(holding.unit.path)
+            if (
+                content is not None
+                and content.made_by
+                and (content.lot, content.expiry)
+                != (
+                    holding.lot,
+                    holding.expiry,
+                )
+            ):
+                expiry = "" if content.expiry is None else content.expiry.isoformat()
+                holdings_store.mark(connection, [holding.unit.path], lot=content.lot, expiry=expiry)
+                _tell_lines(connection, holding.unit.path, lot=content.lot, expiry=expiry)
+
+
+def _tell_lines(connection: Connection, path: str, *, lot: str, expiry: str) -> None:
+    for line in lines_store.of_units(connection, [path]):
+        if line.expected:
+            lines_store.change_paths(connection, line.delivery, [path], lot=lot, expiry=expiry)
