@@ -1,7 +1,8 @@
 """Answers of the projection as messages; used by the servicer only."""
 
-from ledger.projections.belief import Alert, EvidenceKind, UnitBelief, UnitClass
+from ledger.projections.belief import Alert, Ending, EvidenceKind, UnitBelief, UnitClass
 from ledger.projections.quantities import QuantityBelief
+from ledger.projections.states import CustodyState, states_of
 from ledger.queries import LotGroup
 from ledger.status import LedgerStatus
 from medtrail.api.event.v1 import payload_pb2
@@ -12,6 +13,8 @@ from medtrail.gs1.keys import RESOLVER
 
 _CLASS_TO_MESSAGE = {item: ledger_pb2.UnitClass.Value(f"UNIT_CLASS_{item.name}") for item in UnitClass}
 _EVIDENCE_TO_MESSAGE = {item: ledger_pb2.EvidenceKind.Value(f"EVIDENCE_KIND_{item.name}") for item in EvidenceKind}
+_ENDING_TO_MESSAGE = {item: ledger_pb2.Ending.Value(f"ENDING_{item.name}") for item in Ending}
+_STATE_TO_MESSAGE = {item: ledger_pb2.CustodyState.Value(f"CUSTODY_STATE_{item.name}") for item in CustodyState}
 _LEVEL_TO_MESSAGE = {
     level: payload_pb2.PACK_LEVEL_UNSPECIFIED
     if level is PackLevel.UNKNOWN
@@ -50,6 +53,13 @@ def belief_to_message(belief: UnitBelief, level: PackLevel) -> ledger_pb2.UnitSt
         persistent_dispositions=belief.persistent_dispositions,
         alerts=[alert_to_message(alert) for alert in belief.alerts],
         owner=belief.owner,
+        custody_states=[_STATE_TO_MESSAGE[state] for state in states_of(belief)],
+        ending=ledger_pb2.ENDING_UNSPECIFIED if belief.ending is None else _ENDING_TO_MESSAGE[belief.ending],
+        hold_reason=belief.hold_reason,
+        hold_index=belief.hold_index,
+        remainder="" if belief.remainder is None else format(belief.remainder, "f"),
+        remainder_uom=belief.remainder_uom,
+        recall_ids=belief.recall_ids,
     )
 
 
@@ -60,6 +70,7 @@ def alert_to_message(alert: Alert) -> ledger_pb2.Alert:
         message=alert.message,
         leaf_index=alert.leaf_index,
         provisional=alert.provisional,
+        grave=alert.grave,
     )
 
 
@@ -73,6 +84,10 @@ def group_to_message(group: LotGroup) -> ledger_pb2.LotGroup:
         oldest_time=to_timestamp(group.oldest),
         newest_time=to_timestamp(group.newest),
         unit_count=group.unit_count,
+        custody_states=[
+            ledger_pb2.CustodyStateCount(custody_state=_STATE_TO_MESSAGE[state], unit_count=count)
+            for state, count in group.states
+        ],
     )
 
 

@@ -6,7 +6,7 @@ the servicer, from the log.
 """
 
 from bisect import bisect_right
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,6 +24,7 @@ from ledger.projections.judging import Scan, judge
 from ledger.projections.quantities import LotReplay, QuantityBelief
 from ledger.projections.recalls import RecallEntry, covers, in_force
 from ledger.projections.replay import Alike, Replay
+from ledger.projections.states import CustodyState, states_of
 from ledger.projections.store import EventFilter
 from medtrail.errors import NotFoundError
 from medtrail.event import PackLevel
@@ -64,7 +65,11 @@ class UnitTrace:
 
 @dataclass(frozen=True, slots=True)
 class LotGroup:
-    """Units of a lot in the same situation: class, holder, destination and kind of evidence."""
+    """Units of a lot in the same situation: class, holder, destination and kind of evidence.
+
+    Attributes:
+        states: How many of them are in each custody state, in the order of the states; a unit may be in several.
+    """
 
     unit_class: UnitClass
     holder: str
@@ -73,6 +78,7 @@ class LotGroup:
     oldest: datetime
     newest: datetime
     unit_count: int
+    states: tuple[tuple[CustodyState, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +215,16 @@ class Queries:
         directory = self._archive.directory(connection, size=size)
         inside = store.load_contents(connection, scan.unit, size=size)
         world = store.load_world(connection, [scan.unit, *inside], size=size)
-        replay = Replay(world, directory, true_time=true_time).run()
+        known = self._archive.recalls(connection, size=size)
+        replay = Replay(world, directory, recalls=known, true_time=true_time).run()
         belief = replay.belief(scan.unit)
         concerned = [Container(scan.unit, scan.lot), *replay.contents(scan.unit)]
         if belief is not None:
             concerned += [Container(scan.unit, belief.lot), *belief.containers]
         standing = self._recalls(connection, directory, true_time=scan.judge_time, size=size)
         recalls = [entry for entry in standing if covers(entry.recall, concerned)]
+        if belief is not None:
+            belief = replace(belief, recall_ids=_ids(recalls))
         verdict = judge(scan, belief, recalls=recalls, tree_size=size)
         believed = belief if belief is not None and belief.has_origin else None
         return PackAnswer(size, verdict, believed, _level(connection, scan.unit, size))
@@ -230,8 +239,32 @@ class Queries:
             message = f"no event names {unit}"
             raise NotFoundError(message, code="UNIT_UNKNOWN", field="epc")
         directory = self._archive.directory(connection, size=size)
-        replay = Replay(world, directory, true_time=true_time, traced=unit).run()
-        return UnitTrace(size, replay.belief(unit), _level(connection, unit, size), replay.steps(unit), erased)
+        known = self._archive.recalls(connection, size=size)
+        replay = Replay(world, directory, recalls=known, true_time=true_time, traced=unit).run()
+        belief = replay.belief(unit)
+        if belief is not None:
+            belief = self._with_recalls(connection, belief, directory, true_time=true_time, size=size)
+        return UnitTrace(size, belief, _level(connection, unit, size), replay.steps(unit), erased)
+
+    def _with_recalls(
+        self,
+        connection: Connection,
+        belief: UnitBelief,
+        directory: Directory,
+        *,
+        true_time: datetime | None,
+        size: int,
+    ) -> UnitBelief:
+        """Return a belief with the recalls in force that cover the unit, what it holds, or what holds it."""
+        standing = self._recalls(connection, directory, true_time=true_time, size=size)
+        if all(entry.recall.drill for entry in standing):
+            return belief
+        concerned = [Container(belief.unit, belief.lot), *belief.containers]
+        inside = store.load_contents(connection, belief.unit, size=size)
+        if inside:
+            world = store.load_world(connection, [belief.unit, *inside], size=size)
+            concerned += Replay(world, directory, true_time=true_time).run().contents(belief.unit)
+        return replace(belief, recall_ids=_ids(entry for entry in standing if covers(entry.recall, concerned)))
 
     def _recall_over(self, connection: Connection, leaf_index: int, size: int) -> str:
         directory = self._archive.directory(connection, size=size)
@@ -275,7 +308,8 @@ class Queries:
         directory = self._archive.directory(connection, size=size)
         world = store.load_lot(connection, gtin, lot.lot, size=size)
         quantities = LotReplay(lot.path, world, directory)
-        replay = Replay(world, directory, true_time=true_time).run(quantities)
+        known = self._archive.recalls(connection, size=size)
+        replay = Replay(world, directory, recalls=known, true_time=true_time).run(quantities)
         members = store.lot_members(connection, gtin, lot.lot, size=size)
         if not members and not world.lots:
             raise _lot_unknown(lot, store.lots_of(connection, gtin, size=size))
@@ -283,6 +317,9 @@ class Queries:
         alike = tuple(group for group in replay.groups(members) if group.belief.lot == lot.lot)
         units = sorted((unit, number) for number, group in enumerate(alike) for unit in group.units)
         recalls = self._recalls(connection, directory, true_time=true_time, size=size)
+        if recalls:
+            # What a recall names by serial is not alike with the rest: of units that are, one answers for all.
+            alike = tuple(replace(group, belief=_recalled(group.belief, recalls)) for group in alike)
         concerned = [Container(lot.path, lot.lot), *_containers(alike)]
         concerned += [Container(unit, lot.lot) for unit, _ in units]
         return LotTrace(
@@ -297,12 +334,23 @@ class Queries:
         )
 
 
+def _ids(recalls: Iterable[RecallEntry]) -> tuple[str, ...]:
+    """Return the event ids of recalls, drills left out."""
+    return tuple(entry.recall_id for entry in recalls if not entry.recall.drill)
+
+
+def _recalled(belief: UnitBelief, recalls: Iterable[RecallEntry]) -> UnitBelief:
+    concerned = [Container(belief.unit, belief.lot), *belief.containers]
+    return replace(belief, recall_ids=_ids(entry for entry in recalls if covers(entry.recall, concerned)))
+
+
 def _containers(alike: Iterable[Alike]) -> Iterable[Container]:
     return dict.fromkeys(container for group in alike for container in group.belief.containers)
 
 
 def _grouped(alike: Iterable[Alike]) -> tuple[LotGroup, ...]:
     groups: dict[tuple[UnitClass, str, str, EvidenceKind], LotGroup] = {}
+    states: dict[tuple[UnitClass, str, str, EvidenceKind], Counter[CustodyState]] = {}
     for same in alike:
         belief = same.belief
         key = (belief.unit_class, belief.holder, belief.destination, belief.evidence)
@@ -313,7 +361,13 @@ def _grouped(alike: Iterable[Alike]) -> tuple[LotGroup, ...]:
             newest=max(group.newest, belief.since),
             unit_count=group.unit_count + len(same.units),
         )
-    return tuple(groups[key] for key in sorted(groups))
+        counted = states.setdefault(key, Counter())
+        for state in states_of(belief):
+            counted[state] += len(same.units)
+    return tuple(
+        replace(groups[key], states=tuple((state, states[key][state]) for state in CustodyState if states[key][state]))
+        for key in sorted(groups)
+    )
 
 
 def _level(connection: Connection, unit: str, size: int) -> PackLevel:

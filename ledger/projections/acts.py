@@ -20,7 +20,7 @@ Source: CBV 2.0, sections 7.1 (business steps) and 7.2 (dispositions).
 
 from enum import Enum, auto
 
-from ledger.projections.belief import UnitClass
+from ledger.projections.belief import Ending, UnitClass
 from ledger.projections.facts import EventFact, Kind, Part
 
 
@@ -54,25 +54,34 @@ _ACT_OF_STEP = {
     "sensor_reporting": Act.PASS,
 }
 
-_END_OF_DISPOSITION = {
-    "dispensed": UnitClass.DISPENSED,
-    "retail_sold": UnitClass.DISPENSED,
-    "destroyed": UnitClass.DESTROYED_OR_DECOMMISSIONED,
-    "disposed": UnitClass.DESTROYED_OR_DECOMMISSIONED,
-    "stolen": UnitClass.LOST_OR_STOLEN,
+_ENDING_OF_DISPOSITION = {
+    "dispensed": Ending.DISPENSED,
+    "retail_sold": Ending.DISPENSED,
+    "destroyed": Ending.DESTROYED,
+    "disposed": Ending.DESTROYED,
+    "stolen": Ending.STOLEN,
 }
 
-_END_OF_STEP = {
-    "dispensing": UnitClass.DISPENSED,
-    "retail_selling": UnitClass.DISPENSED,
-    "destroying": UnitClass.DESTROYED_OR_DECOMMISSIONED,
-    "decommissioning": UnitClass.DESTROYED_OR_DECOMMISSIONED,
-    "killing": UnitClass.DESTROYED_OR_DECOMMISSIONED,
-    "sampling": UnitClass.DESTROYED_OR_DECOMMISSIONED,
+_ENDING_OF_STEP = {
+    "dispensing": Ending.DISPENSED,
+    "retail_selling": Ending.DISPENSED,
+    "destroying": Ending.DESTROYED,
+    "decommissioning": Ending.DECOMMISSIONED,
+    "killing": Ending.DECOMMISSIONED,
+    "sampling": Ending.SAMPLED,
 }
 
-# CBV has no word for lost: a unit taken out of use whose whereabouts are unknown is lost.
-_LOST = "unknown"
+# What these dispositions say only of what is ended: by themselves they end nothing. CBV has no word for lost: a unit
+# taken out of use whose whereabouts are unknown is lost.
+_ENDING_OF_ENDED = {"unknown": Ending.LOST, "damaged": Ending.DAMAGED}
+# Endings for which CBV has no word of their own: the event's reason says which.
+_ENDINGS_BY_REASON = frozenset({Ending.EXPORTED, Ending.FREE_SAMPLE, Ending.LOCKED})
+_CLASS_OF_ENDING = {
+    Ending.DISPENSED: UnitClass.DISPENSED,
+    Ending.CONSUMED: UnitClass.CONSUMED,
+    Ending.LOST: UnitClass.LOST_OR_STOLEN,
+    Ending.STOLEN: UnitClass.LOST_OR_STOLEN,
+}
 
 
 def act_of(fact: EventFact, part: Part) -> Act:
@@ -86,17 +95,27 @@ def act_of(fact: EventFact, part: Part) -> Act:
     if fact.disposition == "partially_dispensed" and fact.biz_step in {"dispensing", "retail_selling"}:
         return Act.OPEN
     deleted = fact.kind is Kind.OBJECT and fact.action == "DELETE"
-    if deleted or fact.disposition in _END_OF_DISPOSITION or fact.biz_step in _END_OF_STEP:
+    if deleted or fact.disposition in _ENDING_OF_DISPOSITION or fact.biz_step in _ENDING_OF_STEP:
         return Act.END
     return _ACT_OF_STEP.get(fact.biz_step, Act.OBSERVE)
 
 
-def end_class_of(fact: EventFact) -> UnitClass:
-    """Return the final class into which an event that ends a unit puts it."""
+def ending_of(fact: EventFact) -> Ending:
+    """Return how an event that ends a unit does so."""
     if fact.kind is Kind.TRANSFORMATION:
-        return UnitClass.CONSUMED
-    if fact.disposition == _LOST:
-        return UnitClass.LOST_OR_STOLEN
-    if fact.disposition in _END_OF_DISPOSITION:
-        return _END_OF_DISPOSITION[fact.disposition]
-    return _END_OF_STEP.get(fact.biz_step, UnitClass.DESTROYED_OR_DECOMMISSIONED)
+        return Ending.CONSUMED
+    if fact.disposition == "inactive" and fact.reason in _ENDINGS_BY_REASON:
+        return Ending(fact.reason)
+    of_step = _ENDING_OF_STEP.get(fact.biz_step, Ending.DECOMMISSIONED)
+    found = _ENDING_OF_DISPOSITION.get(fact.disposition) or _ENDING_OF_ENDED.get(fact.disposition)
+    return found or of_step
+
+
+def class_of_ending(ending: Ending) -> UnitClass:
+    """Return the final class of what ended so."""
+    return _CLASS_OF_ENDING.get(ending, UnitClass.DESTROYED_OR_DECOMMISSIONED)
+
+
+def destination_of(fact: EventFact) -> str:
+    """Return to whom a despatch sends goods, as the event spells it; empty where it does not say."""
+    return fact.target_holder or fact.target_owner or fact.target_place

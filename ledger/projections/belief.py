@@ -24,6 +24,7 @@ The first four are final: no later event undoes them, and one that names the uni
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from enum import StrEnum
 
 from ledger.projections.facts import EventFact
@@ -56,6 +57,22 @@ FINAL_CLASSES = frozenset(
 )
 
 
+class Ending(StrEnum):
+    """How the life of a unit ended; spelled as the reason of an event says those that CBV has no word for."""
+
+    DISPENSED = "dispensed"
+    CONSUMED = "consumed"
+    DECOMMISSIONED = "decommissioned"
+    DESTROYED = "destroyed"
+    LOST = "lost"
+    STOLEN = "stolen"
+    EXPORTED = "exported"
+    SAMPLED = "sampled"
+    FREE_SAMPLE = "free_sample"
+    LOCKED = "locked"
+    DAMAGED = "damaged"
+
+
 class EvidenceKind(StrEnum):
     """How a unit's state is known, in ascending strength."""
 
@@ -70,7 +87,6 @@ class AlertCode(StrEnum):
     SECOND_COMMISSIONING = "SECOND_COMMISSIONING"
     COMMISSION_MISSING = "COMMISSION_MISSING"
     SHIPPED_NOT_HELD = "SHIPPED_NOT_HELD"
-    SHIPPED_APART = "SHIPPED_APART"
     RECEIVED_NOT_SHIPPED = "RECEIVED_NOT_SHIPPED"
     ENDED_NOT_HELD = "ENDED_NOT_HELD"
     USED_AFTER_END = "USED_AFTER_END"
@@ -83,6 +99,16 @@ class AlertCode(StrEnum):
     EVENT_ID_HASH_MISMATCH = "EVENT_ID_HASH_MISMATCH"
     RELIED_ON_DECLARED_ERROR = "RELIED_ON_DECLARED_ERROR"
     KEY_SUSPECT = "KEY_SUSPECT"
+    PARENT_NOT_UNPACKED = "PARENT_NOT_UNPACKED"
+    USED_BEFORE_COMMISSIONING = "USED_BEFORE_COMMISSIONING"
+    USED_AFTER_EXPIRY = "USED_AFTER_EXPIRY"
+    SOLD_UNDER_HOLD = "SOLD_UNDER_HOLD"
+    SOLD_UNDER_RECALL = "SOLD_UNDER_RECALL"
+    DUPLICATE_SERIAL = "DUPLICATE_SERIAL"
+    IMPOSSIBLE_MOVEMENT = "IMPOSSIBLE_MOVEMENT"
+    UNDO_FORBIDDEN = "UNDO_FORBIDDEN"
+    DISPENSED_TOO_MUCH = "DISPENSED_TOO_MUCH"
+    TEMPERATURE_EXCURSION = "TEMPERATURE_EXCURSION"
 
 
 # May only mean that earlier data are missing: hold, do not accuse.
@@ -90,10 +116,12 @@ PROVISIONAL_ALERTS = frozenset(
     {
         AlertCode.COMMISSION_MISSING,
         AlertCode.SHIPPED_NOT_HELD,
-        AlertCode.SHIPPED_APART,
         AlertCode.RECEIVED_NOT_SHIPPED,
         AlertCode.ENDED_NOT_HELD,
         AlertCode.DOUBLE_CONTAINER,
+        AlertCode.PARENT_NOT_UNPACKED,
+        AlertCode.USED_BEFORE_COMMISSIONING,
+        AlertCode.SOLD_UNDER_HOLD,
     }
 )
 
@@ -107,8 +135,13 @@ GRAVE_ALERTS = frozenset(
         AlertCode.EXPIRY_CONFLICT,
         AlertCode.MAKER_CONFLICT,
         AlertCode.KEY_SUSPECT,
+        AlertCode.DUPLICATE_SERIAL,
+        AlertCode.DISPENSED_TOO_MUCH,
     }
 )
+
+# Told, and no reason to keep a pack back by themselves: the pack is sound, or its class or its hold says more.
+SILENT_ALERTS = frozenset({AlertCode.PARENT_NOT_UNPACKED, AlertCode.UNDO_FORBIDDEN, AlertCode.TEMPERATURE_EXCURSION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +156,11 @@ class Alert:
     def provisional(self) -> bool:
         """Whether it may only mean that earlier data are missing."""
         return self.code in PROVISIONAL_ALERTS
+
+    @property
+    def grave(self) -> bool:
+        """Whether no missing data can explain it."""
+        return self.code in GRAVE_ALERTS
 
 
 class Standing(StrEnum):
@@ -183,6 +221,15 @@ class UnitBelief:
         first_hand: The maker's own word is in the log.
         owner: GLN of the owner where it differs from the holder; may be empty.
         alerts: In log order.
+        ending: How its life ended; None while it has not.
+        returned: It was sent back, and not released since.
+        opened: It was handed out in part.
+        hold_reason: Why it is held back; empty when it is not, or has ended.
+        hold_index: Entry that put it on hold; None when none did.
+        marked_suspect: Its holder holds it as suspect.
+        remainder: What is left of it, once a part was handed out; None where nobody said how much.
+        remainder_uom: UN/ECE Rec 20 unit code of that; empty means a count.
+        recall_ids: Recalls in force that cover it, in log order; filled in by who knows the recalls.
     """
 
     unit: str
@@ -202,6 +249,25 @@ class UnitBelief:
     persistent_dispositions: tuple[str, ...] = ()
     owner: str = ""
     alerts: tuple[Alert, ...] = ()
+    ending: Ending | None = None
+    returned: bool = False
+    opened: bool = False
+    hold_reason: str = ""
+    hold_index: int | None = None
+    marked_suspect: bool = False
+    remainder: Decimal | None = None
+    remainder_uom: str = ""
+    recall_ids: tuple[str, ...] = ()
+
+    @property
+    def suspect(self) -> bool:
+        """Whether its history contradicts itself, or its holder says that it is suspect."""
+        return self.marked_suspect or any(alert.grave for alert in self.alerts)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """CBV dispositions in force: the last event's, and the persistent ones."""
+        return (self.disposition, *self.persistent_dispositions)
 
     @property
     def commissioned(self) -> bool:

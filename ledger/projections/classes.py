@@ -1,10 +1,8 @@
 """From a unit's state at the end of a replay to its one class, and the small changes that containment makes."""
 
-from collections.abc import Sequence
-
+from ledger.projections.acts import class_of_ending
 from ledger.projections.belief import UnitClass
 from ledger.projections.directory import Directory
-from ledger.projections.facts import EventFact
 from ledger.projections.unit_state import Phase, UnitState
 
 
@@ -21,11 +19,6 @@ def detach(state: UnitState) -> None:
         state.parent = None
 
 
-def believed_commission(commissions: Sequence[EventFact]) -> EventFact | None:
-    """Return the commissioning that is believed: first-hand before second-hand, then the earliest."""
-    return min(commissions, key=lambda fact: (fact.second_hand, fact.order), default=None)
-
-
 _CLASS_OF_PHASE = {
     Phase.LEFT: UnitClass.LEFT_NETWORK,
     Phase.ARRIVED: UnitClass.DELIVERED_UNCONFIRMED,
@@ -35,8 +28,8 @@ _CLASS_OF_PHASE = {
 
 def class_of(state: UnitState, *, maker: str, directory: Directory) -> UnitClass:
     """Return the one class of a state (see :mod:`ledger.projections.belief` for the table)."""
-    if state.phase is Phase.ENDED and state.end_class is not None:
-        return state.end_class
+    if state.ending is not None:
+        return class_of_ending(state.ending)
     return _CLASS_OF_PHASE.get(state.phase) or _class_held(state, maker=maker, directory=directory)
 
 

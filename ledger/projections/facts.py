@@ -5,15 +5,18 @@ size for which a question is answered, so that an enrolment that comes late is n
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import IntEnum, StrEnum
 
+from ledger.projections.sensing import sensing_of
 from medtrail.document import Document
 from medtrail.epcis.cbv import expiry_of, lot_of
 from medtrail.epcis.hash import event_hash
-from medtrail.epcis.model import Action, EpcisEvent, EventType, QuantityElement, SourceDest
+from medtrail.epcis.model import Action, EpcisEvent, EventType, Extension, QuantityElement, SourceDest
 from medtrail.errors import MalformedError
 from medtrail.event import Capture, Event, Recall
 from medtrail.gs1 import OtherKey, Sgln, parse_epc
@@ -22,6 +25,10 @@ from medtrail.item_map import identifiers
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PARTY_AI = "417"
 _HASH_URI = "ni:///sha-256;"
+# CBV has no words for why goods are held or taken out of use, nor for how much of a pack was handed out.
+_OUR_NAMESPACE = "urn:medtrail:epcis"
+_QUANTITY = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+_OFFSET = re.compile(r"([+-])([0-9]{2}):([0-9]{2})")
 
 
 class Part(IntEnum):
@@ -83,6 +90,14 @@ class EventFact:
         corrects: Event ids that a declaration names as corrective.
         set_dispositions: Persistent dispositions set.
         unset_dispositions: Persistent dispositions unset.
+        offset_s: UTC offset in force where it happened, seconds.
+        declared_us: When a declaration says that it was declared, as ``time_us``; 0 where it is none.
+        reason: Why, as the extension of a hold or an end says; may be empty.
+        released: Reasons for which goods are held no more, as a release of some reasons says.
+        quantity: Taken of each pack that it names, decimal text; empty where it does not say.
+        remainder: Left in each after it, likewise.
+        uom: UN/ECE Rec 20 unit code of both; empty means a count.
+        sensing: What its sensors say (:mod:`ledger.projections.sensing`); empty where nothing.
     """
 
     leaf_index: int
@@ -112,6 +127,14 @@ class EventFact:
     corrects: tuple[str, ...] = ()
     set_dispositions: tuple[str, ...] = ()
     unset_dispositions: tuple[str, ...] = ()
+    offset_s: int = 0
+    declared_us: int = 0
+    reason: str = ""
+    released: tuple[str, ...] = ()
+    quantity: str = ""
+    remainder: str = ""
+    uom: str = ""
+    sensing: str = ""
 
     @property
     def order(self) -> tuple[int, str, str, int, str]:
@@ -207,6 +230,7 @@ def _with_epcis(fact: EventFact, event: EpcisEvent) -> EventFact:
     place = event.biz_location or event.read_point
     expiry = expiry_of(event)
     emptied = event.action is Action.DELETE and not event.child_epcs and not event.child_quantity_list
+    said = {item.name: str(item.value) for item in event.extensions if _is_word(item)}
     return replace(
         fact,
         content_hash=event_hash(event),
@@ -229,7 +253,33 @@ def _with_epcis(fact: EventFact, event: EpcisEvent) -> EventFact:
         empties=event.type is EventType.AGGREGATION and emptied,
         set_dispositions=() if persistent is None else persistent.set,
         unset_dispositions=() if persistent is None else persistent.unset,
+        offset_s=_offset_s(event.event_time_zone_offset),
+        declared_us=0 if declaration is None else to_us(declaration.declaration_time),
+        reason=said.get("reason", ""),
+        released=tuple(said.get("released", "").splitlines()),
+        quantity=_positive(said.get("quantity", "")),
+        remainder=_positive(said.get("remainder", "")),
+        uom=said.get("uom", ""),
+        sensing=sensing_of(event),
     )
+
+
+def _is_word(extension: Extension) -> bool:
+    return extension.namespace == _OUR_NAMESPACE and isinstance(extension.value, str | Decimal)
+
+
+def _positive(text: str) -> str:
+    """Return a decimal of at most 12 digits before and 6 after the point, 0 or more; else nothing: it cannot count."""
+    return text if _QUANTITY.fullmatch(text) else ""
+
+
+def _offset_s(offset: str) -> int:
+    """Return the seconds of ``+hh:mm``; 0 where it is none."""
+    found = _OFFSET.fullmatch(offset)
+    if found is None:
+        return 0
+    seconds = int(found[2]) * 3600 + int(found[3]) * 60
+    return -seconds if found[1] == "-" else seconds
 
 
 def refs_of(leaf_index: int, event: Event) -> Iterator[UnitRef]:
@@ -312,7 +362,7 @@ def fact_to_json(fact: EventFact) -> str:
 def fact_from_json(text: str) -> EventFact:
     """Return the fact that :func:`fact_to_json` wrote."""
     values = json.loads(text)
-    for name in ("corrects", "set_dispositions", "unset_dispositions"):
+    for name in ("corrects", "set_dispositions", "unset_dispositions", "released"):
         values[name] = tuple(values.get(name, ()))
     values["kind"] = Kind(values["kind"])
     return EventFact(**{"leaf_index": 0, "time_us": 0, "source_seq": 0, **values})

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from ledger.projections.belief import FINAL_CLASSES, GRAVE_ALERTS, UnitBelief, UnitClass
+from ledger.projections.belief import FINAL_CLASSES, SILENT_ALERTS, UnitBelief, UnitClass
 from ledger.projections.recalls import RecallEntry
 from medtrail.gs1.keys import RESOLVER
 from medtrail.verdict import (
@@ -92,7 +92,7 @@ def _recalled(recalls: Iterable[RecallEntry], belief: UnitBelief | None) -> Iter
             drills.append(Finding(VerdictCode.RECALLED, f"DRILL, no real recall: {text}", reason=RECALL_DRILL))
         else:
             yield Finding(VerdictCode.RECALLED, text, reason="RECALLED")
-    if belief is not None and "recalled" in _words(belief):
+    if belief is not None and "recalled" in belief.words:
         text = "Its holder marked it as recalled. Put it aside and ask the maker."
         yield Finding(VerdictCode.RECALLED, text, reason="MARKED_RECALLED")
     yield from drills
@@ -120,31 +120,34 @@ def _ended(belief: UnitBelief) -> Iterator[Finding]:
 
 
 def _suspect(belief: UnitBelief) -> Iterator[Finding]:
+    if belief.marked_suspect:
+        text = f"{belief.holder} holds it as suspect. Put it aside, do not dispense, until the case is closed."
+        yield Finding(VerdictCode.SUSPECT, text, reason="MARKED_SUSPECT")
     for alert in belief.alerts:
-        if alert.code in GRAVE_ALERTS:
+        if alert.grave:
             text = f"Contradictory history: {alert.message}. Put it aside, do not dispense, start an investigation."
             yield Finding(VerdictCode.SUSPECT, text, reason=alert.code.value)
 
 
 def _held(belief: UnitBelief) -> Iterator[Finding]:
-    holding = [word for word in _words(belief) if CODE_OF_DISPOSITION.get(word) is VerdictCode.HELD]
-    if holding:
-        text = f"Held back by {belief.holder} ({holding[0]}). Keep it aside until the hold is lifted."
-        yield Finding(VerdictCode.HELD, text, reason=holding[0].upper())
+    word = next((word for word in belief.words if CODE_OF_DISPOSITION.get(word) is VerdictCode.HELD), "")
+    # Of a hold with a code, the code is the reason.
+    code, coded, _ = belief.hold_reason.partition(":")
+    reason = code if coded or (code.isupper() and code.isidentifier()) else word.upper()
+    if belief.hold_reason or word:
+        said = belief.hold_reason.replace("\n", "; ") or word
+        text = f"Held back by {belief.holder} ({said}). Keep it aside until the hold is lifted."
+        yield Finding(VerdictCode.HELD, text, reason=reason or "ON_HOLD")
     elif belief.unit_class is UnitClass.RETURNED:
         text = f"Sent back to {belief.holder} and not released since. Keep it aside until it is verified."
         yield Finding(VerdictCode.HELD, text, reason="RETURNED")
-
-
-def _words(belief: UnitBelief) -> tuple[str, ...]:
-    return (belief.disposition, *belief.persistent_dispositions)
 
 
 def _marked(belief: UnitBelief) -> Iterator[Finding]:
     """Yield what a holder's word alone says against a pack: its class has told of recalls, holds and final states."""
     if belief.unit_class in FINAL_CLASSES:
         return
-    for word in _words(belief):
+    for word in belief.words:
         code = CODE_OF_DISPOSITION.get(word)
         if code not in {None, VerdictCode.HELD, VerdictCode.RECALLED}:
             text = f"{belief.holder or 'Its holder'} marked it as {word.replace('_', ' ')}. Put it aside and report it."
@@ -167,7 +170,7 @@ def _unconfirmed(belief: UnitBelief) -> Iterator[Finding]:
         text = "Known by a partner's word only, not by its maker's. Put it aside until the maker's data arrive."
         yield Finding(VerdictCode.UNCONFIRMED, text, reason="SECOND_HAND", provisional=True)
     for alert in belief.alerts:
-        if alert.code not in GRAVE_ALERTS:
+        if not alert.grave and alert.code not in SILENT_ALERTS:
             text = f"Its history has a gap: {alert.message}. Put it aside until the data match."
             yield Finding(VerdictCode.UNCONFIRMED, text, reason=alert.code.value, provisional=alert.provisional)
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from ledger.projections.acts import Act, act_of, end_class_of
+from ledger.projections.acts import Act, act_of, class_of_ending, destination_of, ending_of
 from ledger.projections.belief import EvidenceKind, Standing, UnitClass
-from ledger.projections.classes import attach, believed_commission, class_of, detach
+from ledger.projections.circumstances import Circumstances
+from ledger.projections.classes import attach, class_of, detach
 from ledger.projections.directory import Directory
 from ledger.projections.facts import EventFact, Kind, Part, UnitRef, from_us
 from ledger.projections.replay import Replay
@@ -78,7 +79,9 @@ class LotReplay:
         self._directory = directory
         self._refs = world.lots.get(lot, ())
         self._world = world
-        self._standings = Judge(world, directory).standings(tuple((ref.leaf_index, ref.part) for ref in self._refs))
+        self._standings = Judge(world, Circumstances(directory)).standings(
+            tuple((ref.leaf_index, ref.part) for ref in self._refs)
+        )
         self._balances: dict[_Spot, _Balance] = {}
         self._parcels: dict[tuple[str, str], _Parcel] = {}
         commissions = [
@@ -87,7 +90,7 @@ class LotReplay:
             if act_of(world.facts[ref.leaf_index], ref.part) is Act.COMMISSION
             and self._standings[ref.leaf_index] is Standing.COUNTS
         ]
-        first = believed_commission(commissions)
+        first = min(commissions, key=lambda fact: (fact.second_hand, fact.order), default=None)
         self._maker = "" if first is None else directory.actor(first)
 
     def of(self, fact: EventFact) -> Iterable[UnitRef]:
@@ -148,14 +151,14 @@ class LotReplay:
             self._add(_Spot(UnitClass.UNACCOUNTED, actor, "", uom), amount, fact)
         elif act is Act.DESPATCH:
             self._take(actor, uom, amount)
-            target = fact.target_holder or fact.target_owner or fact.target_place
+            target = destination_of(fact)
             left = bool(target) and not self._directory.is_enrolled(target)
             unit_class = UnitClass.LEFT_NETWORK if left else UnitClass.IN_TRANSIT
             destination = self._directory.party_gln(target) if target else ""
             self._add(_Spot(unit_class, actor, destination, uom), amount, fact)
         elif act is Act.END:
             self._take(actor, uom, amount)
-            self._add(_Spot(end_class_of(fact), actor, "", uom), amount, fact)
+            self._add(_Spot(class_of_ending(ending_of(fact)), actor, "", uom), amount, fact)
         elif act is Act.ARRIVE:
             sender = self._arriving(actor, uom)
             self._take(actor, uom, amount, arriving_first=True)

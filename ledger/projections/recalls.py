@@ -56,6 +56,43 @@ def in_force(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class RecallSpan:
+    """A recall that is no drill, and the time in which it holds: from its start to its end.
+
+    Attributes:
+        end: Excluded; None while nobody who may has ended it.
+    """
+
+    entry: RecallEntry
+    start: datetime
+    end: datetime | None
+
+    def holds_at(self, moment: datetime) -> bool:
+        """Tell whether it is in force at a moment."""
+        return self.start <= moment and (self.end is None or moment < self.end)
+
+
+def spans_of(entries: Sequence[RecallEntry], directory: Directory) -> tuple[RecallSpan, ...]:
+    """Return when each recall holds, in log order, drills left out."""
+    ends: dict[str, list[RecallEntry]] = {}
+    for entry in entries:
+        if entry.recall.terminated_recall_id:
+            ends.setdefault(entry.recall.terminated_recall_id, []).append(entry)
+    found = []
+    for entry in entries:
+        if entry.recall.terminated_recall_id or entry.recall.drill:
+            continue
+        issuer = directory.signer(entry.fact)
+        times = [
+            end.recall.start_time
+            for end in ends.get(entry.recall_id, ())
+            if directory.signer(end.fact) == issuer or directory.is_regulator(end.fact)
+        ]
+        found.append(RecallSpan(entry, entry.recall.start_time, min(times, default=None)))
+    return tuple(found)
+
+
 def covers(recall: Recall, units: Iterable[Container]) -> bool:
     """Tell whether a recall matches one of some units, each with its lot."""
     return any(_matches(scope, unit) for unit in units for scope in recall.scopes)

@@ -12,15 +12,17 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Protocol
 
-from ledger.projections.acts import Act, act_of
+from ledger.projections.acts import Act, act_of, destination_of
 from ledger.projections.belief import AlertCode, Container, Standing, Step, UnitBelief
-from ledger.projections.classes import attach, believed_commission, class_of, detach
+from ledger.projections.breaches import HOLDING_WORDS, SUSPECT, code_of, judge_uses
+from ledger.projections.circumstances import Circumstances, trade_item_of
+from ledger.projections.classes import class_of, detach
+from ledger.projections.containment import Containment, Moment
 from ledger.projections.directory import Directory
 from ledger.projections.facts import EventFact, Kind, Part, from_us, to_us
+from ledger.projections.recalls import RecallEntry
 from ledger.projections.unit_state import Phase, UnitState, answers
 from ledger.projections.world import Judge, Refs, World
-
-_TRADE_ITEM = "/01/"
 
 
 class Companion(Protocol):
@@ -75,33 +77,54 @@ class Replay:
     Args:
         world: The events.
         directory: Who is who, at the same tree size.
+        recalls: All that are known, and their ends: what is sold under one alerts, what is under one is not undone.
         true_time: Events later than this are not applied; None for all. Declarations hold whenever they were made.
         traced: Path of the unit whose steps are kept; empty for none.
     """
 
     def __init__(
-        self, world: World, directory: Directory, *, true_time: datetime | None = None, traced: str = ""
+        self,
+        world: World,
+        directory: Directory,
+        *,
+        recalls: Sequence[RecallEntry] = (),
+        true_time: datetime | None = None,
+        traced: str = "",
     ) -> None:
         self._world = world
         self._directory = directory
+        self._around = Circumstances.of(directory, limits=world.limits, recalls=_concerning(recalls, world))
         self._until_us = None if true_time is None else to_us(true_time)
-        self._judge = Judge(world, directory)
+        self._judge = Judge(world, self._around)
         self._states: dict[str, UnitState] = {}
-        self._alike: dict[tuple[Refs, bool, bool], list[str]] = defaultdict(list)
+        self._companions: tuple[Companion, ...] = ()
+        self._moments_of: dict[int, frozenset[Moment]] = {}
+        self._containment = Containment(self._states, directory, self._moments)
+        serials = self._around.serials()
+        alike: dict[tuple[Refs, str, bool, frozenset[int]], list[str]] = defaultdict(list)
         for path, refs in world.units.items():
-            self._alike[refs, path.startswith(_TRADE_ITEM), path == traced].append(path)
+            alike[refs, trade_item_of(path), path == traced, serials.get(path, frozenset())].append(path)
         self._refs_of_state: dict[int, Refs] = {}
-        for (refs, _, is_traced), paths in self._alike.items():
-            state = UnitState(min(paths), self._judge.standings(refs), traced=is_traced)
-            self._refs_of_state[id(state)] = refs
+        for (refs, _, is_traced, _), paths in alike.items():
+            state = self._new_state(refs, min(paths), traced=is_traced)
             for path in paths:
                 self._states[path] = state
+
+    def _new_state(self, refs: Refs, path: str, *, traced: bool) -> UnitState:
+        forbidden = self._judge.forbidden(refs, path)
+        state = UnitState(path, self._judge.standings(refs, forbidden=forbidden), traced=traced)
+        self._refs_of_state[id(state)] = refs
+        for fault in forbidden:
+            if self.includes(fault.ended):
+                state.alert(AlertCode.UNDO_FORBIDDEN, fault.declaration, f"not undone: {fault.why}")
+        return state
 
     # --- replaying ---
 
     def run(self, *companions: "Companion") -> "Replay":
         """Apply all events in order, let companions follow, and return itself."""
         following = defaultdict(list)
+        self._companions = companions
         for companion in companions:
             for fact in companion.facts():
                 if self.includes(fact):
@@ -115,9 +138,6 @@ class Replay:
             while waiting and (waiting[-1].order, waiting[-1].leaf_index) < (item.fact.order, item.fact.leaf_index):
                 self._follow(waiting.pop(), following)
             self.apply(item.effective, item.part, item.state)
-            if item.fact.empties and item.part is Part.PARENT and self._counts(item.fact, item.state):
-                for companion in companions:
-                    companion.release(item.fact)
         while waiting:
             self._follow(waiting.pop(), following)
         return self
@@ -178,83 +198,66 @@ class Replay:
         """Return the state of a unit as replayed so far."""
         return self._states.get(path)
 
+    def _moments(self, state: UnitState) -> frozenset[Moment]:
+        """Return when events that count name a unit."""
+        found = self._moments_of.get(id(state))
+        if found is None:
+            facts = (self._world.facts[leaf] for leaf, _ in self._refs_of_state.get(id(state), ()))
+            found = frozenset(self._containment.moment(fact) for fact in facts if self._counts(fact, state))
+            self._moments_of[id(state)] = found
+        return found
+
     def apply(self, fact: EventFact, part: Part, state: UnitState) -> None:
         """Apply one event to a unit that it names, and to what that unit holds."""
         standing = state.standings[fact.leaf_index]
         act = act_of(fact, part)
-        if fact.kind is Kind.AGGREGATION and part is Part.CHILD and standing is Standing.COUNTS:
-            self._take(fact, act, state, standing)
-            self._contain(fact, state)
-            return
-        if act is Act.DESPATCH and standing is Standing.COUNTS and not fact.declaration:
-            self._ship_apart(fact, state)
-        self._take(fact, act, state, standing)
         if standing is not Standing.COUNTS or fact.declaration:
+            self._take(fact, act, state, standing)
             return
-        if act is Act.END and state.parent is not None:
-            detach(state)
-        if fact.empties and part is Part.PARENT:
+        packs = fact.kind is Kind.AGGREGATION and fact.action == "ADD"
+        if state.parent is not None and fact.kind is not Kind.ASSOCIATION and not (packs and part is Part.CHILD):
+            # An effective time may be another event's: what was told at one moment was told at its own.
+            told = self._world.facts[fact.leaf_index]
+            self._containment.leave_alone(fact, act, state, moment=self._containment.moment(told))
+        self._take(fact, act, state, standing)
+        if fact.kind is Kind.AGGREGATION and part is Part.CHILD:
+            self._containment.contain(fact, state)
+        elif part is Part.PARENT:
+            self._empty(fact, state, packs=packs)
+
+    def _empty(self, fact: EventFact, state: UnitState, *, packs: bool) -> None:
+        """Take out what a container does not hold any more: it was emptied, or is filled anew."""
+        if fact.empties:
             for content in list(state.contents.values()):
                 detach(content)
+        elif not (packs and self._containment.refill(fact, state)):
+            return
+        for companion in self._companions:
+            companion.release(fact)
 
     def _take(self, fact: EventFact, act: Act, state: UnitState, standing: Standing) -> None:
         """Let a unit and all that it holds take in an event."""
+        counts = standing is Standing.COUNTS and not fact.declaration
+        destination = self._speaks_of(fact, act) if counts and act is Act.DESPATCH else ""
         waiting = [(state, False)]
-        # Containment never runs in circles (see _contain), so that this ends.
+        # Containment never runs in circles (see Containment.contain), so that this ends.
         while waiting:
             current, inherited = waiting.pop()
             if current.traced:
                 current.steps.append(Step(fact, state.path, fact.time_us, standing))
             if standing is Standing.DECLARED:
                 current.declared.add((act, self._speaks_of(fact, act)))
-            elif standing is Standing.COUNTS and not fact.declaration:
-                current.apply(fact, act, directory=self._directory, inherited=inherited)
-            waiting.extend(
-                (content, True) for content in current.contents.values() if fact.leaf_index not in content.standings
-            )
+            elif counts:
+                current.apply(fact, act, around=self._around, inherited=inherited)
+            inside = [content for content in current.contents.values() if fact.leaf_index not in content.standings]
+            if destination and current.strays:
+                inside += self._containment.strays_of(fact, destination, current, answers)
+            waiting.extend((content, True) for content in inside)
 
     def _speaks_of(self, fact: EventFact, act: Act) -> str:
         if act is Act.DESPATCH:
-            return self._directory.party_gln(fact.target_holder or fact.target_owner or fact.target_place)
+            return self._directory.party_gln(destination_of(fact))
         return self._directory.actor(fact)
-
-    def _contain(self, fact: EventFact, state: UnitState) -> None:
-        """Put a unit into a container, or take it out."""
-        container = self._states.get(fact.parent)
-        if container is None or state.phase is Phase.ENDED or fact.declaration:
-            return
-        if fact.action == "DELETE":
-            if state.parent is container:
-                detach(state)
-            return
-        if state.parent is container:
-            return
-        above: UnitState | None = container
-        while above is not None and above is not state:
-            above = above.parent
-        if above is state:
-            message = f"packed into {fact.parent}, which is inside it"
-            state.alert(AlertCode.CONTAINER_CYCLE, fact, message)
-            return
-        if state.parent is not None:
-            message = f"packed into {fact.parent} while believed in {state.parent.path}: an unpacking may be missing"
-            state.alert(AlertCode.DOUBLE_CONTAINER, fact, message)
-            detach(state)
-        attach(state, container)
-
-    def _ship_apart(self, fact: EventFact, state: UnitState) -> None:
-        """Take a unit out of its container when it is shipped by itself."""
-        container = state.parent
-        if container is None or fact.leaf_index in container.standings:
-            return
-        actor = self._directory.actor(fact)
-        destination = self._speaks_of(fact, Act.DESPATCH)
-        if container.phase is Phase.TRANSIT and (container.holder, container.destination) == (actor, destination):
-            # The container went the same way: the event only names what is inside, too.
-            return
-        message = f"shipped by itself while believed in {container.path}: an unpacking may be missing"
-        state.alert(AlertCode.SHIPPED_APART, fact, message)
-        detach(state)
 
     # --- asking ---
 
@@ -284,9 +287,7 @@ class Replay:
                 inside.add(id(content))
                 waiting.append(content)
         return tuple(
-            Container(unit, _described(member)[0])
-            for unit, member in sorted(self._states.items())
-            if id(member) in inside
+            Container(unit, member.lot) for unit, member in sorted(self._states.items()) if id(member) in inside
         )
 
     def groups(self, paths: Iterable[str]) -> list[Alike]:
@@ -304,8 +305,10 @@ class Replay:
     def _believed(self, state: UnitState) -> UnitBelief:
         refs = self._refs_of_state.get(id(state), ())
         commission = self._commission_alerts(state, refs)
-        lot, expiry = _described(state)
+        judge_uses(state, self._around)
         maker = "" if commission is None else self._directory.actor(commission)
+        expiry = "" if commission is None else commission.expiry
+        ended = state.ending is not None
         return UnitBelief(
             unit=state.path,
             unit_class=class_of(state, maker=maker, directory=self._directory),
@@ -315,8 +318,8 @@ class Replay:
             since=from_us(state.since_us),
             evidence=state.evidence,
             evidence_index=state.evidence_index,
-            containers=_containers(state),
-            lot=lot,
+            containers=state.containers(),
+            lot=state.lot,
             expiry=date.fromisoformat(expiry) if expiry else None,
             maker=maker,
             first_hand=commission is not None and not commission.second_hand,
@@ -324,11 +327,19 @@ class Replay:
             persistent_dispositions=tuple(state.persistent),
             owner=state.owner if state.owner != state.holder else "",
             alerts=tuple(sorted(state.alerts.values(), key=lambda alert: (alert.leaf_index, alert.code))),
+            ending=state.ending,
+            returned=state.returned and not ended,
+            opened=state.opened,
+            hold_reason="" if ended else _hold_reason(state),
+            hold_index=None if ended else next(iter(state.holds.values()), None),
+            marked_suspect=not ended and any(_says_suspect(reason) for reason in state.holds),
+            remainder=None if ended or not state.opened else state.rest,
+            remainder_uom="" if ended or state.rest is None else state.rest_uom,
         )
 
     def _commission_alerts(self, state: UnitState, refs: Sequence[tuple[int, Part]]) -> EventFact | None:
         """Return the commissioning that is believed; alert about what speaks against it, or about its absence."""
-        commission = believed_commission(state.commissions)
+        commission = state.commission
         if commission is None:
             self._alert_missing(state)
             return None
@@ -358,7 +369,7 @@ class Replay:
 
     def _alert_missing(self, state: UnitState) -> None:
         first = state.first_use
-        if first is None or not state.path.startswith(_TRADE_ITEM):
+        if first is None or not trade_item_of(state.path):
             return
         if any(act is Act.COMMISSION for act, _ in state.declared):
             message = "used, but its commissioning was declared an error"
@@ -368,15 +379,24 @@ class Replay:
             state.alert(AlertCode.COMMISSION_MISSING, first, message)
 
 
-def _described(state: UnitState) -> tuple[str, str]:
-    commission = believed_commission(state.commissions)
-    return ("", "") if commission is None else (commission.lot, commission.expiry)
+def _concerning(recalls: Sequence[RecallEntry], world: World) -> list[RecallEntry]:
+    """Return the recalls of trade items that a world names, and the ends of recalls."""
+    if not recalls:
+        return []
+    items = {trade_item_of(path) for path in world.units}
+    return [
+        entry
+        for entry in recalls
+        if entry.recall.terminated_recall_id or any(scope.gtin.path in items for scope in entry.recall.scopes)
+    ]
 
 
-def _containers(state: UnitState) -> tuple[Container, ...]:
-    found: list[Container] = []
-    above = state.parent
-    while above is not None:
-        found.append(Container(above.path, _described(above)[0]))
-        above = above.parent
-    return tuple(found)
+def _hold_reason(state: UnitState) -> str:
+    """Return why a unit is held back, a line a reason: what its holder said, else a CBV disposition."""
+    words = (word for word in (*state.persistent, state.disposition) if word in HOLDING_WORDS | {"reserved"})
+    return "\n".join(state.holds) or next(words, "")
+
+
+def _says_suspect(reason: str) -> bool:
+    code, _, _ = code_of(reason).partition(" ")
+    return code == SUSPECT

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
+from ledger.projections.circumstances import trade_item_of
 from ledger.projections.facts import EventFact, Kind, Part, UnitRef, fact_from_json, fact_of, fact_to_json, refs_of
 from ledger.projections.recalls import RecallEntry
 from ledger.projections.tables import (
@@ -26,7 +27,7 @@ from ledger.projections.tables import (
 )
 from ledger.projections.world import Refs, World
 from medtrail.codec import decode_payload, decode_signed_event
-from medtrail.event import Event, PayloadType, Product, Recall
+from medtrail.event import Event, PayloadType, Product, Recall, StorageLimits
 from medtrail.gs1 import Gtin
 
 _STATE = PROJECTION_METADATA.tables[ProjectionState.__tablename__]
@@ -319,7 +320,19 @@ def _close(connection: Connection, refs: dict[str, Refs], lots: dict[str, tuple[
             fresh |= _read_refs(connection, _refs_where(size).where(_UNIT.c.unit.in_(chunk)))
         units |= fresh
         leaves = set()
-    return World(facts, units, lots, _load_declarations(connection, facts.values(), size=size))
+    declarations = _load_declarations(connection, facts.values(), size=size)
+    limits = _load_limits(connection, units, size=size) if any(fact.sensing for fact in facts.values()) else {}
+    return World(facts, units, lots, declarations, limits)
+
+
+def _load_limits(connection: Connection, units: Iterable[str], *, size: int) -> dict[str, StorageLimits]:
+    """Return how the products of units are to be kept, by trade item's path, where their makers say."""
+    found: dict[str, StorageLimits] = {}
+    for item in {trade_item_of(unit) for unit in units} - {""}:
+        product = load_product(connection, Gtin(item.removeprefix(_TRADE_ITEM)), size=size)
+        if product is not None and product.storage is not None:
+            found[item] = product.storage
+    return found
 
 
 def _load_declarations(connection: Connection, facts: Iterable[EventFact], *, size: int) -> tuple[EventFact, ...]:

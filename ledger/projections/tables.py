@@ -8,7 +8,7 @@ from typing import ClassVar
 from sqlalchemy import BigInteger, Index, MetaData
 from sqlmodel import Field, SQLModel
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PROJECTION_METADATA = MetaData()
 
 

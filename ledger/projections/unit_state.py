@@ -1,15 +1,19 @@
 """The state of one unit while its history is replayed: what each act does to it, and what it contradicts."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum, auto
 
-from ledger.projections.acts import Act, end_class_of
-from ledger.projections.belief import Alert, AlertCode, EvidenceKind, Standing, Step, UnitClass
+from ledger.projections import breaches
+from ledger.projections.acts import Act, destination_of, ending_of
+from ledger.projections.belief import Alert, AlertCode, Container, Ending, EvidenceKind, Standing, Step
+from ledger.projections.circumstances import Circumstances
 from ledger.projections.directory import Directory
 from ledger.projections.facts import EventFact
 
-# What says that goods sent back are fit for sale again.
-_SALEABLE = frozenset({"sellable_accessible", "sellable_not_accessible", "active", "available"})
+# Out of use and still there.
+_MAY_BE_DESTROYED = frozenset({Ending.DECOMMISSIONED, Ending.DAMAGED, Ending.LOCKED, Ending.SAMPLED})
 _STRENGTH = {kind: rank for rank, kind in enumerate(EvidenceKind)}
 # Clocks of two parties differ, and some write the day only.
 LARGEST_SKEW_US = 24 * 3600 * 1_000_000
@@ -26,7 +30,7 @@ class Phase(Enum):
     ENDED = auto()
 
 
-_AWAY = frozenset({Phase.TRANSIT, Phase.ARRIVED, Phase.LEFT})
+AWAY = frozenset({Phase.TRANSIT, Phase.ARRIVED, Phase.LEFT})
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +43,15 @@ class UnitState:
         early: Of each party that had it before any despatch to that party, the event that says so.
         declared: Acts that were declared in error, with the party that they speak of.
         traced: Whether its steps are kept.
+        strays: What was taken out of it by being found alone elsewhere: its despatch may still explain them.
+        tours: How often it went to another party.
+        filled: Value of ``tours`` when something was last packed into it.
+        holds: Why it is held back, each with the entry that says so.
+        rest: What is left of it, once a part was handed out and somebody counted.
+        known_to: Parties that had it, in the order in which they had it first.
+        seen: The holder's newest scan: party and time.
+        jumped_from: Parties from which it came to others though nobody sent it.
+        uses: Events that handed it out, used it up or sold it, each with what held it then.
     """
 
     path: str
@@ -49,7 +62,7 @@ class UnitState:
     commissions: list[EventFact] = field(default_factory=list)
     first_use: EventFact | None = None
     phase: Phase = Phase.NONE
-    end_class: UnitClass | None = None
+    ending: Ending | None = None
     holder: str = ""
     destination: str = ""
     place: str = ""
@@ -65,20 +78,55 @@ class UnitState:
     persistent: dict[str, None] = field(default_factory=dict)
     early: dict[str, EventFact] = field(default_factory=dict)
     declared: set[tuple[Act, str]] = field(default_factory=set)
+    strays: dict[int, "UnitState"] = field(default_factory=dict)
+    tours: int = 0
+    filled: int = 0
+    holds: dict[str, int] = field(default_factory=dict)
+    rest: Decimal | None = None
+    rest_uom: str = ""
+    known_to: dict[str, None] = field(default_factory=dict)
+    seen: tuple[str, int] = ("", 0)
+    jumped_from: set[str] = field(default_factory=set)
+    uses: list[breaches.Use] = field(default_factory=list)
     alerts: dict[tuple[AlertCode, int], Alert] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
+    # --- what it is ---
+
+    @property
+    def commission(self) -> EventFact | None:
+        """The commissioning that is believed: first-hand before second-hand, then the earliest."""
+        return min(self.commissions, key=lambda fact: (fact.second_hand, fact.order), default=None)
+
+    @property
+    def lot(self) -> str:
+        """As its commissioning states it; empty where it does not."""
+        commission = self.commission
+        return "" if commission is None else commission.lot
+
+    def above(self) -> Iterator["UnitState"]:
+        """Yield what holds it at this moment of the replay, nearest first."""
+        container = self.parent
+        while container is not None:
+            yield container
+            container = container.parent
+
+    def containers(self) -> tuple[Container, ...]:
+        """Return what holds it at this moment of the replay, nearest first."""
+        return tuple(Container(above.path, above.lot) for above in self.above())
+
     # --- what happens ---
 
-    def apply(self, fact: EventFact, act: Act, *, directory: Directory, inherited: bool) -> None:
+    def apply(self, fact: EventFact, act: Act, *, around: Circumstances, inherited: bool) -> None:
         """Take in one event that counts.
 
         Args:
             fact: The event.
             act: What it does.
-            directory: Who is who.
+            around: Who is who, and what else bears on it.
             inherited: It names a container of the unit, not the unit.
         """
+        directory = around.directory
         actor = directory.actor(fact)
         if act is Act.COMMISSION:
             self._commission(fact, actor, inherited=inherited)
@@ -92,13 +140,18 @@ class UnitState:
             self._arrive(fact, actor, inherited=inherited)
         elif act is Act.PASS:
             self._pass(fact, actor, inherited=inherited)
-        elif self._observe(fact, actor, inherited=inherited) and act is Act.OPEN and not self.opened:
-            self.opened = True
-            self.since_us = fact.time_us
-            self._believe(fact, inherited=inherited)
+        elif self._observe(fact, actor, inherited=inherited) and act is Act.OPEN:
+            self._open(fact, inherited=inherited)
+        self._note(fact, act, around, seen_by=actor if not inherited and not fact.second_hand else "")
+
+    def _note(self, fact: EventFact, act: Act, around: Circumstances, *, seen_by: str) -> None:
         if act is not Act.COMMISSION and self.first_use is None:
             self.first_use = fact
-        self._flag(fact, directory=directory)
+        if seen_by and self.holder == seen_by:
+            self.seen = (seen_by, fact.time_us)
+        self._flag(fact, directory=around.directory)
+        if fact.sensing:
+            breaches.sense(self, fact, around)
 
     def _commission(self, fact: EventFact, actor: str, *, inherited: bool) -> None:
         if inherited:
@@ -110,31 +163,42 @@ class UnitState:
         self._describe(fact)
 
     def _end(self, fact: EventFact, actor: str, *, inherited: bool) -> None:
-        end_class = end_class_of(fact)
+        ending = ending_of(fact)
         if self.phase is Phase.ENDED:
-            self._end_again(fact, actor, end_class)
+            self._end_again(fact, actor, ending)
             return
         if not self._is_with(actor):
             self.early[actor] = fact
-            self._miss(AlertCode.ENDED_NOT_HELD, fact, actor)
+            self._miss(AlertCode.ENDED_NOT_HELD, fact, actor, inherited=inherited)
+        if ending is Ending.DISPENSED:
+            breaches.hand_out(self, fact)
+        elif ending is Ending.CONSUMED:
+            breaches.use(self, fact)
         self._hold(fact, actor, inherited=inherited)
         self.phase = Phase.ENDED
-        self.end_class = end_class
+        self.ending = ending
         self.since_us = fact.time_us
         self._believe(fact, inherited=inherited)
         self._describe(fact)
 
-    def _end_again(self, fact: EventFact, actor: str, end_class: UnitClass) -> None:
-        if self.end_class is UnitClass.DISPENSED and end_class is UnitClass.DISPENSED:
+    def _end_again(self, fact: EventFact, actor: str, ending: Ending) -> None:
+        if self.ending is Ending.DISPENSED and ending is Ending.DISPENSED:
             self.alert(AlertCode.DISPENSED_TWICE, fact, f"dispensed again by {actor}, after {self.holder}")
-            return
-        out_of_use = {UnitClass.DESTROYED_OR_DECOMMISSIONED, UnitClass.LOST_OR_STOLEN}
         # First taken out of use, then destroyed: one end in two steps, as long as the same party says so.
-        if not (self.end_class in out_of_use and end_class in out_of_use and actor == self.holder):
+        elif actor != self.holder or not {self.ending, ending}.isdisjoint({Ending.DISPENSED, Ending.CONSUMED}):
             self._used_after_end(fact, actor)
+        elif ending is Ending.DESTROYED and self.ending in _MAY_BE_DESTROYED:
+            self.ending = ending
+
+    def _open(self, fact: EventFact, *, inherited: bool) -> None:
+        breaches.hand_out(self, fact)
+        if not self.opened:
+            self.opened = True
+            self.since_us = fact.time_us
+            self._believe(fact, inherited=inherited)
 
     def _despatch(self, fact: EventFact, actor: str, *, directory: Directory, inherited: bool) -> None:
-        target = fact.target_holder or fact.target_owner or fact.target_place
+        target = destination_of(fact)
         destination = directory.party_gln(target) if target else ""
         if destination in self.early and answers(self.early[destination], fact):
             self._answer_early(fact, destination)
@@ -144,8 +208,14 @@ class UnitState:
         if self.phase in {Phase.TRANSIT, Phase.LEFT} and (self.holder, self.destination) == (actor, destination):
             self._confirm(fact, inherited=inherited)
             return
-        if not self._is_with(actor) or (self.phase in _AWAY and self.holder == actor):
-            self._miss(AlertCode.SHIPPED_NOT_HELD, fact, actor)
+        if not self._is_with(actor) or (self.phase in AWAY and self.holder == actor):
+            self._miss(AlertCode.SHIPPED_NOT_HELD, fact, actor, inherited=inherited)
+        else:
+            self.jumped_from.clear()
+        if not breaches.goes_back(self, fact, actor=actor, destination=destination):
+            breaches.sell(self, fact)
+        self.tours += 1
+        self.known_to[actor] = None
         self.phase = Phase.TRANSIT if not destination or directory.is_enrolled(target) else Phase.LEFT
         self.holder = actor
         self.destination = destination
@@ -158,9 +228,10 @@ class UnitState:
         self._describe(fact)
 
     def _void(self, fact: EventFact, actor: str, *, inherited: bool) -> None:
-        if self.phase in _AWAY and self.holder == actor:
+        if self.phase in AWAY and self.holder == actor:
             self.returned = False
             self.next_owner = ""
+            self.tours -= 1
             self._hold(fact, actor, inherited=inherited)
             self._describe(fact)
 
@@ -197,7 +268,7 @@ class UnitState:
             return False
         if not self._is_with(actor):
             self.early[actor] = fact
-            self._miss(AlertCode.RECEIVED_NOT_SHIPPED, fact, actor)
+            self._miss(AlertCode.RECEIVED_NOT_SHIPPED, fact, actor, inherited=inherited)
         self._hold(fact, actor, inherited=inherited)
         self._describe(fact)
         return True
@@ -206,13 +277,16 @@ class UnitState:
 
     def _is_with(self, party: str) -> bool:
         """Tell whether a party may act on it: it holds it, has sent it, or it is on its way to it."""
-        return self.phase is Phase.NONE or self.holder == party or (self.phase in _AWAY and self.destination == party)
+        return self.phase is Phase.NONE or self.holder == party or (self.phase in AWAY and self.destination == party)
 
     def _hold(self, fact: EventFact, party: str, *, inherited: bool) -> None:
-        if self.phase in _AWAY and self.next_owner and party == self.destination:
+        if self.phase in AWAY and self.next_owner and party == self.destination:
             self.owner = self.next_owner
         # Once somebody else has it, a despatch to an earlier party is a new one.
         self.early = {early: fact for early, fact in self.early.items() if early == party}
+        if self.phase is Phase.HELD and self.holder != party:
+            self.tours += 1
+        self.known_to[party] = None
         self.phase = Phase.HELD
         self.holder = party
         self.destination = ""
@@ -241,8 +315,9 @@ class UnitState:
             self.disposition = fact.disposition
             if fact.disposition == "returned":
                 self.returned = True
-            elif fact.disposition in _SALEABLE:
+            elif fact.disposition in breaches.SALEABLE:
                 self.returned = False
+        breaches.keep_back(self, fact)
         for word in fact.unset_dispositions:
             self.persistent.pop(word, None)
         self.persistent.update(dict.fromkeys(fact.set_dispositions))
@@ -250,7 +325,8 @@ class UnitState:
     def _answer_early(self, fact: EventFact, destination: str) -> None:
         """Take in the despatch that a receiving answers which is dated before it: clocks differ, the order is known."""
         answer = self.early.pop(destination)
-        for code in (AlertCode.RECEIVED_NOT_SHIPPED, AlertCode.ENDED_NOT_HELD, AlertCode.RELIED_ON_DECLARED_ERROR):
+        self.jumped_from.clear()
+        for code in _EXPLAINED_BY_DESPATCH:
             self.alerts.pop((code, answer.leaf_index), None)
         if self.evidence_index == answer.leaf_index:
             self.since_us = max(self.since_us, fact.time_us)
@@ -265,20 +341,22 @@ class UnitState:
         """Raise an alert by an entry; the same code by the same entry stands once."""
         self.alerts.setdefault((code, fact.leaf_index), Alert(code, message, fact.leaf_index))
 
-    def _miss(self, code: AlertCode, fact: EventFact, actor: str) -> None:
+    def _miss(self, code: AlertCode, fact: EventFact, actor: str, *, inherited: bool) -> None:
         """Raise an alert that something is missing before an event; if it was declared an error, say so instead."""
         where = f"believed with {self.holder or 'nobody'}"
-        if self.phase in _AWAY:
+        if self.phase in AWAY:
             where = f"believed on its way from {self.holder} to {self.destination or 'an unnamed party'}"
         message = f"{_DEED[code]} by {actor} while {where}"
         if any((act, actor) in self.declared for act in _EXPLAINED_BY[code]):
             self.alert(AlertCode.RELIED_ON_DECLARED_ERROR, fact, f"{message}; what explained it was declared an error")
-        else:
-            self.alert(code, fact, f"{message}: an earlier event may be missing")
+            return
+        self.alert(code, fact, f"{message}: an earlier event may be missing")
+        if not inherited and not fact.second_hand and self.phase is Phase.HELD and self.seen[0] == self.holder:
+            breaches.jump(self, fact, actor)
 
     def _used_after_end(self, fact: EventFact, actor: str) -> None:
         what = fact.biz_step or fact.kind.value
-        self.alert(AlertCode.USED_AFTER_END, fact, f"{what} by {actor} after it was {self.end_class}")
+        self.alert(AlertCode.USED_AFTER_END, fact, f"{what} by {actor} after it was {self.ending}")
 
     def _check_not_ended(self, fact: EventFact, actor: str) -> bool:
         if self.phase is Phase.ENDED:
@@ -307,6 +385,16 @@ _EXPLAINED_BY = {
     AlertCode.RECEIVED_NOT_SHIPPED: (Act.DESPATCH,),
     AlertCode.ENDED_NOT_HELD: (Act.RECEIVE, Act.OBSERVE, Act.DESPATCH, Act.COMMISSION),
 }
+
+
+# What a receiving dated before its despatch looks like, while the despatch is not there.
+_EXPLAINED_BY_DESPATCH = (
+    AlertCode.RECEIVED_NOT_SHIPPED,
+    AlertCode.ENDED_NOT_HELD,
+    AlertCode.RELIED_ON_DECLARED_ERROR,
+    AlertCode.DUPLICATE_SERIAL,
+    AlertCode.IMPOSSIBLE_MOVEMENT,
+)
 
 
 def answers(receiving: EventFact, despatch: EventFact) -> bool:

@@ -3,7 +3,8 @@
 Whether an event counts is decided before anything is replayed, from the set of events alone, so that the order of
 arrival has no say:
 
-* declared in error by its signer (or, for a second-hand copy, by its actor): does not count;
+* declared in error by its signer (or, for a second-hand copy, by its actor): does not count, unless it ended the unit
+  and may not be undone (:mod:`ledger.projections.undoing`);
 * second-hand, by a signer who is no party to the goods: does not count;
 * the same content said again by the same actor: an echo;
 * second-hand, and the actor's own word is there: superseded; several second-hand copies: one counts, the rest echo.
@@ -14,8 +15,10 @@ from dataclasses import dataclass, field
 
 from ledger.projections.acts import Act, act_of
 from ledger.projections.belief import Standing
-from ledger.projections.directory import Directory
+from ledger.projections.circumstances import Circumstances
 from ledger.projections.facts import EventFact, Kind, Part, UnitRef
+from ledger.projections.undoing import Pack, undo_fault
+from medtrail.event import StorageLimits
 
 Refs = tuple[tuple[int, Part], ...]
 
@@ -29,37 +32,88 @@ class World:
         units: Of each unit, the entries that name it and the part in which they do, in log order.
         lots: Of each class known by quantity, the entries that name it.
         declarations: All error declarations that may hit one of the facts, whatever units they name.
+        limits: How products are to be kept, by trade item's path: of those that events with sensors may concern.
     """
 
     facts: Mapping[int, EventFact]
     units: Mapping[str, Refs]
     lots: Mapping[str, tuple[UnitRef, ...]] = field(default_factory=dict)
     declarations: tuple[EventFact, ...] = ()
+    limits: Mapping[str, StorageLimits] = field(default_factory=dict)
 
     def parents_of(self, refs: Refs) -> frozenset[str]:
         """Return the paths of all containers into which events ever put what these references name."""
         return frozenset(self.facts[leaf].parent for leaf, part in refs if part is Part.CHILD) - {""}
 
 
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """A declaration that undoes nothing: the event that it declares ended the unit for good."""
+
+    declaration: EventFact
+    ended: EventFact
+    why: str
+
+
 class Judge:
     """Decides how much each event counts for a unit."""
 
-    def __init__(self, world: World, directory: Directory) -> None:
+    def __init__(self, world: World, around: Circumstances) -> None:
         self._world = world
-        self._directory = directory
+        self._around = around
+        self._directory = around.directory
         known = (*world.declarations, *(fact for fact in world.facts.values() if fact.declaration))
-        self._declared = {
-            (directory.signer(fact), name) for fact in known for name in (fact.event_id, fact.content_hash) if name
-        }
+        self._declared: dict[tuple[str, str], dict[int, EventFact]] = {}
+        for fact in known:
+            for name in {fact.event_id, fact.content_hash} - {""}:
+                key = (self._directory.signer(fact), name)
+                self._declared.setdefault(key, {})[fact.leaf_index] = fact
 
-    def _is_declared(self, fact: EventFact) -> bool:
+    def _declarations_of(self, fact: EventFact) -> list[EventFact]:
+        """Return the declarations of an event by who may declare it, in log order."""
         if not self._declared or fact.declaration:
-            return False
+            return []
         speakers = {self._directory.signer(fact)}
         if fact.second_hand:
             speakers.add(self._directory.actor(fact))
         names = {fact.event_id, fact.content_hash} - {""}
-        return any((speaker, name) in self._declared for speaker in speakers for name in names)
+        found: dict[int, EventFact] = {}
+        for speaker in speakers:
+            for name in names:
+                found |= self._declared.get((speaker, name), {})
+        return [found[leaf] for leaf in sorted(found)]
+
+    def forbidden(self, refs: Refs, unit: str) -> tuple[Forbidden, ...]:
+        """Return the declarations that would undo what ended a unit, and may not.
+
+        A declaration that names an event which ends the unit anew corrects it, and undoes nothing.
+        """
+        if not self._declared:
+            return ()
+        facts = [(self._world.facts[leaf], part) for leaf, part in refs]
+        found: list[Forbidden] = []
+        for fact, part in facts:
+            declarations = [] if fact.kind is Kind.OTHER else self._declarations_of(fact)
+            if not declarations or act_of(fact, part) is not Act.END:
+                continue
+            corrective = {name for declared in declarations for name in declared.corrects}
+            if any(other.event_id in corrective and act_of(other, place) is Act.END for other, place in facts):
+                continue
+            faults = [
+                Forbidden(declared, fact, undo_fault(fact, declared, self._pack(facts, unit, fact), self._around))
+                for declared in declarations
+            ]
+            # One declaration that may undo it is enough.
+            if all(fault.why for fault in faults):
+                found += faults
+        return tuple(found)
+
+    def _pack(self, facts: Sequence[tuple[EventFact, Part]], unit: str, ended: EventFact) -> Pack:
+        sound = [(fact, part) for fact, part in facts if not fact.declaration and not self._declarations_of(fact)]
+        made = [fact for fact, part in sound if act_of(fact, part) is Act.COMMISSION]
+        commission = min(made, key=lambda fact: (fact.second_hand, fact.order), default=None)
+        opened = any(act_of(fact, part) is Act.OPEN and fact.order < ended.order for fact, part in sound)
+        return Pack(unit, commission, opened)
 
     def _parties(self, refs: Refs) -> frozenset[str]:
         """Return the parties to what references name: those of its events, and of the events of what ever held it."""
@@ -75,15 +129,21 @@ class Judge:
             waiting.extend(self._world.units.get(path, ()) for path in above)
         return frozenset(parties)
 
-    def standings(self, refs: Refs) -> dict[int, Standing]:
-        """Return how much each event counts for what the references name, by leaf index."""
+    def standings(self, refs: Refs, *, forbidden: Sequence[Forbidden] = ()) -> dict[int, Standing]:
+        """Return how much each event counts for what the references name, by leaf index.
+
+        Args:
+            refs: The references.
+            forbidden: Declarations that undo nothing of it (:meth:`forbidden`).
+        """
+        standing = {fault.ended.leaf_index for fault in forbidden}
         found: dict[int, Standing] = {}
         parts = dict(refs)
         own: list[EventFact] = []
         passed_on: list[EventFact] = []
         for leaf in parts:
             fact = self._world.facts[leaf]
-            if self._is_declared(fact):
+            if leaf not in standing and self._declarations_of(fact):
                 found[leaf] = Standing.DECLARED
             elif fact.second_hand:
                 passed_on.append(fact)

@@ -15,7 +15,8 @@ log = get_logger(__name__)
 
 # What a verdict may say when only the maker's own word is missing.
 _UNVOUCHED = frozenset({VerdictCode.UNKNOWN, VerdictCode.UNCONFIRMED, VerdictCode.ELSEWHERE})
-_MISSING_WORD = frozenset({"COMMISSION_MISSING"})
+# The second only says that its case was not unpacked on record, which speaks against nobody.
+_MISSING_WORD = frozenset({"COMMISSION_MISSING", "PARENT_NOT_UNPACKED"})
 
 
 def lacks_maker(verdict: Verdict, registry: Registry, gtin: Gtin) -> bool:

@@ -96,7 +96,7 @@ def test_pack_dispensed_inside_its_case_leaves_the_case(shipped: Story) -> None:
     shipped.receive(PALLET)
     shipped.dispense(ONE, actor=WHOLESALER)
     shipped.ship(PALLET, actor=WHOLESALER, to=PHARMACY)
-    assert (shipped.belief(ONE).unit_class, shipped.codes(ONE)) == ("dispensed", set())
+    assert (shipped.belief(ONE).unit_class, shipped.codes(ONE)) == ("dispensed", {"PARENT_NOT_UNPACKED"})
 
 
 def test_use_after_end_alerts_and_undoes_nothing(shipped: Story) -> None:
@@ -104,7 +104,7 @@ def test_use_after_end_alerts_and_undoes_nothing(shipped: Story) -> None:
     shipped.tell(WHOLESALER, action=Action.DELETE, epc_list=(ONE,), biz_step="destroying", disposition="destroyed")
     shipped.ship(ONE, actor=WHOLESALER, to=PHARMACY)
     assert shipped.belief(ONE).unit_class == "destroyed_or_decommissioned"
-    assert shipped.codes(ONE) == {"USED_AFTER_END"}
+    assert shipped.codes(ONE) == {"PARENT_NOT_UNPACKED", "USED_AFTER_END"}
 
 
 def test_taken_out_of_use_then_destroyed_by_the_same_party_is_one_end(story: Story) -> None:
@@ -232,7 +232,7 @@ def test_receiving_never_precedes_the_despatch_that_it_answers(shipped: Story) -
 
 def test_pack_received_by_scan_before_its_pallets_despatch_is_answered_too(shipped: Story) -> None:
     shipped.receive(ONE, at=4.5)
-    assert (shipped.belief(ONE).unit_class, shipped.codes(ONE)) == ("on_hand", set())
+    assert (shipped.belief(ONE).unit_class, shipped.codes(ONE)) == ("on_hand", {"PARENT_NOT_UNPACKED"})
     steps = shipped.replay(traced=path(ONE)).steps(path(ONE))
     assert [step.fact.biz_step for step in steps][-2:] == ["shipping", "receiving"]
     assert steps[-1].time_us == steps[-2].time_us
@@ -296,7 +296,7 @@ def test_shipped_apart_from_its_container_leaves_it(story: Story) -> None:
     story.commission(ONE, TWO)
     story.put(CASE, ONE, TWO)
     story.ship(ONE)
-    assert story.codes(ONE) == {"SHIPPED_APART"}
+    assert story.codes(ONE) == {"PARENT_NOT_UNPACKED"}
     assert (story.belief(ONE).parent, story.belief(TWO).unit_class) == ("", "at_maker")
 
 
@@ -529,9 +529,9 @@ def test_opened_pack_stays_opened_until_it_is_dispensed(story: Story) -> None:
 
 def test_dispensed_by_a_party_that_never_had_it_is_provisional(shipped: Story) -> None:
     shipped.dispense(ONE)
-    assert shipped.codes(ONE) == {"ENDED_NOT_HELD"}
+    assert shipped.codes(ONE) == {"ENDED_NOT_HELD", "PARENT_NOT_UNPACKED"}
     shipped.tell(MAKER, epc_list=(ONE,), biz_step="loading")
-    assert shipped.codes(ONE) == {"ENDED_NOT_HELD", "USED_AFTER_END"}
+    assert shipped.codes(ONE) == {"ENDED_NOT_HELD", "PARENT_NOT_UNPACKED", "USED_AFTER_END"}
 
 
 def test_dispensed_before_the_despatch_by_clocks_that_differ_is_no_contradiction(story: Story) -> None:

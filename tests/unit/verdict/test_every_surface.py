@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.projections.belief import (
+from ledger.projections.belief import (, SILENT_ALERTS
     FINAL_CLASSES,
     GRAVE_ALERTS,
     Alert,
