@@ -67,6 +67,8 @@ ACCESS: dict[str, Rule] = {
         "ExportShipment",
         "ListOwnEvents",
         "ListEventPacks",
+        "ListAlerts",
+        "Undo",
     ),
     **_rows(f"{_API}.manufacturer.v1.ManufacturerService", _OWN_MAKING, "RegisterProduct", "Commission"),
     **_rows(

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Connection, Index, UniqueConstraint, select, 
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Field, col
 
-from services.custody.holdings_store import from_us, to_us
+from services.custody.holdings_store import chunks, from_us, to_us
 from services.custody.notices import AlertCode, Notice
 from services.custody.tables import CustodyTable
 from services.custody.units import Unit, unit_of_path
@@ -23,6 +23,7 @@ __all__ = [
     "AlertCode",
     "AlertQuery",
     "AlertRow",
+    "inherit",
     "list_alerts",
     "raise_alert",
     "raise_all",
@@ -119,22 +120,18 @@ def withdraw(connection: Connection, code: AlertCode, unit: Unit, *, event_id: s
     )
 
 
-def withdraw_event(connection: Connection, event_id: str, *, now: datetime, heir: str = "") -> None:
-    """Withdraw the alerts of an event that counts no more, or hand them on to the one that says the same anew.
-
-    Args:
-        connection: In a write transaction.
-        event_id: Of the event.
-        now: Aware UTC.
-        heir: event_id of what says anew what it said of other units; those that it concerns stand on under it.
-    """
-    if heir:
-        heirs = select(_TABLE.c.path).where(_TABLE.c.event_id == heir)
+def inherit(connection: Connection, *, event_id: str, earlier: str, paths: Iterable[str]) -> None:
+    """Let an event that says anew what an earlier one said of units stand for it in their alerts."""
+    for part in chunks(sorted(paths)):
         connection.execute(
             update(AlertRow)
-            .where(col(AlertRow.event_id) == event_id, col(AlertRow.path).not_in(heirs))
-            .values(event_id=heir)
+            .where(col(AlertRow.event_id) == earlier, col(AlertRow.path).in_(part))
+            .values(event_id=event_id)
         )
+
+
+def withdraw_event(connection: Connection, event_id: str, *, now: datetime) -> None:
+    """Withdraw the alerts of an event that counts no more."""
     connection.execute(
         update(AlertRow)
         .where(col(AlertRow.event_id) == event_id, col(AlertRow.withdraw_us).is_(None))

@@ -38,7 +38,8 @@ class BooksServicer(HandoverServicer):
     async def Undo(self, request: custody_pb2.UndoRequest, context: Context) -> custody_pb2.UndoResponse:
         """Take back a dispensing or decommissioning."""
         named = self._office.unit(request.epc, field="epc")
-        wanted = Request(self._office.occasion(request.occasion), check_reason(request.reason), request.not_supplied)
+        occasion = self._office.occasion(request.occasion)
+        wanted = Request(occasion.location, occasion.offset, check_reason(request.reason), request.not_supplied)
 
         def work(session: Session) -> custody_pb2.UndoResponse:
             made = undoing.undo_deed(session, named, wanted)

@@ -12,7 +12,7 @@ from medtrail.epcis.model import EpcisEvent
 from medtrail.epcis.validation import check_event
 from medtrail.errors import AuthorizationError, MedtrailError
 from medtrail.gs1 import Gln
-from services.custody import advice, corrections, events_store
+from services.custody import advice, events_store, undoing
 from services.custody.commands import count_received
 from services.custody.desk import Accepted, Session
 from services.custody.orders import book
@@ -159,7 +159,7 @@ def _record(session: Session, statement: EpcisEvent, number: int, *, second_hand
     field = f"events[{number}]"
     actor = _witnessed(session, statement, field=field, second_hand=second_hand)
     if statement.error_declaration is not None and actor is None:
-        return corrections.declare(session, statement, field=field), False
+        return undoing.declare(session, statement, field=field), False
     return session.record(statement, field=field, actor=actor), actor is not None
 
 

@@ -1,7 +1,8 @@
 """Taking back: what an error declaration or a refusal of the ledger does to the books."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -9,7 +10,7 @@ from medtrail.epcis.hash import event_hash
 from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
 from medtrail.errors import ConflictError, NotFoundError
 from medtrail.gs1 import parse_epc
-from services.custody import events_store, holdings_store
+from services.custody import alerts, events_store, holdings_store
 from services.custody.desk import Accepted, Session
 from services.custody.events_store import Stored
 from services.custody.holding import Books, Holding, HoldingState
@@ -22,8 +23,14 @@ DID_NOT_OCCUR = "did_not_occur"
 INCORRECT_DATA = "incorrect_data"
 
 
-def declare(session: Session, statement: EpcisEvent, *, field: str) -> Accepted:
+def declare(session: Session, statement: EpcisEvent, *, field: str, standing: Collection[str] = ()) -> Accepted:
     """Record that an earlier event of ours was in error, and take back what it did to the books.
+
+    Args:
+        session: With its units.
+        statement: The declaration.
+        field: Its path, for errors.
+        standing: Paths of units for which it stands nevertheless.
 
     Raises:
         NotFoundError: We signed no such event (DECLARED_EVENT_UNKNOWN).
@@ -38,7 +45,7 @@ def declare(session: Session, statement: EpcisEvent, *, field: str) -> Accepted:
     accepted = session.record(statement, field=field)
     if not accepted.resend:
         # What the session has loaded is older than what is taken back here; later events read anew.
-        take_back(session.connection, declared, code="DECLARED_ERROR")
+        take_back(session.connection, declared, code="DECLARED_ERROR", now=session.now, standing=standing)
         book.settle_event(session.connection, declared.number, gln=session.desk.gln, now=session.now)
         session.reload()
     return accepted
@@ -116,6 +123,7 @@ def _say_again(session: Session, stored: Stored, statement: EpcisEvent, others: 
         holdings_store.inherit_befores(
             session.connection, event_number=corrective.number, earlier=stored.number, paths=paths
         )
+        alerts.inherit(session.connection, event_id=accepted.event_id, earlier=event_id, paths=paths)
     return accepted
 
 
@@ -123,25 +131,28 @@ def _link(epc: str) -> str:
     return as_unit(parse_epc(epc), field="epcList").digital_link
 
 
-def take_back(connection: Connection, stored: Stored, *, code: str) -> None:
-    """Undo what an event did to the books.
+def take_back(
+    connection: Connection, stored: Stored, *, code: str, now: datetime, standing: Collection[str] = ()
+) -> None:
+    """Undo what an event did to the books; its alerts stand no more.
 
     A unit whose latest event it is goes back to what was known before. A unit that later events have moved on stays,
     and is put aside if it is still here: what it rests on does not hold.
     """
     event_id = stored.event.header.event_id
     befores = holdings_store.befores(connection, stored.number)
+    alerts.withdraw_event(connection, event_id, now=now)
     # Units that the event brought into being last: a container that still holds others then is seen to, and stays.
     for path, before in sorted(befores.items(), key=lambda item: item[1] is None):
-        now = holdings_store.get_path(connection, path)
-        if now is None:
+        known = holdings_store.get_path(connection, path)
+        if known is None or path in standing:
             continue
         if before is None and holdings_store.has_contents(connection, path):
             continue
-        if now.event_id == event_id:
+        if known.event_id == event_id:
             holdings_store.restore(connection, path, before)
         else:
-            _put_aside(connection, (now,), code)
+            _put_aside(connection, (known,), code)
 
 
 def _put_aside(connection: Connection, holdings: Iterable[Holding], code: str) -> None:

@@ -6,17 +6,20 @@ for this. Source: Delegated Regulation (EU) 2016/161, article 13.
 
 from dataclasses import dataclass
 
+from medtrail.epcis.hash import event_hash
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import ConflictError
 from medtrail.fmd import UNDO_WITHIN
+from medtrail.gs1 import Gln
 from medtrail.verdict import has_expired
-from services.custody import corrections, holdings_store
-from services.custody.conditions import expired_error, offset_of_text, require_not_recalled
+from services.custody import alerts, corrections, events_store, holdings_store
+from services.custody.conditions import expired_error, offset_of_text, require_not_recalled, with_inside
 from services.custody.desk import Accepted, Session
-from services.custody.events import Occasion
 from services.custody.events_store import Stored
 from services.custody.holding import Ending, Holding, HoldingState
+from services.custody.notices import AlertCode
 from services.custody.parties import place_of
+from services.custody.steps import step_of
 from services.custody.units import Named
 
 # What the law makes final whoever asks, and what is no decommissioning: an emptied container is packed anew.
@@ -28,12 +31,14 @@ class Request:
     """A request to undo.
 
     Attributes:
-        occasion: Of it; its location is the premises.
+        premises: Where it is made.
+        offset: In force there, ``+hh:mm``.
         reason: Why.
         not_supplied: The person states that the pack was not handed to the public.
     """
 
-    occasion: Occasion
+    premises: Gln | None
+    offset: str
     reason: str
     not_supplied: bool = False
 
@@ -69,14 +74,14 @@ def check_undo(session: Session, named: Named, holding: Holding, deed: Stored, r
         raise ConflictError(message, code="UNDO_FINAL", field=named.field, state=how)
     if was_opened(session, named, deed):
         raise _supplied(named)
-    offset = offset_of_text(request.occasion.offset)
+    offset = offset_of_text(request.offset)
     if holding.expiry is not None and has_expired(holding.expiry, judge_time=session.now, utc_offset=offset):
         raise expired_error(named, holding.expiry)
     require_not_recalled(session.books, named, session.recalls)
     statement = deed.event.statement
     assert isinstance(statement, EpcisEvent)  # noqa: S101  # require_deed has seen to it
-    if place_of(statement) != request.occasion.location:
-        message = f"{named.unit.path} was not taken out of use at {request.occasion.location}"
+    if place_of(statement) != request.premises:
+        message = f"{named.unit.path} was not taken out of use at {request.premises}"
         raise ConflictError(message, code="UNDO_ELSEWHERE", field=named.field)
     if session.now - statement.event_time > UNDO_WITHIN:
         message = f"{named.unit.path} was taken out of use on {statement.event_time:%Y-%m-%d}, over 10 days ago"
@@ -95,3 +100,34 @@ def was_opened(session: Session, named: Named, deed: Stored) -> bool:
 def _supplied(named: Named) -> ConflictError:
     message = f"a part of {named.unit.path} was handed to the public"
     return ConflictError(message, code="UNDO_SUPPLIED", field=named.field)
+
+
+def declare(session: Session, statement: EpcisEvent, *, field: str) -> Accepted:
+    """Record that an earlier event of ours was in error; the ends that it brought are undone by the rules of undoing.
+
+    Whoever declares that a dispensing was an error states by it that nothing was handed to the public. Where that is
+    reported as fact and may not be, the end stands and the alert UNDO_FORBIDDEN says so.
+
+    Raises:
+        NotFoundError: We signed no such event (DECLARED_EVENT_UNKNOWN).
+        ConflictError: UNDO_FINAL, UNDO_SUPPLIED, UNDO_LATE, UNIT_EXPIRED or UNIT_RECALLED, as :func:`undo_deed`.
+    """
+    event_id = statement.event_id or event_hash(statement)
+    deed = events_store.find_event(session.connection, signer=session.desk.gln, event_id=event_id, declaration=False)
+    request = Request(place_of(statement), statement.event_time_zone_offset, "", not_supplied=True)
+    standing: list[str] = []
+    for named in step_of(statement, field=field).units if deed is not None else ():
+        holding = session.books.get(named.unit)
+        if deed is None or holding is None or holding.event_id != event_id or not holding.final:
+            continue
+        try:
+            check_undo(session, named, holding, deed, request)
+        except ConflictError as error:
+            if not session.happened:
+                raise
+            session.books.notice(AlertCode.UNDO_FORBIDDEN, named.unit, f"declared an error, but {error.message}")
+            standing += [part.unit.path for part in with_inside(session.books, named.unit)]
+    notices = session.books.take_notices()
+    accepted = corrections.declare(session, statement, field=field, standing=standing)
+    alerts.raise_all(session.connection, notices, event_id=event_id, now=session.now)
+    return accepted

@@ -1,0 +1,227 @@
+"""Undoing a decommissioning or dispensing by the verb, and by declaring its event an error."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
+from medtrail.errors import MedtrailError
+from medtrail.event import Recall, RecallScope
+from medtrail.gs1 import Gln
+from services.custody import alerts, capture, commands, events, undoing
+from services.custody.holding import Ending, HoldingState
+from services.custody.recalls import KnownRecall
+from services.custody.undoing import Request
+from services.custody.units import Named
+from tests.unit.custody.conftest import EXPIRY, GTIN, Clock, House, named, packs, sscc
+
+if TYPE_CHECKING:
+    from services.custody.alerts import Alert
+    from services.custody.desk import Accepted
+    from services.custody.units import Unit
+
+UNDOABLE = [how for how in Ending if how not in {Ending.EMPTIED, Ending.DESTROYED, Ending.STOLEN, Ending.LOST}]
+FINAL = [Ending.DESTROYED, Ending.STOLEN, Ending.LOST]
+
+
+def ended(house: House, unit: "Unit", how: Ending) -> None:
+    house.commission([unit])
+    house.write(lambda s: commands.end(s, named([unit]), house.occasion(), how), (unit,))
+
+
+def stocked(maker: House, pharmacy: House, *units: "Unit") -> None:
+    maker.commission(units)
+    maker.ship(units, pharmacy.gln)
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    pharmacy.receive(units)
+
+
+def dispensed(maker: House, house: House, unit: "Unit", *, opened: bool = False) -> None:
+    stocked(maker, house, unit)
+    if opened:
+        house.dispense([unit], partial=True)
+    house.dispense([unit])
+
+
+def undo(house: House, unit: "Unit", *, not_supplied: bool = False, elsewhere: bool = False) -> "list[Accepted]":
+    premises = house.desk.default_location
+    if elsewhere:
+        premises = next(gln for gln in house.desk.glns if gln != premises)
+    request = Request(premises, "+00:00", "a mistake", not_supplied=not_supplied)
+    return house.write(lambda s: undoing.undo_deed(s, Named(unit, "epc"), request), (unit,))
+
+
+def refused(house: House, unit: "Unit", *, not_supplied: bool = True, elsewhere: bool = False) -> str:
+    before = house.holding(unit)
+    with pytest.raises(MedtrailError) as caught:
+        undo(house, unit, not_supplied=not_supplied, elsewhere=elsewhere)
+    assert house.holding(unit) == before
+    return caught.value.code
+
+
+def recall_all(house: House) -> None:
+    stated = Recall("R1", "retail", "why", "", house.clock(), (RecallScope(GTIN),))
+    house.recalls = (KnownRecall("urn:uuid:R1", house.gln, stated),)
+
+
+@pytest.mark.parametrize("how", UNDOABLE)
+def test_a_decommissioning_is_undone(maker: House, how: Ending) -> None:
+    (pack,) = packs(1)
+    ended(maker, pack, how)
+    undo(maker, pack)
+    assert maker.held(pack).state is HoldingState.ON_HAND
+
+
+def test_a_dispensing_is_undone_by_whom_states_that_it_was_none(maker: House, pharmacy: House) -> None:
+    (pack,) = packs(1)
+    dispensed(maker, pharmacy, pack)
+    assert refused(pharmacy, pack, not_supplied=False) == "SUPPLY_NOT_DENIED"
+    undo(pharmacy, pack, not_supplied=True)
+    assert pharmacy.held(pack).state is HoldingState.ON_HAND
+
+
+@pytest.mark.parametrize("how", FINAL)
+def test_what_is_destroyed_stolen_or_lost_stays_so(maker: House, how: Ending) -> None:
+    (pack,) = packs(1)
+    ended(maker, pack, how)
+    assert refused(maker, pack) == "UNDO_FINAL"
+
+
+def test_what_was_handed_out_in_part_is_never_undone(maker: House, pharmacy: House) -> None:
+    opened, rest = packs(1, 2)
+    stocked(maker, pharmacy, opened)
+    pharmacy.dispense([opened], partial=True)
+    assert refused(pharmacy, opened) == "UNDO_SUPPLIED"
+    dispensed(maker, pharmacy, rest, opened=True)
+    assert refused(pharmacy, rest) == "UNDO_SUPPLIED"
+
+
+def test_ten_days_later_it_is_final(maker: House, clock: Clock) -> None:
+    early, late = packs(1, 2)
+    ended(maker, early, Ending.SAMPLED)
+    clock.now += timedelta(days=9, hours=23)
+    undo(maker, early)
+    ended(maker, late, Ending.SAMPLED)
+    clock.now += timedelta(days=10)
+    assert refused(maker, late) == "UNDO_LATE"
+
+
+def test_only_at_the_premises_where_it_was_done(maker: House) -> None:
+    (pack,) = packs(1)
+    ended(maker, pack, Ending.SAMPLED)
+    assert refused(maker, pack, elsewhere=True) == "UNDO_ELSEWHERE"
+
+
+def test_what_expired_or_was_recalled_meanwhile_is_final(maker: House, clock: Clock) -> None:
+    recalled, expired = packs(1, 2)
+    ended(maker, recalled, Ending.SAMPLED)
+    recall_all(maker)
+    assert refused(maker, recalled) == "UNIT_RECALLED"
+    maker.recalls = ()
+    clock.now = clock.now.replace(year=EXPIRY.year, month=EXPIRY.month, day=EXPIRY.day)
+    ended(maker, expired, Ending.SAMPLED)
+    clock.now += timedelta(days=1)
+    assert refused(maker, expired) == "UNIT_EXPIRED"
+
+
+def test_what_did_not_end_has_verbs_of_its_own(maker: House) -> None:
+    (pack,) = packs(1)
+    assert refused(maker, pack) == "NOTHING_TO_UNDO"
+    maker.commission([pack])
+    maker.hold([pack])
+    assert refused(maker, pack) == "NOTHING_TO_UNDO"
+
+
+def declaration(house: House) -> EpcisEvent:
+    """Declare the newest event of a house an error."""
+    event = house.events()[-1]
+    assert isinstance(event.statement, EpcisEvent)
+    declared = ErrorDeclaration(house.clock(), "did_not_occur", (), ())
+    return replace(event.statement, event_id=event.header.event_id, error_declaration=declared)
+
+
+def declare(house: House, *units: "Unit", happened: bool) -> None:
+    statement = declaration(house)
+    house.write(
+        lambda s: capture.capture(s, [statement], second_hand=False, happened=happened),
+        units,
+    )
+
+
+def standing_alerts(house: House, *, withdrawn: bool = False) -> "list[Alert]":
+    query = alerts.AlertQuery(include_withdrawn=withdrawn)
+    return house.read(lambda c: alerts.list_alerts(c, query, before=None, limit=100))
+
+
+@pytest.mark.parametrize("how", FINAL)
+def test_undo_forbidden_of_what_is_final_and_the_end_stands(maker: House, how: Ending) -> None:
+    (pack,) = packs(1)
+    ended(maker, pack, how)
+    with pytest.raises(MedtrailError) as caught:
+        declare(maker, pack, happened=False)
+    assert getattr(caught.value, "code", "") == "UNDO_FINAL"
+    declare(maker, pack, happened=True)
+    assert maker.held(pack).state is HoldingState.ENDED
+    assert [(alert.code, alert.unit) for alert in standing_alerts(maker)] == [("UNDO_FORBIDDEN", pack)]
+
+
+def test_undo_forbidden_after_ten_days(maker: House, pharmacy: House, clock: Clock) -> None:
+    (pack,) = packs(1)
+    dispensed(maker, pharmacy, pack)
+    clock.now += timedelta(days=10)
+    declare(pharmacy, pack, happened=True)
+    assert pharmacy.held(pack).state is HoldingState.DISPENSED
+    assert [alert.code for alert in standing_alerts(pharmacy)] == ["UNDO_FORBIDDEN"]
+
+
+@pytest.mark.parametrize("happened", [False, True])
+def test_no_undo_forbidden_within_ten_days(maker: House, pharmacy: House, clock: Clock, happened: bool) -> None:
+    (pack,) = packs(1)
+    dispensed(maker, pharmacy, pack)
+    clock.now += timedelta(days=9)
+    declare(pharmacy, pack, happened=happened)
+    assert (pharmacy.held(pack).state, standing_alerts(pharmacy)) == (HoldingState.ON_HAND, [])
+
+
+def test_no_undo_forbidden_where_nothing_ended_by_it(maker: House, clock: Clock) -> None:
+    (pack,) = packs(1)
+    maker.commission([pack])
+    maker.hold([pack])
+    clock.now += timedelta(days=30)
+    declare(maker, pack, happened=False)
+    assert maker.held(pack).hold_reason == ""
+
+
+def test_an_alert_stands_until_its_event_is_taken_back(maker: House) -> None:
+    inside, other = packs(1, 2)
+    maker.commission([inside, other])
+    maker.pack(sscc(1), [inside, other])
+    maker.ship([inside], Gln("0399999999991"))
+    (raised,) = standing_alerts(maker)
+    assert (raised.code, raised.unit, raised.event_id) == (
+        "PARENT_NOT_UNPACKED",
+        inside,
+        maker.events()[-1].header.event_id,
+    )
+    assert maker.held(inside).parent is None
+    declare(maker, inside, happened=False)
+    assert maker.held(inside).parent == sscc(1)
+    assert standing_alerts(maker) == []
+    (gone,) = standing_alerts(maker, withdrawn=True)
+    assert gone.withdraw_time is not None
+
+
+def test_alerts_of_others_stand_on_when_one_of_them_is_undone(maker: House, distributor: House) -> None:
+    units = packs(1, 2)
+    stocked(maker, distributor, *units)
+    distributor.pack(sscc(1), units)
+    event = events.ending(units, distributor.occasion(), Ending.SAMPLED)
+    distributor.write(lambda s: capture.capture(s, [event], second_hand=False), units)
+    assert [alert.unit for alert in standing_alerts(distributor)] == list(reversed(units))
+    undo(distributor, units[0])
+    (left,) = standing_alerts(distributor)
+    assert (left.unit, left.event_id) == (units[1], distributor.held(units[1]).event_id)
+    assert distributor.held(units[0]).parent == sscc(1)
