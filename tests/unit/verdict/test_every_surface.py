@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.projections.belief import (, SILENT_ALERTS
+from ledger.projections.belief import (
     FINAL_CLASSES,
     GRAVE_ALERTS,
+    SILENT_ALERTS,
     Alert,
     AlertCode,
     EvidenceKind,
