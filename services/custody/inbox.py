@@ -4,7 +4,7 @@ Subjects route; only signatures identify. A message may come twice and in any or
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -26,6 +26,7 @@ from services.custody.dossier import units_of
 from services.custody.events_store import Stored
 from services.custody.orders import book, documents
 from services.custody.parties import named_glns, organisation_gln, party_of
+from services.custody.receiving import arrivals_store, follow
 from services.custody.steps import is_despatch
 
 log = get_logger(__name__)
@@ -83,11 +84,12 @@ def complete_advice(connection: Connection, desk: Desk, *, sender: Gln, despatch
 
     An advice whose signer the registry does not know yet waits: its enrolment may be on its way.
     """
-    parts = inbound_store.parts(connection, sender=sender, despatch_id=despatch_id)
-    if parts is None:
+    if not inbound_store.has_all_parts(connection, sender=sender, despatch_id=despatch_id):
         return False
     try:
-        _take_in(connection, desk, [decode_advice(part).signed_events for part in parts], despatch_id)
+        # What is stored before an unknown signer shows up goes again: the whole advice waits for it.
+        with connection.begin_nested():
+            _take_in(connection, desk, sender=sender, despatch_id=despatch_id)
     except MedtrailError as error:
         if error.code in {"KEY_UNKNOWN", "GENESIS_MISSING"}:
             return False
@@ -96,22 +98,67 @@ def complete_advice(connection: Connection, desk: Desk, *, sender: Gln, despatch
     return True
 
 
-def _take_in(connection: Connection, desk: Desk, groups: Sequence[Sequence[bytes]], despatch_id: str) -> None:
+def _take_in(connection: Connection, desk: Desk, *, sender: Gln, despatch_id: str) -> None:
+    """Take an advice in, one part of up to 512 KiB in memory at a time: first its despatch, then all of its events."""
     registry = desk.registry()
-    heard: list[_Heard] = []
-    for signed_event in (signed_event for group in groups for signed_event in group):
-        item = _hear(registry, signed_event)
-        if item is not None and not events_store.refused_code(connection, item.sha256):
-            heard.append(item)
-    despatch = next((item for item in heard if _is_this_despatch(item, despatch_id)), None)
-    if despatch is None:
-        message = f"the advice holds no believable despatch {despatch_id}"
-        raise VerificationError(message, code="ADVICE_WITHOUT_DESPATCH", field="advice.despatch_event_id")
+    despatch = _find_despatch(connection, registry, sender=sender, despatch_id=despatch_id)
     _judge_despatch(desk, registry, despatch)
-    stored = [_store(connection, item) for item in heard]
-    (own,) = [item for item, origin in zip(stored, heard, strict=True) if origin is despatch]
-    advice.take_in_despatch(connection, own, sender=despatch.signer)
-    book.settle_event(connection, own.number, gln=desk.gln, now=desk.clock())
+    own: Stored | None = None
+    declarations: list[Stored] = []
+    waiting: set[str] = set()
+    for signed_event in _signed_events(connection, sender=sender, despatch_id=despatch_id):
+        item = _hear(registry, signed_event)
+        if item is None or events_store.refused_code(connection, item.sha256):
+            continue
+        stored = _store(connection, item)
+        if item.sha256 == despatch.sha256:
+            own = stored
+        if item.event.is_declaration:
+            declarations.append(stored)
+        waiting |= _waiting_units(connection, item)
+    if own is None:
+        raise AssertionError  # _find_despatch has read it
+    withdrawn = [follow.despatch_declared(connection, desk, item) for item in declarations]
+    if events_store.find_event(connection, signer=own.signer, event_id=despatch_id, declaration=True) is None:
+        advice.take_in_despatch(connection, own, sender=despatch.signer)
+        follow.despatch_came(connection, desk, despatch_id)
+    follow.data_came(connection, desk, waiting)
+    for earlier in withdrawn:
+        if earlier is not None:
+            follow.open_cases_of_withdrawn(connection, desk, earlier)
+
+
+def _signed_events(connection: Connection, *, sender: Gln, despatch_id: str) -> Iterator[bytes]:
+    for data in inbound_store.parts(connection, sender=sender, despatch_id=despatch_id):
+        yield from decode_advice(data).signed_events
+
+
+def _find_despatch(connection: Connection, registry: Registry, *, sender: Gln, despatch_id: str) -> _Heard:
+    """Return the despatch of an advice.
+
+    Raises:
+        VerificationError: It has none that is believable (ADVICE_WITHOUT_DESPATCH).
+        AuthorizationError: Nobody is known to have its key (KEY_UNKNOWN).
+    """
+    written = despatch_id.encode()
+    for signed_event in _signed_events(connection, sender=sender, despatch_id=despatch_id):
+        if written not in signed_event:
+            continue
+        item = _hear(registry, signed_event)
+        if item is None or not _is_this_despatch(item, despatch_id):
+            continue
+        if not events_store.refused_code(connection, item.sha256):
+            return item
+    message = f"the advice holds no believable despatch {despatch_id}"
+    raise VerificationError(message, code="ADVICE_WITHOUT_DESPATCH", field="advice.despatch_event_id")
+
+
+def _waiting_units(connection: Connection, item: _Heard) -> set[str]:
+    """Return those units that an event names which are here and wait for data."""
+    statement = item.event.statement
+    if not isinstance(statement, EpcisEvent):
+        return set()
+    return set(arrivals_store.of_paths(connection, [unit.path for unit in units_of(_named(statement))]))
 
 
 def _hear(registry: Registry, signed_event: bytes) -> _Heard | None:
