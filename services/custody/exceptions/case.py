@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from medtrail.gs1 import Gln
+from medtrail.pdg import Resolution
 from services.custody.exceptions.codes import Category, CodeRule, ExceptionCode, rule_of
 from services.custody.units import Unit
 
@@ -79,6 +80,7 @@ class CaseMessage:
     Attributes:
         message_id: UUID.
         time: Aware UTC.
+        request: What is asked for the case as a whole; None where items say it, or nothing is asked.
         pdg: PDG message as made; empty for other kinds.
         sha256: Of the SignedEvent that carries it; empty where none does.
         signed_event: Likewise.
@@ -90,6 +92,7 @@ class CaseMessage:
     time: datetime
     person: str = ""
     text: str = ""
+    request: Resolution | None = None
     pdg: bytes = b""
     sha256: bytes = b""
     signed_event: bytes = b""

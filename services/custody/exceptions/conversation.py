@@ -7,6 +7,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from medtrail.errors import TooLargeError
 from medtrail.gs1 import Gln
+from medtrail.pdg import Resolution
 from services.custody.exceptions.case import CaseMessage, MessageKind
 from services.custody.exceptions.tables import CaseMessageRow, CaseNoticeRow
 from services.custody.holdings_store import from_us, to_us
@@ -40,6 +41,7 @@ def add_message(connection: Connection, case_id: str, message: CaseMessage) -> b
             person=message.person,
             message_us=to_us(message.time),
             text=message.text,
+            request="" if message.request is None else message.request.value,
             pdg=message.pdg,
             sha256=message.sha256,
             signed_event=message.signed_event,
@@ -62,6 +64,7 @@ def messages_of_case(connection: Connection, case_id: str) -> list[CaseMessage]:
             time=from_us(row["message_us"]),
             person=row["person"],
             text=row["text"],
+            request=Resolution(row["request"]) if row["request"] else None,
             pdg=row["pdg"],
             sha256=row["sha256"],
             signed_event=row["signed_event"],

@@ -77,6 +77,7 @@ class CaseMessageRow(CustodyTable, table=True):
     person: str
     message_us: int = Field(sa_type=BigInteger)
     text: str
+    request: str
     pdg: bytes
     sha256: bytes
     signed_event: bytes

@@ -1,0 +1,175 @@
+"""What the resolution of a case does to goods: events signed like those of every verb.
+
+Only goods that are in the house are touched; a partner's case about goods that are elsewhere changes nothing here.
+"""
+
+from collections.abc import Callable, Sequence
+
+from medtrail.errors import ConflictError
+from services.custody import commands, events, inbound_store
+from services.custody.desk import Accepted, Session
+from services.custody.events import Occasion, Route
+from services.custody.exceptions import store
+from services.custody.exceptions.case import Case, CaseResolution, CaseUnit
+from services.custody.exceptions.codes import ExceptionCode
+from services.custody.holding import Books, Ending, Holding, HoldingState
+from services.custody.holds import HoldCode, codes_of
+from services.custody.origin import Origin
+from services.custody.rules import UNADVISED
+from services.custody.units import Named
+
+HOLD_OF_CODE: dict[ExceptionCode, HoldCode] = {
+    ExceptionCode.DAMAGED: HoldCode.DAMAGED,
+    ExceptionCode.EXPIRED: HoldCode.EXPIRED,
+    ExceptionCode.RECALLED: HoldCode.RECALLED,
+    ExceptionCode.SUSPECT: HoldCode.SUSPECT,
+    ExceptionCode.TEMPERATURE_EXCURSION: HoldCode.TEMPERATURE_EXCURSION,
+    ExceptionCode.RETURN_UNVERIFIED: HoldCode.RETURN_UNVERIFIED,
+    ExceptionCode.LABEL_UNREADABLE: HoldCode.LABEL,
+}
+"""Code of the hold that goes with a case."""
+
+
+def carry_out(
+    session: Session, case: Case, resolution: CaseResolution, occasion: Occasion, *, reason: str
+) -> list[Accepted]:
+    """Do to the goods of a case what its resolution means; return the events made.
+
+    Raises:
+        ConflictError: Goods without data cannot be kept (CASE_NEEDS_DATA), or the data have not come
+            (CASE_DATA_MISSING).
+    """
+    units = store.units_of_case(session.connection, case.case_id)
+    session.load(item.unit for item in units)
+    return _EFFECTS[resolution](session, case, units, occasion, reason)
+
+
+def _here(session: Session, units: Sequence[CaseUnit]) -> list[Named]:
+    found = []
+    for number, item in enumerate(units):
+        holding = session.books.get(item.unit)
+        if holding is not None and holding.here:
+            found.append(Named(item.unit, f"case.units[{number}]"))
+    return found
+
+
+def _holding(session: Session, named: Named) -> Holding:
+    found = session.books.get(named.unit)
+    assert found is not None  # noqa: S101  # it was found to be here
+    return found
+
+
+def _keep(session: Session, case: Case, units: Sequence[CaseUnit], occasion: Occasion, reason: str) -> list[Accepted]:
+    here = _here(session, units)
+    aside = [named for named in here if _holding(session, named).state is HoldingState.EXCEPTION]
+    for named in aside:
+        if _holding(session, named).exception == UNADVISED:
+            message = f"{named.unit.path} has no data: it is kept by corrected data, sent back, or destroyed"
+            raise ConflictError(message, code="CASE_NEEDS_DATA", field=named.field)
+    made = _receive(session, aside, occasion)
+    return [*made, *end_holds(session, case, here, occasion, reason=reason)]
+
+
+def _correct(
+    session: Session, case: Case, units: Sequence[CaseUnit], occasion: Occasion, reason: str
+) -> list[Accepted]:
+    here = _here(session, units)
+    for named in here:
+        if _holding(session, named).state is HoldingState.EXCEPTION:
+            message = f"no data have come that match {named.unit.path}"
+            raise ConflictError(message, code="CASE_DATA_MISSING", field=named.field)
+    return end_holds(session, case, here, occasion, reason=reason)
+
+
+def _return(
+    session: Session, case: Case, units: Sequence[CaseUnit], occasion: Occasion, _reason: str
+) -> list[Accepted]:
+    here = _here(session, units)
+    store.change_units(session.connection, case.case_id, (named.unit for named in here), return_pending=True)
+    free = [
+        named
+        for named in here
+        if not _holding(session, named).hold_reason and _holding(session, named).state is not HoldingState.EXCEPTION
+    ]
+    if not free:
+        return []
+    return commands.hold(session, free, occasion, reason=f"to be returned, case {case.case_id}")
+
+
+def _destroy(
+    session: Session, _case: Case, units: Sequence[CaseUnit], occasion: Occasion, _reason: str
+) -> list[Accepted]:
+    here = _here(session, units)
+    return commands.end(session, here, occasion, Ending.DESTROYED) if here else []
+
+
+_EFFECTS: dict[CaseResolution, Callable[[Session, Case, Sequence[CaseUnit], Occasion, str], list[Accepted]]] = {
+    CaseResolution.ACCEPTED: _keep,
+    CaseResolution.WITHDRAWN: _keep,
+    CaseResolution.CORRECTED_DATA: _correct,
+    CaseResolution.RETURNED: _return,
+    CaseResolution.DESTROYED: _destroy,
+}
+
+
+def _receive(session: Session, aside: Sequence[Named], occasion: Occasion) -> list[Accepted]:
+    """Receive goods that were put aside and have data: what was wrong with them is settled."""
+    groups: dict[str, list[Named]] = {}
+    for named in aside:
+        groups.setdefault(_holding(session, named).despatch_id, []).append(named)
+    made = []
+    for despatch_id, group in groups.items():
+        shipment = inbound_store.find(session.connection, despatch_id)
+        route = None
+        if shipment is not None:
+            route = Route(shipment.sender, shipment.source_location, session.desk.gln, occasion.location)
+        arrived = sum(_holding(session, named).smallest for named in group)
+        fields = {named.unit: named.field for named in group}
+        for part in events.split([named.unit for named in group]):
+            statement = events.receiving(
+                part, occasion, route, documents=() if shipment is None else shipment.documents
+            )
+            made.append(session.record(statement, fields=fields, effect=_settled(group)))
+        if shipment is not None and arrived:
+            inbound_store.count_received(session.connection, despatch_id, arrived)
+    return made
+
+
+def _settled(group: Sequence[Named]) -> Callable[[Books, Origin], None]:
+    def effect(books: Books, origin: Origin) -> None:
+        for named in group:
+            for holding in (books.get(named.unit), *books.inside(named.unit)):
+                if holding is not None and holding.state is HoldingState.EXCEPTION:
+                    books.change(
+                        holding,
+                        state=HoldingState.ON_HAND,
+                        exception="",
+                        event_id=origin.event_id,
+                        since_time=origin.time,
+                        location=origin.location or holding.location,
+                    )
+
+    return effect
+
+
+def is_held_for(session: Session, named: Named, code: ExceptionCode) -> bool:
+    """Tell whether a unit here is on hold for what a code says."""
+    return HOLD_OF_CODE.get(code) in codes_of(_holding(session, named).hold_reason)
+
+
+def release_case(
+    session: Session, case: Case, units: Sequence[CaseUnit], occasion: Occasion, *, reason: str
+) -> list[Accepted]:
+    """Release the units of a case that are here from the hold that goes with it."""
+    session.load(item.unit for item in units)
+    return end_holds(session, case, _here(session, units), occasion, reason=reason)
+
+
+def end_holds(
+    session: Session, case: Case, here: Sequence[Named], occasion: Occasion, *, reason: str
+) -> list[Accepted]:
+    """Release units that are here from the hold that goes with a case; other holds stay."""
+    held = [named for named in here if is_held_for(session, named, case.code)]
+    if not held:
+        return []
+    return commands.release(session, held, occasion, reason=reason, codes={HOLD_OF_CODE[case.code]})
