@@ -5,7 +5,7 @@ service's status at any time, and in its log once when it is overdue and again e
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -148,23 +148,36 @@ class Doubling:
 class OverdueWatch:
     """Looks now and then, and logs a warning for each alarm; one a service."""
 
-    def __init__(self, database: Database, *, overdue_after: timedelta, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        overdue_after: timedelta,
+        clock: Clock = utc_now,
+        further: Callable[[Connection], Sequence[Alarm]] | None = None,
+    ) -> None:
         """Hold where to look.
 
         Args:
             database: With the tables of :mod:`medtrail.runtime.tables`.
             overdue_after: Age from which waiting is an alarm.
             clock: Aware UTC.
+            further: Looks for alarms of another kind.
         """
         self._database = database
         self._overdue_after = overdue_after
         self._clock = clock
+        self._further = further
         self._doubling = Doubling()
 
     async def look(self) -> tuple[ServiceWaiting, tuple[Alarm, ...]]:
         """Return what waits now, and the alarms."""
-        waiting = await self._database.read(read_waiting)
-        return waiting, alarms(waiting, now=self._clock(), overdue_after=self._overdue_after)
+
+        def read(connection: Connection) -> tuple[ServiceWaiting, tuple[Alarm, ...]]:
+            return read_waiting(connection), () if self._further is None else tuple(self._further(connection))
+
+        waiting, further = await self._database.read(read)
+        return waiting, (*alarms(waiting, now=self._clock(), overdue_after=self._overdue_after), *further)
 
     async def tell(self) -> tuple[Alarm, ...]:
         """Log the alarms that are worth a line; return them."""

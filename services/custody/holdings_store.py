@@ -14,7 +14,8 @@ from sqlalchemy.orm import Mapped
 from sqlmodel import col
 
 from medtrail.gs1 import Gln, Gtin, OtherKey, Sscc
-from services.custody.holding import Books, Ending, Holding, HoldingState
+from services.custody.holding import HERE_STATES, Books, Ending, Holding, HoldingState
+from services.custody.holds import HoldCode, codes_of
 from services.custody.tables import EventUnit, HoldingBefore, HoldingRow
 from services.custody.units import Unit, unit_of_path
 
@@ -237,6 +238,27 @@ def list_holdings(connection: Connection, query: HoldingQuery, *, after: str, li
         select(table).where(*conditions, col(HoldingRow.path) > after).order_by(col(HoldingRow.path)).limit(limit)
     ).mappings()
     return [from_row(row) for row in rows], total
+
+
+def list_held(connection: Connection, code: HoldCode | None, *, after: str, limit: int) -> list[Holding]:
+    """Return units on hold in the house, in order of their paths, those after a path; ``code`` None: for any reason."""
+    table = HoldingRow.__table__  # type: ignore[attr-defined]
+    held = table.c.hold_reason != ""
+    if code not in {None, HoldCode.OTHER, HoldCode.RETURN_UNVERIFIED}:
+        # At the begin of any line; what a text alone says is sorted out below.
+        held &= ("\n" + table.c.hold_reason).contains(f"\n{code}", autoescape=True)
+    here = table.c.state.in_([state.value for state in HERE_STATES])
+    found: list[Holding] = []
+    while len(found) < limit:
+        rows = connection.execute(
+            select(table).where(here, held, table.c.path > after).order_by(table.c.path).limit(CHUNK)
+        ).mappings()
+        page = [from_row(row) for row in rows]
+        found += [item for item in page if code is None or code in codes_of(item.hold_reason)]
+        if len(page) < CHUNK:
+            break
+        after = page[-1].unit.path
+    return found[:limit]
 
 
 def knows_lot(connection: Connection, gtin: Gtin, lot: str) -> bool:

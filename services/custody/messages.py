@@ -1,5 +1,6 @@
 """Between generated messages and custody's values: the only module beside the servicers that knows both."""
 
+from collections.abc import Sequence
 from datetime import date
 
 from medtrail.api.custody.v1 import custody_pb2
@@ -12,6 +13,7 @@ from services.custody.changes import Change, ChangeKind
 from services.custody.desk import Accepted
 from services.custody.holding import Ending, Holding, HoldingState
 from services.custody.holdings_store import from_us
+from services.custody.holds import HoldCode
 from services.custody.inbound_store import InboundShipment, InboundState
 
 _STATE_TO_MESSAGE = {state: custody_pb2.HoldingState.Value(f"HOLDING_STATE_{state.name}") for state in HoldingState}
@@ -28,6 +30,8 @@ ENDING_FROM_MESSAGE: dict[custody_pb2.DecommissionReason.ValueType, Ending] = {
 _ENDING_TO_MESSAGE: dict[Ending | None, custody_pb2.DecommissionReason.ValueType] = {
     ending: number for number, ending in ENDING_FROM_MESSAGE.items()
 }
+HOLD_CODE_TO_MESSAGE = {code: custody_pb2.HoldCode.Value(f"HOLD_CODE_{code.name}") for code in HoldCode}
+_HOLD_CODE_FROM_MESSAGE = {number: code for code, number in HOLD_CODE_TO_MESSAGE.items()}
 _KIND_TO_MESSAGE = {kind: custody_pb2.EventChangeKind.Value(f"EVENT_CHANGE_KIND_{kind.name}") for kind in ChangeKind}
 
 
@@ -148,3 +152,44 @@ def alarm_to_message(alarm: Alarm) -> custody_pb2.ServiceAlarm:
     return custody_pb2.ServiceAlarm(
         code=alarm.code, message=alarm.message, count=alarm.count, since_time=to_timestamp(alarm.since)
     )
+
+
+def hold_code(number: custody_pb2.HoldCode.ValueType, *, field: str) -> HoldCode:
+    """Return a code from its number; OTHER where none is said.
+
+    Raises:
+        MalformedError: There is none (HOLD_CODE_UNKNOWN).
+    """
+    if number == custody_pb2.HOLD_CODE_UNSPECIFIED:
+        return HoldCode.OTHER
+    if number not in _HOLD_CODE_FROM_MESSAGE:
+        message = f"unknown hold code {number}"
+        raise MalformedError(message, code="HOLD_CODE_UNKNOWN", field=field)
+    return _HOLD_CODE_FROM_MESSAGE[number]
+
+
+def hold_codes(numbers: Sequence[custody_pb2.HoldCode.ValueType], *, field: str) -> frozenset[HoldCode]:
+    """Return codes from their numbers; each must be said."""
+    if custody_pb2.HOLD_CODE_UNSPECIFIED in numbers:
+        raise MalformedError("expected a code", code="HOLD_CODE_UNKNOWN", field=field)
+    return frozenset(hold_code(number, field=field) for number in numbers)
+
+
+_PURPOSES = {
+    custody_pb2.RETURN_PURPOSE_UNSPECIFIED: "",
+    custody_pb2.RETURN_PURPOSE_RESALE: "",
+    custody_pb2.RETURN_PURPOSE_RECALL: "recall",
+    custody_pb2.RETURN_PURPOSE_DESTRUCTION: "destruction",
+}
+
+
+def return_purpose(number: custody_pb2.ReturnPurpose.ValueType, *, field: str) -> str:
+    """Return what units are sent back for, as events say it; empty for resale.
+
+    Raises:
+        MalformedError: There is none (PURPOSE_UNKNOWN).
+    """
+    if number not in _PURPOSES:
+        message = f"unknown purpose {number}"
+        raise MalformedError(message, code="PURPOSE_UNKNOWN", field=field)
+    return _PURPOSES[number]

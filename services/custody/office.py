@@ -25,6 +25,7 @@ from services.custody import events_store
 from services.custody.changes import ChangeBell
 from services.custody.desk import Desk, Session
 from services.custody.events import Occasion
+from services.custody.holds import HoldCode
 from services.custody.scan import Scanner
 from services.custody.units import Named, Unit, parse_unit, parse_units
 
@@ -32,6 +33,7 @@ M = TypeVar("M", bound=Message)
 
 MAX_UNITS = 5000
 MAX_REASON = 500
+MAX_NUMBER = 64
 _OFFSET = re.compile(r"[+-](?:0[0-9]|1[0-4]):[0-5][0-9]\Z")
 
 
@@ -197,6 +199,27 @@ def check_reason(text: str) -> str:
     if not 1 <= len(text) <= MAX_REASON:
         message = f"expected 1 to {MAX_REASON} characters, got {len(text)}"
         raise MalformedError(message, code="TEXT_LENGTH", field="reason")
+    return text
+
+
+def hold_text(text: str, code: HoldCode) -> str:
+    """Return why units are put on hold; a code alone may say it.
+
+    Raises:
+        MalformedError: It says nothing, or more than 500 characters (TEXT_LENGTH).
+    """
+    return "" if code is not HoldCode.OTHER and not text else check_reason(text)
+
+
+def check_number(text: str, *, field: str) -> str:
+    """Return the number of a business document; it may be empty.
+
+    Raises:
+        MalformedError: It has more than 64 characters, or such as cannot stand in a number (TEXT_MALFORMED).
+    """
+    if len(text) > MAX_NUMBER or not text.isprintable() or " " in text:
+        message = f"expected at most {MAX_NUMBER} printable characters without spaces"
+        raise MalformedError(message, code="TEXT_MALFORMED", field=field)
     return text
 
 

@@ -199,13 +199,14 @@ def _from_row(row: Any) -> ReleaseRequest:  # noqa: ANN401  # a row of release_r
 # --- lots ---
 
 
-def hold_lot(session: Session, hold: LotHold, occasion: Occasion) -> int:
-    """Sign that the packs of a lot here are on hold by it; return how many. Those to come follow by themselves."""
+def hold_lot(session: Session, hold: LotHold, occasion: Occasion) -> tuple[list[Accepted], int]:
+    """Sign that the packs of a lot here are on hold by it; return events and packs. Those to come will follow."""
+    made: list[Accepted] = []
     count = 0
     for units in lot_holds.batches(session.connection, hold, held=False, size=LOT_BATCH):
-        sign_hold(session, units, occasion, hold.line)
+        made += sign_hold(session, units, occasion, hold.line)
         count += len(units)
-    return count
+    return made, count
 
 
 def release_lot(

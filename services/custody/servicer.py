@@ -30,12 +30,23 @@ from services.custody.messages import (
     accepted_to_message,
     alarm_to_message,
     change_to_message,
+    hold_code,
+    hold_codes,
     holding_to_message,
     inbound_to_message,
     incomplete_to_message,
+    return_purpose,
     waiting_to_message,
 )
-from services.custody.office import Office, check_reason, check_request_id, judge_time_of, parse_gln
+from services.custody.office import (
+    Office,
+    check_number,
+    check_reason,
+    check_request_id,
+    hold_text,
+    judge_time_of,
+    parse_gln,
+)
 from services.custody.parties import organisation_gln
 from services.custody.scan import in_order
 from services.custody.units import Named, Unit
@@ -45,7 +56,6 @@ MAX_CHUNK_EVENTS = 500
 MAX_CHUNK_BYTES = 2 * 1024 * 1024
 MAX_TRANSACTION_EVENTS = 10_000
 MAX_TRANSACTION_BYTES = 32 * 1024 * 1024
-MAX_NUMBER = 64
 WATCH_REST_S = 0.5
 """Longest time between two looks for changes."""
 
@@ -123,10 +133,13 @@ class CustodyServicer(BooksServicer):
         units = office.units(request.epcs, field="epcs")
         consignee = _consignee(request)
         occasion = office.occasion(request.occasion)
-        reason = check_reason(request.reason)
+        reason, purpose = check_reason(request.reason), return_purpose(request.purpose, field="purpose")
+        authorisation = check_number(request.return_authorisation, field="return_authorisation")
 
         def work(session: Session) -> custody_pb2.ReturnResponse:
-            made = commands.send_back(session, units, occasion, consignee, reason=reason)
+            made = commands.send_back(
+                session, units, occasion, consignee, reason=reason, purpose=purpose, authorisation=authorisation
+            )
             return custody_pb2.ReturnResponse(events=_messages(made))
 
         return await office.write(request, custody_pb2.ReturnResponse, work, units=_units(units))
@@ -153,10 +166,12 @@ class CustodyServicer(BooksServicer):
         office = self._office
         units = office.units(request.epcs, field="epcs")
         occasion = office.occasion(request.occasion)
-        reason = check_reason(request.reason)
+        code = hold_code(request.code, field="code")
+        reason = hold_text(request.reason, code)
 
         def work(session: Session) -> custody_pb2.HoldResponse:
-            return custody_pb2.HoldResponse(events=_messages(commands.hold(session, units, occasion, reason=reason)))
+            made = commands.hold(session, units, occasion, reason=reason, code=code)
+            return custody_pb2.HoldResponse(events=_messages(made))
 
         return await office.write(request, custody_pb2.HoldResponse, work, units=_units(units))
 
@@ -165,10 +180,10 @@ class CustodyServicer(BooksServicer):
         office = self._office
         units = office.units(request.epcs, field="epcs")
         occasion = office.occasion(request.occasion)
-        reason = check_reason(request.reason)
+        reason, codes = check_reason(request.reason), hold_codes(request.codes, field="codes")
 
         def work(session: Session) -> custody_pb2.ReleaseResponse:
-            made = commands.release(session, units, occasion, reason=reason)
+            made = commands.release(session, units, occasion, reason=reason, codes=codes)
             return custody_pb2.ReleaseResponse(events=_messages(made))
 
         return await office.write(request, custody_pb2.ReleaseResponse, work, units=_units(units))
@@ -433,10 +448,7 @@ def _documents(request: custody_pb2.ShipRequest, consignee: Consignee, office: O
         ("po", request.purchase_order, organisation_gln(consignee.party, office.desk.registry()), "purchase_order"),
         ("desadv", request.despatch_advice, office.desk.gln, "despatch_advice"),
     ):
-        if len(number) > MAX_NUMBER or not number.isprintable() or " " in number:
-            message = f"expected at most {MAX_NUMBER} printable characters without spaces"
-            raise MalformedError(message, code="TEXT_MALFORMED", field=field)
-        if number:
+        if check_number(number, field=field):
             found.append(events.document(kind, number, issuer=issuer))
     return tuple(found)
 

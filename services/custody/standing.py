@@ -25,7 +25,7 @@ from services.custody.steps import Step, StepKind
 from services.custody.units import Unit
 
 if TYPE_CHECKING:
-    from services.custody.desk import Effect, Session
+    from services.custody.desk import Accepted, Effect, Session
 
 _ARRIVALS = frozenset(
     {StepKind.RECEIVE, StepKind.TAKE_BACK, StepKind.COMMISSION, StepKind.TRANSFORM, StepKind.VOID_SHIPPING}
@@ -109,11 +109,13 @@ def excursion_line(description: str) -> str:
     return line(HoldCode.TEMPERATURE_EXCURSION, description)
 
 
-def sign_hold(session: "Session", units: Sequence[Unit], occasion: Occasion, reason: str) -> None:
+def sign_hold(session: "Session", units: Sequence[Unit], occasion: Occasion, reason: str) -> "list[Accepted]":
     """Sign that units in the house are on hold for one more reason; that they are already is no obstacle."""
     session.load(units)
-    for group in events.split(units):
+    return [
         session.record(events.holding(group, occasion, reason=reason), effect=_adding(group, reason))
+        for group in events.split(units)
+    ]
 
 
 def _adding(units: Sequence[Unit], reason: str) -> "Effect":
