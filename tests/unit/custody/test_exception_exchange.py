@@ -11,6 +11,7 @@ from sqlalchemy import delete
 from medtrail.codec import decode_letter
 from medtrail.errors import AuthorizationError, ConflictError, MalformedError, MedtrailError, NotFoundError
 from medtrail.gs1 import Gln
+from medtrail.gs1.checks import check_digit
 from medtrail.pdg import ContactInformation, Resolution
 from medtrail.pdg_reader import decode_message
 from medtrail.subjects import MessageKind as InboxKind
@@ -289,7 +290,7 @@ def test_message_names_the_signed_event_that_carried_it(pharmacy: House, distrib
 
 
 def test_what_partners_outside_the_network_are_told_is_kept_for_export(pharmacy: House) -> None:
-    outside = Gln("4012345000009")
+    outside = Gln("541234500001" + check_digit("541234500001"))
     case = open_case(pharmacy, NewCase(ExceptionCode.DAMAGED, "wet", packs(1), partner=outside))
     assert propose(pharmacy, case).status is CaseStatus.PROPOSED
     (message,) = messages_at(pharmacy, case.case_id)
