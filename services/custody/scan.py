@@ -50,9 +50,11 @@ class Scanner:
     async def judge_seen(self, seen: Seen, moment: datetime) -> Verdict:
         """Return the verdict on a pack that was read."""
         own, ledger = await asyncio.gather(self._own(seen.sgtin, seen.lot), self._ask(seen, moment))
+        return verdicts.judge(seen, own, self._occasion(moment), ledger)
+
+    def _occasion(self, moment: datetime) -> Occasion:
         offset = moment.astimezone(self._zone).utcoffset()
-        occasion = Occasion(moment) if offset is None else Occasion(moment, offset)
-        return verdicts.judge(seen, own, occasion, ledger)
+        return Occasion(moment) if offset is None else Occasion(moment, offset)
 
     def read(self, text: str, moment: datetime) -> Seen:
         """Return what a pack's barcode says.

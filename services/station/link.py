@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import TypeVar
 
 import grpc.aio
 
@@ -18,6 +19,8 @@ from services.custody.circuit import BOUND_S, Circuit
 from services.custody.station_events import Taken
 from services.custody.station_feed import FeedPage
 from services.custody.station_messages import page_from_message, taken_from_message
+
+T = TypeVar("T")
 
 SILENCE_S = 5.0
 """The service speaks every second; after so long without a word it is away."""
@@ -75,7 +78,7 @@ class ServiceLink:
         """Ask no more; for the end of a process."""
         await self._circuit.end()
 
-    async def follow(self, *, feed_id: str, number: int) -> AsyncIterator[Heard]:
+    async def follow(self, *, feed_id: str, number: int) -> AsyncGenerator[Heard, None]:
         """Yield what the books hold after a number, and then every change.
 
         Raises:
@@ -83,24 +86,15 @@ class ServiceLink:
         """
         request = station_pb2.FollowBooksRequest(station=self._station, feed_id=feed_id, after_number=number)
         call = self._stub.FollowBooks(request)
-        answers = aiter(call)
         try:
-            while True:
-                try:
-                    async with asyncio.timeout(self._silence_s):
-                        answer = await anext(answers)
-                except StopAsyncIteration:
-                    return
-                except TimeoutError as error:
-                    message = f"the service said nothing for {self._silence_s:g} s"
-                    raise UnavailableError(message, code="SERVICE_SILENT") from error
+            async for answer in _unless_silent(call, self._silence_s):
                 self._heard_at = time.monotonic()
                 yield _heard(answer)
         finally:
             self._heard_at = None
             call.cancel()
 
-    async def submit(self, events: Sequence[bytes]) -> AsyncIterator[Taken]:
+    async def submit(self, events: Sequence[bytes]) -> AsyncGenerator[Taken, None]:
         """Hand events in and yield what became of each.
 
         Raises:
@@ -112,8 +106,12 @@ class ServiceLink:
             for event in events:
                 yield station_pb2.SubmitEventsRequest(signed_event=event)
 
-        async for answer in self._stub.SubmitEvents(requests()):
-            yield taken_from_message(answer)
+        call = self._stub.SubmitEvents(requests())
+        try:
+            async for answer in _unless_silent(call, self._silence_s * 4):
+                yield taken_from_message(answer)
+        finally:
+            call.cancel()
 
     async def verify_pack(self, sgtin: Sgtin, *, lot: str, expiry: date, judge_time: datetime) -> Verdict:
         """Return the service's verdict on a pack.
@@ -138,6 +136,25 @@ class ServiceLink:
         if self._heard_at is None or time.monotonic() - self._heard_at > BOUND_S * 2:
             message = "the service says nothing"
             raise UnavailableError(message, code="SERVICE_SILENT")
+
+
+async def _unless_silent(answers: AsyncIterable[T], silence_s: float) -> AsyncGenerator[T, None]:
+    """Yield answers, each of which must come within a time.
+
+    Raises:
+        UnavailableError: SERVICE_SILENT.
+    """
+    coming = aiter(answers)
+    while True:
+        try:
+            async with asyncio.timeout(silence_s):
+                answer = await anext(coming)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            message = f"the service said nothing for {silence_s:g} s"
+            raise UnavailableError(message, code="SERVICE_SILENT") from error
+        yield answer
 
 
 def _heard(answer: station_pb2.FollowBooksResponse) -> Heard:

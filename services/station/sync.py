@@ -1,0 +1,176 @@
+"""Keeps a station and its service together: follows the books, hands in what was signed; as long as it takes."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from functools import partial
+
+from sqlalchemy import Connection
+
+from medtrail.errors import MedtrailError, VerificationError
+from medtrail.gs1 import Gln
+from medtrail.note import NoteVerifier
+from medtrail.runtime.database import Database
+from medtrail.runtime.logging import get_logger
+from medtrail.runtime.outbox import OutboxItem
+from medtrail.runtime.replica import RegistryReplica
+from services.custody.changes import ChangeBell
+from services.station import books, handover
+from services.station.books import CopyState, Word
+from services.station.link import Heard, ServiceLink
+
+log = get_logger(__name__)
+
+RETRY_FIRST_S = 0.1
+RETRY_AT_MOST_S = 2.0
+REFUSED_AT_MOST_S = 10.0
+
+
+class Sync:
+    """The two directions between one station and its service."""
+
+    def __init__(
+        self,
+        database: Database,
+        link: ServiceLink,
+        replica: RegistryReplica,
+        *,
+        station: str,
+        gln: Gln,
+        verifier: NoteVerifier,
+    ) -> None:
+        """Hold both ends.
+
+        Args:
+            database: The station's.
+            link: To the service.
+            replica: The registry as known here; loaded anew when the service told of it.
+            station: Name of the station.
+            gln: Of its organisation.
+            verifier: The log's key.
+        """
+        self._database = database
+        self._link = link
+        self._replica = replica
+        self._station = station
+        self._gln = gln
+        self._verifier = verifier
+        self._wanted = asyncio.Event()
+        self._again = asyncio.Event()
+        self._reload = False
+        self.state = CopyState()
+        self.bell = ChangeBell()
+        """Rings when the copy or the fate of an event has changed."""
+        self.follow_error: MedtrailError | None = None
+        self.submit_error: MedtrailError | None = None
+
+    @property
+    def online(self) -> bool:
+        """Whether the service speaks, and the copy is whole."""
+        return self._link.online and not self.state.loading and self.state.complete_time is not None
+
+    async def load(self) -> None:
+        """Take up what the database holds."""
+        self.state = await self._database.read(books.read_state)
+        await self._replica.load()
+
+    def wake(self) -> None:
+        """Say that an event was signed; called on the event loop."""
+        self._wanted.set()
+
+    def hurry(self) -> None:
+        """Try at once what would be tried later; called on the event loop."""
+        self._wanted.set()
+        self._again.set()
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow(), name="follow")
+            group.create_task(self._submit(), name="submit")
+
+    # --- the books ---
+
+    async def _follow(self) -> None:
+        pause_s = RETRY_FIRST_S
+        while True:
+            try:
+                async with aclosing(self._link.follow(feed_id=self.state.feed_id, number=self.state.number)) as words:
+                    async for heard in words:
+                        await self._take(heard)
+                        pause_s = RETRY_FIRST_S
+                        self.follow_error = None
+            except MedtrailError as error:
+                if self.follow_error is None or self.follow_error.code != error.code:
+                    log.warning("books not followed", code=error.code, reason=error.message)
+                self.follow_error = error
+            await self._pause(pause_s)
+            pause_s = min(pause_s * 2, RETRY_AT_MOST_S)
+
+    async def _take(self, heard: Heard) -> None:
+        word = Word(heard.feed_id, heard.previous, heard.page, heard.service_time, heard.ledger_time, datetime.now(UTC))
+        was_online = self.online
+
+        def write(connection: Connection) -> tuple[bool, CopyState]:
+            told = books.take_page(connection, word, gln=self._gln, verifier=self._verifier)
+            handover.catch_up(connection, source=self._station, last_seq=heard.last_seq)
+            handover.settle_all(connection)
+            return told, books.read_state(connection)
+
+        told, self.state = await self._database.write(write)
+        self._reload = self._reload or told
+        if self._reload and heard.complete:
+            # Of what was told so far it makes no sense before all of it is there.
+            await self._replica.load()
+            self._reload = False
+        self.bell.ring()
+        if not was_online:
+            self._wanted.set()
+
+    # --- events ---
+
+    async def _submit(self) -> None:
+        pause_s = RETRY_FIRST_S
+        while True:
+            self._wanted.clear()
+            try:
+                left = await self._hand_in()
+                self.submit_error = None
+                pause_s = RETRY_FIRST_S
+            except MedtrailError as error:
+                if self.submit_error is None or self.submit_error.code != error.code:
+                    log.warning("events wait", code=error.code, reason=error.message)
+                self.submit_error = error
+                left = True
+            if not left:
+                await self._wanted.wait()
+            elif self.submit_error is not None:
+                await self._pause(pause_s)
+                pause_s = min(pause_s * 2, REFUSED_AT_MOST_S if self._link.online else RETRY_AT_MOST_S)
+
+    async def _hand_in(self) -> bool:
+        """Hand in the next events; return whether more may wait."""
+        items = await self._database.read(handover.next_events)
+        if not items:
+            return False
+        async with aclosing(self._link.submit([item.data for item in items])) as answers:
+            async for taken in answers:
+                await self._database.write(partial(handover.take_answer, taken=taken))
+                self.bell.ring()
+        await self._check_answered(items)
+        return True
+
+    async def _check_answered(self, items: Sequence[OutboxItem]) -> None:
+        left = await self._database.read(handover.next_events)
+        if left and left[0].seq == items[0].seq:
+            message = "the service answered for none of the events that were handed in"
+            raise VerificationError(message, code="ANSWER_MISSING")
+
+    async def _pause(self, seconds: float) -> None:
+        self._again.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._again.wait()
+        except TimeoutError:
+            return

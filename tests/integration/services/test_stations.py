@@ -1,0 +1,150 @@
+"""Stations of an organisation: on the copy of its books, with the service there, away, and back."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medtrail.api.event.v1 import verdict_pb2
+from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
+from medtrail.codec import encode_batch
+from medtrail.runtime.bus import connect_bus
+from medtrail.runtime.client import connect_desk
+from medtrail.runtime.folder import StationFolder, create_station
+from medtrail.runtime.settings import StationSettings
+from medtrail.subjects import events_subject
+from services.station.bootstrap import Station, running
+
+if TYPE_CHECKING:
+    from conftest import Client, Play, World
+
+GTIN = "00300010123455"
+
+
+def pack(serial: object) -> str:
+    return f"https://id.gs1.org/01/{GTIN}/21/{serial}"
+
+
+def scan_of(serial: object, *, lot: str = "A123") -> str:
+    return f"]d201{GTIN}21{serial}\x1d1728033110{lot}"
+
+
+class Till:
+    """A running station, and calls to it as the machine beside it makes them."""
+
+    def __init__(self, station: Station, desk: "station_pb2_grpc.StationDeskServiceAsyncStub") -> None:
+        self.station = station
+        self.desk = desk
+
+    async def scan(self, text: str) -> station_pb2.ScanResponse:
+        async def ask() -> AsyncIterator[station_pb2.ScanRequest]:
+            yield station_pb2.ScanRequest(scan_number=7, scan=text)
+
+        async for answer in self.desk.Scan(ask()):
+            return answer
+        raise AssertionError
+
+    async def receive(self, *epcs: str) -> station_pb2.ReceiveResponse:
+        return await self.desk.Receive(station_pb2.ReceiveRequest(request_id=str(uuid.uuid4()), epcs=epcs))
+
+    async def dispense(self, *epcs: str, partial: bool = False) -> station_pb2.DispenseResponse:
+        request = station_pb2.DispenseRequest(request_id=str(uuid.uuid4()), epcs=epcs, partial=partial)
+        return await self.desk.Dispense(request)
+
+    async def hold(self, *epcs: str) -> station_pb2.HoldResponse:
+        return await self.desk.Hold(
+            station_pb2.HoldRequest(request_id=str(uuid.uuid4()), epcs=epcs, reason="leaking")
+        )
+
+    async def observe(self, *epcs: str) -> station_pb2.ObserveResponse:
+        return await self.desk.Observe(station_pb2.ObserveRequest(request_id=str(uuid.uuid4()), epcs=epcs))
+
+    async def status(self) -> station_pb2.GetStatusResponse:
+        return await self.desk.GetStatus(station_pb2.GetStatusRequest())
+
+    async def sync(self) -> station_pb2.SyncResponse:
+        return await self.desk.Sync(station_pb2.SyncRequest(timeout_seconds=30))
+
+
+async def add_station(world: "World", owner: str, name: str) -> StationFolder:
+    """Make a station's folder and have its key enrolled."""
+    authority = world.network.authority
+    folder = create_station(
+        world.folder / "stations" / f"{owner}-{name}",
+        name,
+        organisation=world.network[owner],
+        authority=authority,
+    )
+    bus = await connect_bus(
+        world.nats_url, seed=authority.nats_seed(), gln=authority.gln, name="authority", timeout_s=20
+    )
+    try:
+        await bus.publish(events_subject(authority.gln), encode_batch([folder.key_addition_bytes()]))
+    finally:
+        await bus.close()
+    return folder
+
+
+@asynccontextmanager
+async def till(world: "World", folder: StationFolder, address: str) -> AsyncIterator[Till]:
+    settings = StationSettings(
+        dir=folder.path,
+        data_dir=Path(world.folder / "data" / folder.path.name),
+        service_address=address,
+        log_vkey=world.vkey,
+        authority_key_id=world.authority_key_id,
+    )
+    async with running(settings) as (station, server):
+        channel = connect_desk(server.address, folder=folder)
+        async with channel:
+            yield Till(station, station_pb2_grpc.StationDeskServiceStub(channel))
+
+
+def address_of(client: "Client") -> str:
+    address: str = client.address  # type: ignore[attr-defined]
+    return address
+
+
+async def stocked(world: "World", *serials: str) -> "Client":
+    """A pharmacy to which a maker has shipped packs that are in the log."""
+    maker, pharmacy = [await world.start(name) for name in ("maker", "pharmacy")]
+    await maker.register()
+    await maker.commission(*serials)
+    await maker.ship(pharmacy, *(pack(serial) for serial in serials))
+
+    async def confirmed() -> bool:
+        found = await pharmacy.inbound()
+        return bool(found) and not found[0].provisional
+
+    await world.eventually(confirmed)
+    return pharmacy
+
+
+async def ready(world: "World", station: Till, *, units: int) -> None:
+    async def follows() -> bool:
+        status = await station.status()
+        return status.knowledge.online and status.enrolled and status.unit_count >= units
+
+    await world.eventually(follows)
+
+
+def test_works_at_the_counter_while_the_service_is_there(play: "Play") -> None:
+    async def story(world: "World") -> None:
+        pharmacy = await stocked(world, "1", "2", "3")
+        folder = await add_station(world, "pharmacy", "till-1")
+        async with till(world, folder, address_of(pharmacy)) as station:
+            await ready(world, station, units=3)
+            received = await station.receive(pack(1), pack(2))
+            assert [event.outcome for event in received.events] == [station_pb2.EVENT_OUTCOME_APPLIED]
+            assert (received.unit_count, list(received.missing_epcs)) == (2, [pack(3)])
+            answer = await station.scan(scan_of(1))
+            assert (answer.scan_number, answer.knowledge.online, answer.product_name) == (7, True, "Epcistra")
+            dispensed = await station.dispense(pack(1))
+            assert [event.source_seq for event in dispensed.events] == [2]
+            assert (await pharmacy.holding(pack(1))).event_id == dispensed.events[0].event_id
+            answer = await station.scan(scan_of(1))
+            assert answer.verdict.code == verdict_pb2.VERDICT_CODE_ALREADY_DISPENSED
+            assert (await station.sync()).complete
+
+    play(story)
