@@ -55,7 +55,7 @@ def decode_message(data: bytes) -> Message:
         MalformedError: It is no JSON, names a member twice (PDG_MALFORMED), or a member is missing or of wrong form.
     """
     document = _Reader(_json(data), "message")
-    if document.has("case_resolved"):
+    if any(map(document.has, _REPORT_ONLY)):
         return _report(document)
     return _response(document)
 
@@ -88,6 +88,7 @@ def _no_constant(name: str) -> Any:  # noqa: ANN401  # json's own form
 
 
 _MISSING = object()
+_REPORT_ONLY = ("case_resolved", "exceptions", "other_errors")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,100}@[^@\s\x00-\x1f]{1,150}\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
