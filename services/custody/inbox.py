@@ -126,6 +126,8 @@ def _take_in(connection: Connection, desk: Desk, *, sender: Gln, despatch_id: st
     for earlier in withdrawn:
         if earlier is not None:
             follow.open_cases_of_withdrawn(connection, desk, earlier)
+    for stored in (*declarations, own):
+        book.settle_event(connection, stored.number, gln=desk.gln, now=desk.clock())
 
 
 def _signed_events(connection: Connection, *, sender: Gln, despatch_id: str) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from medtrail.codec import decode_payload, decode_signed_event
+from medtrail.epcis.model import BizTransaction
 from medtrail.event import Event
 from medtrail.gs1 import Gln, Gtin, Sgtin, Sscc
 from medtrail.gs1.checks import check_digit
@@ -16,8 +17,9 @@ from medtrail.runtime import outbox
 from medtrail.runtime.database import Database
 from medtrail.runtime.tables import RUNTIME_METADATA, OutgoingRow, SignedEventRow
 from medtrail.subjects import MessageKind
+from medtrail.terms import unseal
 from medtrail.trust import Registry
-from services.custody import commands, events_store, holdings_store, inbox
+from services.custody import commands, events_store, holdings_store, inbox, letters
 from services.custody.desk import Accepted, Desk, Session
 from services.custody.events import Occasion
 from services.custody.holding import Holding
@@ -78,6 +80,7 @@ class House:
             registry=lambda: self.registry,
             recalls=lambda: self.recalls,
             clock=clock,
+            unseal=lambda sealed: unseal(sealed, self.folder.sealing_key()),
         )
         self.open()
 
@@ -137,6 +140,13 @@ class House:
     def hear(self, data: bytes, *, sender: Gln) -> None:
         self.database.write_now(lambda c: inbox.take_advice(c, self.desk, data, sender=sender))
 
+    def hear_letter(self, data: bytes, *, sender: Gln) -> None:
+        self.database.write_now(lambda c: letters.take_letter(c, self.desk, data, sender=sender))
+
+    def letters_to(self, other: "House") -> list[bytes]:
+        """All letters to another house that wait here, in order."""
+        return [data for to, kind, data in self.messages() if to == other.gln and kind is MessageKind.NOTICE]
+
     def send_to(self, other: "House") -> int:
         """Deliver what waits for another house; return how many messages."""
         found = [data for to, kind, data in self.messages() if to == other.gln and kind is MessageKind.ADVICE]
@@ -170,10 +180,10 @@ class House:
             (parent, *children),
         )
 
-    def ship(self, units: Sequence[Unit], to: Gln) -> list[Accepted]:
+    def ship(self, units: Sequence[Unit], to: Gln, documents: Sequence[BizTransaction] = ()) -> list[Accepted]:
         occasion = self.occasion()
         consignee = commands.Consignee(to, to)
-        return self.write(lambda s: commands.ship(s, named(units), occasion, consignee), units)
+        return self.write(lambda s: commands.ship(s, named(units), occasion, consignee, documents), units)
 
     def send_back(self, units: Sequence[Unit], to: Gln) -> list[Accepted]:
         occasion = self.occasion()
