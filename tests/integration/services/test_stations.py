@@ -1,25 +1,45 @@
 """Stations of an organisation: on the copy of its books, with the service there, away, and back."""
 
+import socket
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from medtrail.api.custody.v1 import custody_pb2
 from medtrail.api.event.v1 import verdict_pb2
 from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
 from medtrail.codec import encode_batch
+from medtrail.errors import ConflictError
+from medtrail.gs1 import parse_epc
+from medtrail.runtime import outbox
 from medtrail.runtime.bus import connect_bus
 from medtrail.runtime.client import connect_desk
 from medtrail.runtime.folder import StationFolder, create_station
 from medtrail.runtime.settings import StationSettings
 from medtrail.subjects import events_subject
+from services.custody.exceptions.codes import ExceptionCode
+from services.custody.exceptions.store import cases_of_unit
+from services.custody.units import as_unit
 from services.station.bootstrap import Station, running
 
 if TYPE_CHECKING:
-    from conftest import Client, Play, World
+    from sqlalchemy import Connection
+
+    from services.custody.exceptions.case import Case
+    from tests.integration.services.conftest import Client, Play, World
 
 GTIN = "00300010123455"
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
 
 
 def pack(serial: object) -> str:
@@ -53,9 +73,7 @@ class Till:
         return await self.desk.Dispense(request)
 
     async def hold(self, *epcs: str) -> station_pb2.HoldResponse:
-        return await self.desk.Hold(
-            station_pb2.HoldRequest(request_id=str(uuid.uuid4()), epcs=epcs, reason="leaking")
-        )
+        return await self.desk.Hold(station_pb2.HoldRequest(request_id=str(uuid.uuid4()), epcs=epcs, reason="leaking"))
 
     async def observe(self, *epcs: str) -> station_pb2.ObserveResponse:
         return await self.desk.Observe(station_pb2.ObserveRequest(request_id=str(uuid.uuid4()), epcs=epcs))
@@ -148,3 +166,103 @@ def test_works_at_the_counter_while_the_service_is_there(play: "Play") -> None:
             assert (await station.sync()).complete
 
     play(story)
+
+
+def test_goes_on_alone_and_hands_in_what_it_signed(play: "Play") -> None:
+    async def story(world: "World") -> None:
+        port = free_port()
+        pharmacy = await stocked(world, "1", "2", "3", "4")
+        await world.stop("pharmacy")
+        pharmacy = await world.start("pharmacy", listen=f"127.0.0.1:{port}")
+        folder = await add_station(world, "pharmacy", "till-1")
+        async with till(world, folder, f"127.0.0.1:{port}") as station:
+            await ready(world, station, units=4)
+            await world.stop("pharmacy")
+
+            async def alone() -> bool:
+                return not (await station.status()).knowledge.online
+
+            await world.eventually(alone)
+            answer = await station.scan(scan_of(1))
+            verdict = answer.verdict
+            assert (verdict.code, verdict.reason, verdict.provisional, verdict.action) == (
+                verdict_pb2.VERDICT_CODE_UNCONFIRMED,
+                "SERVICE_UNREACHABLE",
+                True,
+                verdict_pb2.VERDICT_ACTION_HOLD,
+            )
+            assert not answer.knowledge.online
+            assert answer.knowledge.HasField("stale_since")
+            assert answer.product_name == "Epcistra"
+            received = await station.receive(pack(1), pack(2), pack(3))
+            assert [event.outcome for event in received.events] == [station_pb2.EVENT_OUTCOME_QUEUED]
+            await station.dispense(pack(1))
+            await station.hold(pack(2))
+            await station.observe(pack(3))
+            answer = await station.scan(scan_of(1))
+            assert answer.verdict.code == verdict_pb2.VERDICT_CODE_ALREADY_DISPENSED
+            assert (await station.status()).queued.count == 4
+        async with till(world, folder, f"127.0.0.1:{port}") as station:
+            # Killed and started again, it knows what it knew.
+            assert (await station.status()).queued.count == 4
+            with pytest.raises(ConflictError) as caught:
+                await station.dispense(pack(1))
+            assert caught.value.code == "UNIT_FINAL"
+            pharmacy = await world.start("pharmacy", listen=f"127.0.0.1:{port}")
+            assert (await station.sync()).complete
+            states = [(await pharmacy.holding(pack(number))).state for number in (1, 2, 3, 4)]
+            assert states == [
+                custody_pb2.HOLDING_STATE_DISPENSED,
+                custody_pb2.HOLDING_STATE_ON_HAND,
+                custody_pb2.HOLDING_STATE_ON_HAND,
+                custody_pb2.HOLDING_STATE_INBOUND,
+            ]
+            assert (await pharmacy.holding(pack(2))).hold_reason == "leaking"
+            status = await station.status()
+            assert (status.queued.count, status.next_source_seq, list(status.conflicts)) == (0, 5, [])
+
+    play(story)
+
+
+def test_two_tills_that_handed_out_one_pack_alone_are_told(play: "Play") -> None:
+    async def story(world: "World") -> None:
+        port = free_port()
+        pharmacy = await stocked(world, "1", "2")
+        await pharmacy.receive(pack(1), pack(2))
+        await world.stop("pharmacy")
+        pharmacy = await world.start("pharmacy", listen=f"127.0.0.1:{port}")
+        folders = [await add_station(world, "pharmacy", f"till-{number}") for number in (1, 2)]
+        async with (
+            till(world, folders[0], f"127.0.0.1:{port}") as first,
+            till(world, folders[1], f"127.0.0.1:{port}") as second,
+        ):
+            for station in (first, second):
+                await ready(world, station, units=2)
+            await world.stop("pharmacy")
+            for station in (first, second):
+                await station.dispense(pack(1))
+            await second.dispense(pack(2))
+            pharmacy = await world.start("pharmacy", listen=f"127.0.0.1:{port}")
+            for station in (first, second):
+                assert (await station.sync()).complete
+            found = [conflict for station in (first, second) for conflict in (await station.status()).conflicts]
+            assert [[(unit.epc, unit.code) for unit in event.conflicts] for event in found] == [
+                [(pack(1), "UNIT_FINAL")]
+            ]
+            cases = await pharmacy.premises.office.database.read(lambda c: exception_cases(c, pack(1)))
+            assert [(case.code, case.case_id) for case in cases] == [
+                (ExceptionCode.OFFLINE_CONFLICT, found[0].conflicts[0].case_id)
+            ]
+            for number in (1, 2):
+                assert (await pharmacy.holding(pack(number))).state == custody_pb2.HOLDING_STATE_DISPENSED
+            await world.eventually(lambda: all_logged(pharmacy))
+
+    play(story)
+
+
+async def all_logged(client: "Client") -> bool:
+    return await client.premises.office.database.read(outbox.pending_count) == 0
+
+
+def exception_cases(connection: "Connection", epc: str) -> "list[Case]":
+    return cases_of_unit(connection, as_unit(parse_epc(epc), field="epc"))
