@@ -39,6 +39,8 @@ from services.custody.changes import note_earlier_events
 from services.custody.confirm import Confirmer
 from services.custody.desk import Desk
 from services.custody.erasures import Erasures
+from services.custody.exceptions.alarms import case_alarms
+from services.custody.exceptions.servicer import exception_binding
 from services.custody.ledger_client import LedgerClient
 from services.custody.office import Office
 from services.custody.orders.servicer import orders_binding
@@ -121,7 +123,9 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
             scanner=Scanner(database, desk, ledger, zone),
             after_write=relay.wake,
             replica=replica,
-            watch=OverdueWatch(database, overdue_after=timedelta(seconds=settings.overdue_after_s)),
+            watch=OverdueWatch(
+                database, overdue_after=timedelta(seconds=settings.overdue_after_s), further=case_alarms
+            ),
             parties_file=folder.path / parties_file.FILE_NAME,
         )
         confirmer = Confirmer(database, ledger, lambda: replica.registry)
@@ -282,6 +286,7 @@ async def running(settings: ServiceSettings, bind: Bind) -> AsyncIterator[tuple[
     async with open_premises(settings) as premises:
         bindings = [
             custody_binding(premises.office),
+            exception_binding(premises.office),
             orders_binding(premises.office),
             station_binding(premises.office),
             *bind(premises),
