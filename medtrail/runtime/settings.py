@@ -37,6 +37,9 @@ class ServiceSettings(BaseSettings):
         overdue_after_s: Age from which a missing receipt or acknowledgement is an alarm, 1 second to 30 days.
         time_zone: IANA name; a pack is usable to the end of its expiry day here.
         verification_file: Partners, policies and responders of verification requests (TOML); none: the enrolled only.
+        records_dispensing: Whether dispensing is recorded here; where it is not, what was received may be gone, and
+            answers say so instead of ``on hand``.
+        decommission_at_opening: Whether the first opening of a pack takes its serial number out of use (EU).
         log_level: debug, info, warning or error.
     """
 
@@ -56,6 +59,8 @@ class ServiceSettings(BaseSettings):
     overdue_after_s: Annotated[float, Field(ge=1, le=30 * 86_400)] = 300.0
     time_zone: str = "UTC"
     verification_file: Path | None = None
+    records_dispensing: bool = True
+    decommission_at_opening: bool = False
     log_level: LogLevel = "info"
 
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 
 from medtrail.codec import decode_receipt
 from medtrail.errors import AuthorizationError, MalformedError, MedtrailError, UnavailableError
-from medtrail.event import Refusal, Role
-from medtrail.gs1 import Gln
+from medtrail.event import Product, Refusal, Role
+from medtrail.gs1 import Gln, Gtin
 from medtrail.note import NoteVerifier, parse_vkey
 from medtrail.policy import Policy, parse_policy
 from medtrail.runtime.bus import Bus
@@ -42,7 +42,7 @@ from services.custody.erasures import Erasures
 from services.custody.exceptions.alarms import case_alarms
 from services.custody.exceptions.servicer import exception_binding
 from services.custody.ledger_client import LedgerClient
-from services.custody.office import Office
+from services.custody.office import DispensingPolicy, Office
 from services.custody.orders.servicer import orders_binding
 from services.custody.recalls import KnownRecall
 from services.custody.scan import Scanner
@@ -127,6 +127,7 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
                 database, overdue_after=timedelta(seconds=settings.overdue_after_s), further=case_alarms
             ),
             parties_file=folder.path / parties_file.FILE_NAME,
+            dispensing=DispensingPolicy(settings.records_dispensing, settings.decommission_at_opening),
         )
         confirmer = Confirmer(database, ledger, lambda: replica.registry)
         prover = ReceiptProver(
@@ -171,12 +172,16 @@ def make_desk(folder: OrganisationFolder, replica: RegistryReplica) -> Desk:
             for entry in replica.all_recalls
         )
 
+    def products() -> dict[Gtin, Product]:
+        return {gtin: entry.product for gtin, entry in replica.products.items()}
+
     return Desk(
         gln=folder.gln,
         locations=folder.profile.locations,
         key=folder.signing_key(),
         registry=lambda: replica.registry,
         recalls=recalls,
+        products=products,
         # The key is read when it is wanted, and not kept.
         unseal=lambda sealed: unseal(sealed, folder.sealing_key()),
     )

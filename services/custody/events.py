@@ -13,12 +13,21 @@ from medtrail.epcis.model import (
     BizTransaction,
     EpcisEvent,
     EventType,
+    PersistentDisposition,
     Place,
     SourceDest,
 )
 from medtrail.gs1 import Gln, OtherKey, Sgln
+from services.custody.dispensing import Portion
 from services.custody.holding import Ending
-from services.custody.steps import ENDINGS_BY_REASON, PURPOSE_NAME, RELEASED_NAME, our_extension, reason_extension
+from services.custody.steps import (
+    ENDINGS_BY_REASON,
+    PURPOSE_NAME,
+    RELEASED_NAME,
+    our_extension,
+    portion_extensions,
+    reason_extension,
+)
 from services.custody.units import Unit
 
 MAX_UNITS_PER_EVENT = 1000
@@ -201,10 +210,30 @@ def observing(units: Sequence[Unit], occasion: Occasion) -> EpcisEvent:
     return replace(made, disposition=None)
 
 
-def dispensing(units: Sequence[Unit], occasion: Occasion, *, partial: bool) -> EpcisEvent:
-    """Return that packs were handed out, in whole or in part."""
+def dispensing(
+    units: Sequence[Unit],
+    occasion: Occasion,
+    *,
+    partial: bool,
+    portion: Portion | None = None,
+    opening: bool = False,
+) -> EpcisEvent:
+    """Return that packs were handed out, in whole or in part.
+
+    Args:
+        units: Packs.
+        occasion: When and where.
+        partial: Something is left of each.
+        portion: How much was taken of each, and what is left of it, where it was counted.
+        opening: They are opened by it, and their serial numbers taken out of use.
+    """
     disposition = "partially_dispensed" if partial else "dispensed"
-    return _object(units, occasion, action=Action.OBSERVE, biz_step="dispensing", disposition=disposition)
+    made = _object(units, occasion, action=Action.OBSERVE, biz_step="dispensing", disposition=disposition)
+    return replace(
+        made,
+        persistent_disposition=PersistentDisposition(set=("inactive",)) if opening else None,
+        extensions=() if portion is None else portion_extensions(portion),
+    )
 
 
 _WORDS_OF_ENDING = {

@@ -77,11 +77,22 @@ def accepted_to_message(accepted: Accepted) -> custody_pb2.AcceptedEvent:
     )
 
 
-def holding_to_message(holding: Holding, recall_ids: tuple[str, ...]) -> custody_pb2.Holding:
-    """Return the message of a holding and the recalls that cover it."""
+def holding_to_message(
+    holding: Holding, recall_ids: tuple[str, ...], *, dispensing_recorded: bool = True
+) -> custody_pb2.Holding:
+    """Return the message of a holding and the recalls that cover it.
+
+    Args:
+        holding: The holding.
+        recall_ids: Of recalls in force.
+        dispensing_recorded: Whether what is dispensed here is recorded: if not, what was received may be gone.
+    """
+    state = _STATE_TO_MESSAGE[holding.state]
+    if holding.state is HoldingState.ON_HAND and not dispensing_recorded:
+        state = custody_pb2.HOLDING_STATE_RECEIVED_NOT_SEEN_SINCE
     return custody_pb2.Holding(
         epc=holding.unit.digital_link,
-        state=_STATE_TO_MESSAGE[holding.state],
+        state=state,
         parent="" if holding.parent is None else holding.parent.digital_link,
         lot=holding.lot,
         expiry="" if holding.expiry is None else holding.expiry.isoformat(),

@@ -38,6 +38,22 @@ _OFFSET = re.compile(r"[+-](?:0[0-9]|1[0-4]):[0-5][0-9]\Z")
 
 
 @dataclass(frozen=True, slots=True)
+class DispensingPolicy:
+    """How dispensing is recorded here.
+
+    Attributes:
+        recorded: Whether it is: where not, what was received may be gone, and nothing is said to be on hand.
+        decommission_at_opening: The first opening of a pack takes its serial number out of use (EU).
+    """
+
+    recorded: bool = True
+    decommission_at_opening: bool = False
+
+
+DISPENSING_RECORDED = DispensingPolicy()
+
+
+@dataclass(frozen=True, slots=True)
 class Office:
     """What every servicer of an organisation works with.
 
@@ -50,6 +66,7 @@ class Office:
         replica: What is known of the log.
         watch: Tells what waits, and the alarms.
         bell: Wakes those who follow the events, after a write.
+        dispensing: How dispensing is recorded.
         parties_file: Addresses and products for partners outside the network; None: none.
     """
 
@@ -62,6 +79,7 @@ class Office:
     watch: OverdueWatch
     bell: ChangeBell = field(default_factory=ChangeBell)
     parties_file: Path | None = None
+    dispensing: DispensingPolicy = DISPENSING_RECORDED
 
     async def write(
         self,

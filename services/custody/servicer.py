@@ -247,7 +247,7 @@ class CustodyServicer(BooksServicer):
                 message = f"{named.unit.path} is not known here"
                 raise NotFoundError(message, code="UNIT_UNKNOWN", field="epc")
             recalls = known_recalls(connection, self._office.desk)
-            return holding_to_message(holding, recalls.affecting(books, named.unit))
+            return self._holding(holding, recalls.affecting(books, named.unit))
 
         return custody_pb2.GetHoldingResponse(holding=await self._office.database.read(look))
 
@@ -267,7 +267,7 @@ class CustodyServicer(BooksServicer):
             page = found[:size]
             books = holdings_store.load_books(connection, (item.unit for item in page))
             recalls = known_recalls(connection, self._office.desk)
-            return found, total, [holding_to_message(item, recalls.affecting(books, item.unit)) for item in page]
+            return found, total, [self._holding(item, recalls.affecting(books, item.unit)) for item in page]
 
         found, total, holdings = await self._office.database.read(look)
         token = ""
@@ -276,6 +276,9 @@ class CustodyServicer(BooksServicer):
                 (found[size - 1].unit.path,), caller=caller, method=method, request=request
             )
         return custody_pb2.ListHoldingsResponse(holdings=holdings, next_page_token=token, total_count=total)
+
+    def _holding(self, holding: Holding, recall_ids: tuple[str, ...]) -> custody_pb2.Holding:
+        return holding_to_message(holding, recall_ids, dispensing_recorded=self._office.dispensing.recorded)
 
     async def ScanIncoming(
         self, request_iterator: AsyncIterator[custody_pb2.ScanIncomingRequest], context: Context

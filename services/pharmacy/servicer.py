@@ -1,13 +1,19 @@
 """PharmacyService: hands packs to patients."""
 
 from medtrail.api.pharmacy.v1 import pharmacy_pb2, pharmacy_pb2_grpc
+from medtrail.errors import MalformedError
+from medtrail.fmd import FmdCode, FmdState
 from medtrail.runtime.guard import Context
 from medtrail.runtime.server import Binding
-from services.custody import commands
+from services.custody import verifications
 from services.custody.desk import Session
+from services.custody.dispensing import Portion, parse_quantity
 from services.custody.messages import accepted_to_message
 from services.custody.office import Office
+from services.custody.portions import HandedOut, Wanted, check_uom, hand_out
 from services.custody.rules import require_pack_unit
+from services.custody.units import Unit
+from services.custody.verifications import Record, RecordKind
 
 MAX_PACKS = 100
 
@@ -24,13 +30,60 @@ class PharmacyServicer(pharmacy_pb2_grpc.PharmacyServiceServicer):
         for named in units:
             require_pack_unit(named)
         occasion = self._office.occasion(request.occasion)
+        wanted = _wanted(request, decommission=self._office.dispensing.decommission_at_opening)
 
         def work(session: Session) -> pharmacy_pb2.DispenseResponse:
-            made = commands.dispense(session, units, occasion, partial=request.partial)
-            return pharmacy_pb2.DispenseResponse(events=[accepted_to_message(item) for item in made])
+            handed = hand_out(session, units, occasion, wanted)
+            for unit in handed.opened:
+                _keep_record(session, unit)
+            return _response(handed)
 
         touched = [named.unit for named in units]
         return await self._office.write(request, pharmacy_pb2.DispenseResponse, work, units=touched)
+
+
+def _wanted(request: pharmacy_pb2.DispenseRequest, *, decommission: bool) -> Wanted:
+    quantity = parse_quantity(request.quantity, field="quantity") if request.quantity else None
+    size = parse_quantity(request.pack_size, field="pack_size") if request.pack_size else None
+    for value, field in ((quantity, "quantity"), (size, "pack_size")):
+        if value == 0:
+            message = "expected more than 0"
+            raise MalformedError(message, code="QUANTITY_MALFORMED", field=field)
+    if quantity is None and (size is not None or request.quantity_uom):
+        message = "a unit and a pack size belong to a quantity"
+        raise MalformedError(message, code="FIELD_MISSING", field="quantity")
+    return Wanted(request.partial, quantity, check_uom(request.quantity_uom), size, decommission)
+
+
+def _keep_record(session: Session, unit: Unit) -> None:
+    """Keep, as of every supply under the Falsified Medicines Directive, that an opened pack was taken out of use."""
+    own = str(session.desk.gln)
+    answer = f"{FmdState.SUPPLIED} {FmdCode.SUCCESS}"
+    record = Record(
+        RecordKind.FMD,
+        session.now,
+        question=unit.digital_link,
+        requester=own,
+        responder=own,
+        context="supply",
+        answer=answer,
+    )
+    verifications.keep(session.connection, record)
+
+
+def _response(handed: HandedOut) -> pharmacy_pb2.DispenseResponse:
+    return pharmacy_pb2.DispenseResponse(
+        events=[accepted_to_message(item) for item in handed.accepted],
+        remainders=[_remainder(unit, left) for unit, left in handed.remainders],
+    )
+
+
+def _remainder(unit: Unit, left: Portion | None) -> pharmacy_pb2.PackRemainder:
+    if left is None or left.remainder is None:
+        return pharmacy_pb2.PackRemainder(epc=unit.digital_link)
+    return pharmacy_pb2.PackRemainder(
+        epc=unit.digital_link, quantity=format(left.remainder, "f"), quantity_uom=left.uom
+    )
 
 
 def pharmacy_binding(office: Office) -> Binding:
