@@ -32,6 +32,11 @@ class Waiting:
     expiry: date | None = None
     location: Gln | None = None
 
+    @property
+    def labelled(self) -> bool:
+        """Whether its label was read: it was scanned itself."""
+        return bool(self.lot) or self.expiry is not None
+
 
 def keep(connection: Connection, waiting: Iterable[Waiting], *, now: datetime) -> None:
     """Keep units in mind; what was known of one before gives way."""

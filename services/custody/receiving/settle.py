@@ -4,7 +4,7 @@ Called in the transaction that takes the data in, and for all that waits when a 
 nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from medtrail.epcis.model import EpcisEvent
 from services.custody import commands, events, events_store, holdings_store, inbound_store, rules
 from services.custody.conditions import with_inside
-from services.custody.desk import Accepted, Desk, Session
+from services.custody.desk import Accepted, Desk, Effect, Session
 from services.custody.events import Occasion, Route
 from services.custody.holding import Books, Holding, HoldingState
 from services.custody.inbound_store import InboundShipment, InboundState
@@ -73,7 +73,7 @@ def settle(connection: Connection, desk: Desk, paths: Sequence[str]) -> list[Acc
     for (despatch_id, _), named in ready.items():
         shipment = shipments[despatch_id]
         if shipment is not None:
-            made += _receive(session, named, shipment, waiting[named[0].unit.path])
+            made += _receive(session, named, shipment, waiting)
     return made
 
 
@@ -111,27 +111,40 @@ def _mark_mismatch(session: Session, holding: Holding, result: ResultCode) -> No
             break
 
 
-def _receive(session: Session, named: Sequence[Named], shipment: InboundShipment, waiting: Waiting) -> list[Accepted]:
+def _receive(
+    session: Session, named: Sequence[Named], shipment: InboundShipment, waiting: Mapping[str, Waiting]
+) -> list[Accepted]:
     desk = session.desk
-    occasion = Occasion(session.now, UTC_OFFSET, waiting.location or desk.default_location)
+    location = waiting[named[0].unit.path].location or desk.default_location
+    occasion = Occasion(session.now, UTC_OFFSET, location)
     chosen = {item.unit for item in named}
     alone = [item for item in named if not any(box.unit in chosen for box in session.books.containers(item.unit))]
+    outermost = {item.unit for item in alone}
+    # What came inside of another and was never scanned is not named now either: it is still only inferred.
+    seen = [
+        item
+        for item in named
+        if item.unit in outermost or waiting[item.unit.path].lot or waiting[item.unit.path].expiry
+    ]
     made = commands.take_out(session, alone, occasion)
     route = Route(shipment.sender, shipment.source_location, desk.gln, occasion.location)
     disposition = "returned" if shipment.returned else "in_progress"
-    for group in events.split([item.unit for item in named]):
-
-        def effect(books: Books, origin: Origin, group: Sequence[Unit] = group) -> None:
-            session.received.append(receive_waiting(books, group, origin, returned=shipment.returned))
-
+    for group in events.split([item.unit for item in seen]):
         statement = events.receiving(group, occasion, route, disposition=disposition, documents=shipment.documents)
-        made.append(session.record(statement, effect=effect))
+        made.append(session.record(statement, effect=_arriving(session, group, returned=shipment.returned)))
     commands.count_received(session)
     session.received.clear()
     # One advice of each event: its hash names it, so that a repetition is a resend.
     name = f"later-{made[-1].signed_event_sha256.hex()[:32]}"
     _note_received(session, [item.unit for item in named], shipment, name=name)
     return made
+
+
+def _arriving(session: Session, units: Sequence[Unit], *, returned: bool) -> Effect:
+    def effect(books: Books, origin: Origin) -> None:
+        session.received.append(receive_waiting(books, units, origin, returned=returned))
+
+    return effect
 
 
 def receive_waiting(books: Books, units: Iterable[Unit], origin: Origin, *, returned: bool) -> rules.Received:
