@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from medtrail.cli.exceptions_commands import exceptions_app
 from medtrail.cli.gs1_commands import gs1_app
 from medtrail.cli.output import Output
 from medtrail.cli.pack_commands import fmd_app, vrs_app
@@ -33,6 +34,7 @@ app.add_typer(vrs_app, name="vrs")
 app.add_typer(fmd_app, name="fmd")
 app.add_typer(report_app, name="report")
 app.add_typer(portal_app, name="portal")
+app.add_typer(exceptions_app, name="exceptions")
 
 
 @dataclass(frozen=True, slots=True)

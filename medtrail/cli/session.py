@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from medtrail.api.custody.v1 import custody_pb2_grpc
 from medtrail.api.distributor.v1 import distributor_pb2_grpc
+from medtrail.api.exceptions.v1 import exceptions_pb2_grpc
 from medtrail.api.fmd.v1 import fmd_pb2_grpc
 from medtrail.api.ledger.v1 import ledger_pb2_grpc
 from medtrail.api.manufacturer.v1 import manufacturer_pb2_grpc
@@ -39,6 +40,7 @@ class Session:
     distributor: "distributor_pb2_grpc.DistributorServiceAsyncStub"
     pharmacy: "pharmacy_pb2_grpc.PharmacyServiceAsyncStub"
     recall: "recall_pb2_grpc.RecallServiceAsyncStub"
+    exceptions: "exceptions_pb2_grpc.ExceptionServiceAsyncStub"
     fmd: "fmd_pb2_grpc.FmdServiceAsyncStub"
     verification: "verification_pb2_grpc.VerificationServiceAsyncStub"
     ledger: "ledger_pb2_grpc.LedgerServiceAsyncStub"
@@ -80,6 +82,7 @@ async def open_session(network: RunningNetwork, organisation: OrganisationAddres
             distributor=distributor_pb2_grpc.DistributorServiceStub(own),
             pharmacy=pharmacy_pb2_grpc.PharmacyServiceStub(own),
             recall=recall_pb2_grpc.RecallServiceStub(own),
+            exceptions=exceptions_pb2_grpc.ExceptionServiceStub(own),
             fmd=fmd_pb2_grpc.FmdServiceStub(own),
             verification=verification_pb2_grpc.VerificationServiceStub(own),
             ledger=ledger_pb2_grpc.LedgerServiceStub(ledger),
