@@ -40,6 +40,7 @@ class ServiceSettings(BaseSettings):
         records_dispensing: Whether dispensing is recorded here; where it is not, what was received may be gone, and
             answers say so instead of ``on hand``.
         decommission_at_opening: Whether the first opening of a pack takes its serial number out of use (EU).
+        sample_share: Share of a sealed container's packs that receiving asks to scan, 0 to 1.
         log_level: debug, info, warning or error.
     """
 
@@ -61,6 +62,7 @@ class ServiceSettings(BaseSettings):
     verification_file: Path | None = None
     records_dispensing: bool = True
     decommission_at_opening: bool = False
+    sample_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     log_level: LogLevel = "info"
 
 
