@@ -18,8 +18,8 @@ from medtrail.exchange import Advice
 from medtrail.gs1 import Gln, Sgtin
 from medtrail.runtime import outbox
 from medtrail.subjects import MessageKind
-from services.custody import events_store, holdings_store, inbound_store
-from services.custody.dossier import former_containers, units_of
+from services.custody import absences, events_store, holdings_store, inbound_store
+from services.custody.dossier import contents_at, former_containers, units_of
 from services.custody.events_store import Stored
 from services.custody.holding import Books, Holding, HoldingState
 from services.custody.orders import goods
@@ -48,7 +48,20 @@ def parts_of(connection: Connection, despatch: Stored, units: Iterable[Unit], bo
     for item in _histories_of_containers(connection, inside, tuple(known.values())):
         known.setdefault(item.number, item)
     ordered = sorted(known.values(), key=lambda item: (_time(item), item.number))
-    return split_advice(despatch.event.header.event_id, [item.signed_event for item in ordered])
+    absent = _absent(despatch, ordered, inside)
+    return split_advice(despatch.event.header.event_id, [item.signed_event for item in ordered], absent)
+
+
+def _absent(despatch: Stored, told: Iterable[Stored], inside: set[Unit]) -> list[str]:
+    """Return what the events alone would have a reader believe to be inside and is not.
+
+    What was sold out of a case, and to whom, is other people's business: only that it is not there is told.
+    """
+    statement = despatch.event.statement
+    if not isinstance(statement, EpcisEvent):
+        return []
+    believed = contents_at(statement, (item.event for item in told))
+    return sorted(item.unit.digital_link for item in believed if item.unit not in inside)
 
 
 def _closure(books: Books, unit: Unit) -> Iterator[Unit]:
@@ -99,8 +112,10 @@ def _packs_others(item: Stored, container: Unit, goods: set[Unit]) -> bool:
     )
 
 
-def split_advice(despatch_event_id: str, signed_events: Sequence[bytes]) -> tuple[Advice, ...]:
-    """Return signed events as advice parts of at most 512 KiB each, in order."""
+def split_advice(
+    despatch_event_id: str, signed_events: Sequence[bytes], absent: Sequence[str] = ()
+) -> tuple[Advice, ...]:
+    """Return signed events as advice parts of at most 512 KiB each, in order, and after them what is absent."""
     groups: list[list[bytes]] = [[]]
     room = _ROOM_BYTES
     for signed_event in signed_events:
@@ -110,7 +125,19 @@ def split_advice(despatch_event_id: str, signed_events: Sequence[bytes]) -> tupl
             room = _ROOM_BYTES
         groups[-1].append(signed_event)
         room -= size
-    return tuple(Advice(despatch_event_id, part, len(groups), tuple(group)) for part, group in enumerate(groups))
+    lists: list[list[str]] = [[] for _ in groups]
+    for epc in absent:
+        size = len(epc) + _EVENT_OVERHEAD_BYTES
+        if size > room:
+            groups.append([])
+            lists.append([])
+            room = _ROOM_BYTES
+        lists[-1].append(epc)
+        room -= size
+    return tuple(
+        Advice(despatch_event_id, part, len(groups), tuple(group), tuple(missing))
+        for part, (group, missing) in enumerate(zip(groups, lists, strict=True))
+    )
 
 
 def enqueue(connection: Connection, part: Advice, *, to: Gln) -> None:
@@ -121,7 +148,7 @@ def enqueue(connection: Connection, part: Advice, *, to: Gln) -> None:
 # --- taking in ---
 
 
-def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln) -> set[Unit]:
+def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln, absent: Iterable[str] = ()) -> set[Unit]:
     """Make the goods of a despatch to us inbound, from all events known of them, read a few at a time.
 
     Whoever takes the same despatch in twice changes nothing. Goods that arrived before their data get them; receiving
@@ -132,6 +159,7 @@ def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln) -
         connection: In a transaction that has stored the despatch and what came with it.
         despatch: The shipping event.
         sender: Party GLN of whose goods they are.
+        absent: Units, as the sender names them, that are not inside, whatever the events say.
 
     Returns:
         All units of the despatch.
@@ -141,6 +169,10 @@ def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln) -
     if not isinstance(statement, EpcisEvent):
         return set()
     contents = contents_of(connection, statement, units_of(statement.epc_list)).units
+    gone = [unit.path for unit in units_of(absent) if unit.path in contents and contents[unit.path].parent]
+    if gone:
+        absences.note(connection, gone, time=statement.event_time)
+        contents = contents_of(connection, statement, units_of(statement.epc_list)).units
     units = {path: unit_of_path(path) for path in contents}
     if inbound_store.find(connection, despatch_id) is not None:
         return set(units.values())
@@ -226,5 +258,7 @@ class _Arriving:
                 provisional=self.provisional,
                 despatch_id=self.despatch_id,
                 smallest=smallest,
+                sold_to=None if before is None else before.sold_to,
+                hold_reason="" if before is None or before.state is not HoldingState.INBOUND else before.hold_reason,
             )
         )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from medtrail.runtime.server import Binding
 from services.custody.bootstrap import Premises, run_service
+from services.custody.returns_servicer import ReturnServicer, return_binding
 from services.fmd.servicer import fmd_binding
 from services.manufacturer.servicer import manufacturer_binding
 from services.recall.servicer import recall_binding
@@ -15,6 +16,7 @@ def bindings(premises: Premises) -> Sequence[Binding]:
     return [
         recall_binding(premises.office),
         manufacturer_binding(premises.office, lambda: premises.replica.products),
+        return_binding(ReturnServicer(premises.office, to_maker=True)),
         fmd_binding(premises.office),
         verification_binding(premises),
     ]

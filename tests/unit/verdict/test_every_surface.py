@@ -37,9 +37,9 @@ from medtrail.verdict import (
 )
 from medtrail.vrs import AdditionalInfo, FailureReason, VrsAnswer, VrsRequest, VrsResponse, answer_of, verdict_of
 from services.custody.holding import Ending, Holding, HoldingState
+from services.custody.return_codes import is_saleable
 from services.custody.verdicts import Occasion, Own, Seen
 from services.custody.verdicts import judge as judge_by_books
-from services.distributor.servicer import is_saleable
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 PACK = Sgtin(Gtin("00300010123455"), "1")
