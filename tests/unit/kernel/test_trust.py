@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from medtrail.document import Document, DocumentKind
 from medtrail.envelope import SigningKey
 from medtrail.epcis.model import Action, EpcisEvent, ErrorDeclaration, EventType, QuantityElement
 from medtrail.errors import AuthorizationError, MalformedError, MedtrailError, VerificationError
@@ -84,6 +85,7 @@ PALLET = "urn:epc:id:sscc:030001.41234567890"
 PRODUCT = Product(GTIN, PackLevel.PACK, "Epcistra")
 RECALL = Recall("R-1", "retail", "why", "stop", NOW, (RecallScope(GTIN),))
 ORDER, CONSENT = ErasureOrder(bytes(32), "why"), ErasureConsent(bytes(32), "why")
+DOCUMENT = Document(DocumentKind.INVOICE, "I-1", SHOP, NOW)
 REFUSAL = Refusal(bytes(32), "", "X", "", "", 1, NOW)
 
 
@@ -109,6 +111,7 @@ def judge(registry: Registry, found: Event, key: SigningKey) -> MedtrailError | 
         (event(RECALL), MAKER_KEY),
         (event(REFUSAL, actor=LEDGER), LEDGER_KEY),
         (event(ORDER, actor=SHOP), SHOP_KEY),
+        (event(DOCUMENT), MAKER_KEY),
         (event(commissioning(FOREIGN_PACK), actor=STRANGER, capture=Capture.SECOND_HAND), SHOP_KEY),
         (event(observed("shipping"), actor=MAKER, capture=Capture.SECOND_HAND), SHOP_KEY),
     ],
@@ -138,6 +141,9 @@ def test_lets_an_organisation_say_what_is_its_own_to_say(registry: Registry, fou
         (event(KeyRetirement(SHOP_KEY.key_id)), MAKER_KEY, "NOT_AUTHORITY"),
         (event(CONSENT), MAKER_KEY, "NOT_AUTHORITY"),
         (event(ORDER), SHOP_KEY, "ACTOR_NOT_SIGNER"),
+        (event(DOCUMENT), SHOP_KEY, "ACTOR_NOT_SIGNER"),
+        (event(DOCUMENT, actor=LEDGER), LEDGER_KEY, "ROLE_FORBIDS"),
+        (event(DOCUMENT, capture=Capture.SECOND_HAND), SHOP_KEY, "SECOND_HAND_FORBIDDEN"),
         (event(ORDER), AUTHORITY, "KEY_UNKNOWN"),
         (event(ORDER, capture=Capture.SECOND_HAND), SHOP_KEY, "SECOND_HAND_FORBIDDEN"),
         (event(observed("shipping"), capture=Capture.SECOND_HAND), MAKER_KEY, "SECOND_HAND_FORBIDDEN"),
