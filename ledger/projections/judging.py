@@ -162,7 +162,10 @@ def _elsewhere(belief: UnitBelief, caller: str) -> Iterator[Finding]:
         text = f"Believed on its way to {where or 'an unnamed party'}. Put it aside and ask the supplier."
     else:
         text = f"Believed with {where}. Put it aside and ask the supplier for the despatch data."
-    yield Finding(VerdictCode.ELSEWHERE, text, provisional=belief.unit_class is not UnitClass.ON_HAND)
+    # A receiving bay tells goods that were sent to another from goods that nobody has sent yet by this reason.
+    sent = belief.unit_class is UnitClass.IN_TRANSIT and bool(where)
+    reason = "IN_TRANSIT_TO_ANOTHER" if sent else ""
+    yield Finding(VerdictCode.ELSEWHERE, text, reason, provisional=belief.unit_class is not UnitClass.ON_HAND)
 
 
 def _unconfirmed(belief: UnitBelief) -> Iterator[Finding]:

@@ -81,6 +81,12 @@ def test_what_speaks_against_a_pack_decides(changes: dict[str, Any], code: str, 
     assert (verdict.code, verdict.action) == (code, action)
 
 
+def test_pack_on_its_way_to_another_is_told_from_one_that_nobody_has_sent() -> None:
+    sent = replace(ON_HAND, unit_class=UnitClass.IN_TRANSIT, destination=WHOLESALER)
+    assert judge(SCAN, sent).reason == "IN_TRANSIT_TO_ANOTHER"
+    assert judge(SCAN, replace(ON_HAND, holder=WHOLESALER)).reason == ""
+
+
 def test_unknown_pack_is_refused() -> None:
     verdict = judge(SCAN, None)
     assert (verdict.code, verdict.action, verdict.lot) == ("unknown", "reject", "")
