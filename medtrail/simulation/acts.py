@@ -20,6 +20,10 @@ class Verb(StrEnum):
     UNPACK = "unpack"
     SHIP = "ship"
     RECEIVE = "receive"
+    OPEN_DELIVERY = "open_delivery"
+    SCAN_DELIVERY = "scan_delivery"
+    CLOSE_DELIVERY = "close_delivery"
+    REPORT_CONCEALED = "report_concealed"
     SEND_BACK = "send_back"
     ACCEPT_RETURN = "accept_return"
     HOLD = "hold"
@@ -31,7 +35,14 @@ class Verb(StrEnum):
     DECLARE_ERROR = "declare_error"
     WITNESS = "witness"
     SENSE = "sense"
-    SCAN = "scan"
+    COPY = "copy"
+    OPEN_CASE = "open_case"
+    RESOLVE_CASE = "resolve_case"
+    MARK_SUSPECT = "mark_suspect"
+    CLEAR_SUSPECT = "clear_suspect"
+    ACCEPT_RETURNS = "accept_returns"
+    ORDER = "order"
+    CONFIRM_ORDER = "confirm_order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +90,9 @@ def is_trade_item(unit: str) -> bool:
     return unit.startswith("/01/")
 
 
-def is_reusable(unit: str) -> bool:
-    """Tell whether a unit is a returnable asset, which outlives its fillings."""
-    return unit.startswith("/8003/")
+def is_logistic(unit: str) -> bool:
+    """Tell whether a unit goes by an SSCC: used once, from packing to emptying."""
+    return unit.startswith("/00/")
 
 
 def gtin_of(unit: str) -> str:

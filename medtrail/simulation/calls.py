@@ -1,6 +1,7 @@
 """From an act to the call that tells a party's own service of it."""
 
-from collections.abc import Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,18 +12,19 @@ from medtrail import codec
 from medtrail.api.custody.v1 import custody_pb2, custody_pb2_grpc
 from medtrail.api.distributor.v1 import distributor_pb2, distributor_pb2_grpc
 from medtrail.api.event.v1 import payload_pb2
-from medtrail.api.exceptions.v1 import exceptions_pb2_grpc
-from medtrail.api.fmd.v1 import fmd_pb2, fmd_pb2_grpc
+from medtrail.api.exceptions.v1 import exceptions_pb2, exceptions_pb2_grpc
 from medtrail.api.ledger.v1 import ledger_pb2_grpc
 from medtrail.api.manufacturer.v1 import manufacturer_pb2, manufacturer_pb2_grpc
 from medtrail.api.pharmacy.v1 import pharmacy_pb2, pharmacy_pb2_grpc
 from medtrail.api.recall.v1 import recall_pb2, recall_pb2_grpc
+from medtrail.api.receiving.v1 import receiving_pb2, receiving_pb2_grpc
+from medtrail.epcis.model import EpcisEvent
 from medtrail.gs1.keys import RESOLVER
-from medtrail.simulation.acts import Act, Verb, gtin_of, serial_of
-from medtrail.simulation.network import Member
+from medtrail.simulation import captures
+from medtrail.simulation.acts import Act, Verb, gtin_of, is_trade_item, serial_of
+from medtrail.simulation.network import OUTSIDER_GLN, Member
 
 SEPARATOR = "\x1d"
-FMD_SUCCESS = "NMVS_SUCCESS"
 
 
 class Stubs:
@@ -34,21 +36,34 @@ class Stubs:
         self.distributor = distributor_pb2_grpc.DistributorServiceStub(own)
         self.pharmacy = pharmacy_pb2_grpc.PharmacyServiceStub(own)
         self.recall = recall_pb2_grpc.RecallServiceStub(own)
-        self.fmd = fmd_pb2_grpc.FmdServiceStub(own)
         self.exceptions = exceptions_pb2_grpc.ExceptionServiceStub(own)
+        self.receiving = receiving_pb2_grpc.ReceivingServiceStub(own)
         self.ledger = ledger_pb2_grpc.LedgerServiceStub(ledger)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a service answered: the events made, and a code where it did not do what was asked."""
+    """What a service answered.
+
+    Attributes:
+        event_ids: Of the events made.
+        code: Why it did not do what was asked, or what scans showed; may be empty.
+        made_id: Of what it made beside events: a delivery, an order, a case.
+    """
 
     event_ids: tuple[str, ...] = ()
     code: str = ""
+    made_id: str = ""
 
 
 Call = Callable[[Stubs, Act, str], Awaitable[Answer]]
 
+MOST_SCANS = 1000
+_CONDITION_OF = {
+    "": receiving_pb2.UNIT_CONDITION_UNSPECIFIED,
+    "damaged": receiving_pb2.UNIT_CONDITION_DAMAGED,
+    "label_unreadable": receiving_pb2.UNIT_CONDITION_LABEL_UNREADABLE,
+}
 _REASON_OF = {
     "decommissioned": custody_pb2.DECOMMISSION_REASON_DECOMMISSIONED,
     "destroyed": custody_pb2.DECOMMISSION_REASON_DESTROYED,
@@ -91,12 +106,16 @@ class Calls:
     def __init__(self, start: datetime, members: dict[str, Member]) -> None:
         self._start = start
         self._members = members
+        self.answers: dict[str, Answer] = {}
         self._calls: dict[Verb, Call] = {
             Verb.COMMISSION: self._commission,
             Verb.PACK: self._pack,
             Verb.UNPACK: self._unpack,
             Verb.SHIP: self._ship,
             Verb.RECEIVE: self._receive,
+            Verb.OPEN_DELIVERY: self._open_delivery,
+            Verb.SCAN_DELIVERY: self._scan_delivery,
+            Verb.CLOSE_DELIVERY: self._close_delivery,
             Verb.SEND_BACK: self._send_back,
             Verb.ACCEPT_RETURN: self._accept_return,
             Verb.HOLD: self._hold,
@@ -105,6 +124,15 @@ class Calls:
             Verb.END: self._end,
             Verb.RECALL: self._recall,
             Verb.UNDO: self._undo,
+            Verb.DECLARE_ERROR: self._declare,
+            Verb.WITNESS: self._witness,
+            Verb.SENSE: self._sense,
+            Verb.COPY: self._copy,
+            Verb.REPORT_CONCEALED: self._concealed,
+            Verb.OPEN_CASE: self._open_case,
+            Verb.RESOLVE_CASE: self._resolve,
+            Verb.MARK_SUSPECT: self._suspect,
+            Verb.CLEAR_SUSPECT: self._clear,
         }
 
     def moment(self, at: int) -> datetime:
@@ -117,7 +145,14 @@ class Calls:
         Raises:
             MedtrailError: It refuses, or cannot be reached.
         """
-        return await self._calls[act.verb](stubs, act, request_id)
+        answer = await self._calls[act.verb](stubs, act, request_id)
+        if act.name:
+            self.answers[act.name] = answer
+        return answer
+
+    def answer(self, name: str) -> Answer:
+        """Return what was answered to an earlier act; of one that was refused, an empty answer."""
+        return self.answers.get(name, Answer())
 
     def _occasion(self, act: Act) -> custody_pb2.Occasion:
         return custody_pb2.Occasion(event_time=codec.to_timestamp(self.moment(act.at)))
@@ -144,12 +179,12 @@ class Calls:
         return _made(await stubs.custody.Unpack(request))
 
     async def _ship(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        to = self._members[act.to]
+        to = self._members.get(act.to)
         request = custody_pb2.ShipRequest(
             request_id=request_id,
             epcs=links(act.units),
-            destination_party=to.gln,
-            destination_location=to.location,
+            destination_party=OUTSIDER_GLN if to is None else to.gln,
+            destination_location="" if to is None else to.location,
             occasion=self._occasion(act),
         )
         return _made(await stubs.custody.Ship(request))
@@ -157,6 +192,40 @@ class Calls:
     async def _receive(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = custody_pb2.ReceiveRequest(request_id=request_id, epcs=links(act.units), occasion=self._occasion(act))
         return _made(await stubs.custody.Receive(request))
+
+    async def _open_delivery(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        request = receiving_pb2.OpenDeliveryRequest(
+            request_id=request_id,
+            despatch_event_ids=[event for name in act.of.split() for event in self.answer(name).event_ids],
+        )
+        answer = await stubs.receiving.OpenDelivery(request)
+        return Answer(made_id=answer.delivery.delivery_id)
+
+    async def _scan_delivery(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        # Scans are told again under the same numbers: they follow from the act, as its request id does.
+        first = uuid.UUID(request_id).int % 2**40 * MOST_SCANS
+
+        async def scans() -> AsyncIterator[receiving_pb2.ScanDeliveryRequest]:
+            for number, unit in enumerate(act.units):
+                yield receiving_pb2.ScanDeliveryRequest(
+                    delivery_id=self.answer(act.of).made_id,
+                    station="bay",
+                    scan_number=first + number,
+                    scan=label(unit, lot=act.lot, expiry=act.expiry) if act.lot and is_trade_item(unit) else link(unit),
+                    container=link(act.parent) if act.parent else "",
+                    condition=_CONDITION_OF[act.details.get("condition", "")],
+                    scan_time=codec.to_timestamp(self.moment(act.at)),
+                )
+
+        names = receiving_pb2.ReconciliationCode
+        codes = [answer.code async for answer in stubs.receiving.ScanDelivery(scans())]
+        return Answer(code=" ".join(names.Name(code).removeprefix("RECONCILIATION_CODE_") for code in codes))
+
+    async def _close_delivery(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        request = receiving_pb2.CloseDeliveryRequest(
+            request_id=request_id, delivery_id=self.answer(act.of).made_id, occasion=self._occasion(act)
+        )
+        return _made(await stubs.receiving.CloseDelivery(request))
 
     async def _send_back(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         to = self._members[act.to]
@@ -180,7 +249,11 @@ class Calls:
 
     async def _hold(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = custody_pb2.HoldRequest(
-            request_id=request_id, epcs=links(act.units), reason=act.reason, occasion=self._occasion(act)
+            request_id=request_id,
+            epcs=links(act.units),
+            reason=act.reason,
+            code=custody_pb2.HoldCode.Value(f"HOLD_CODE_{act.details.get('code', 'OTHER')}"),
+            occasion=self._occasion(act),
         )
         return _made(await stubs.custody.Hold(request))
 
@@ -195,6 +268,9 @@ class Calls:
             request_id=request_id,
             epcs=links(act.units),
             partial=act.details.get("part") == "yes",
+            quantity=act.details.get("quantity", ""),
+            quantity_uom="EA" if "quantity" in act.details else "",
+            pack_size=act.details.get("of_whole", ""),
             occasion=self._occasion(act),
         )
         return _made(await stubs.pharmacy.Dispense(request))
@@ -225,12 +301,115 @@ class Calls:
         return Answer((answer.event.event_id,))
 
     async def _undo(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        request = fmd_pb2.UndoRequest(
-            request_id=request_id,
-            scan=label(act.units[0], lot=act.lot, expiry=act.expiry),
-            not_supplied=True,
-            reason=act.reason,
+        request = custody_pb2.UndoRequest(
+            request_id=request_id, epc=link(act.units[0]), reason=act.reason, not_supplied=True
         )
-        answer = await stubs.fmd.Undo(request)
-        made = tuple(event.event_id for event in answer.events)
-        return Answer(made, "" if answer.answer.code == FMD_SUCCESS else answer.answer.code)
+        return _made(await stubs.custody.Undo(request))
+
+    # --- captured as it is ---
+
+    async def _capture(
+        self, stubs: Stubs, events: Sequence[EpcisEvent], request_id: str, *, second_hand: bool = False
+    ) -> Answer:
+        request = custody_pb2.CaptureEventsRequest(
+            request_id=request_id,
+            events=[codec.epcis_to_message(event) for event in events],
+            second_hand=second_hand,
+        )
+
+        async def once() -> AsyncIterator[custody_pb2.CaptureEventsRequest]:
+            yield request
+
+        answers = [answer async for answer in stubs.custody.CaptureEvents(once())]
+        made = tuple(event.event_id for answer in answers for event in answer.events)
+        return Answer(made, next((error.code for answer in answers for error in answer.errors), ""))
+
+    async def _declare(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        said = self.answer(act.of).event_ids
+        if not said:
+            return Answer(code="NOTHING_SAID")
+        event = await captures.said(stubs.ledger, said[0])
+        return await self._capture(stubs, [captures.declared_error(event, self.moment(act.at))], request_id)
+
+    async def _witness(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        event = captures.shipped(
+            act.units, self.moment(act.at), sender=OUTSIDER_GLN, receiver=self._members[act.who].gln
+        )
+        told = [event]
+        if act.details.get("file") == "makers":
+            made = self.moment(act.at) - timedelta(days=30)
+            maker = self._members[act.details["maker"]].location
+            told.insert(0, captures.commissioned(act.units, made, lot=act.lot, expiry=act.expiry, place=maker))
+        return await self._capture(stubs, told, request_id, second_hand=True)
+
+    async def _sense(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        place = self._members[act.who].location
+        event = captures.sensed(act.units, self.moment(act.at), celsius=act.details["celsius"], place=place)
+        return await self._capture(stubs, [event], request_id)
+
+    async def _copy(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        place = self._members[act.who].location
+        event = captures.commissioned(act.units, self.moment(act.at), lot=act.lot, expiry=act.expiry, place=place)
+        return await self._capture(stubs, [event], request_id)
+
+    # --- exceptions ---
+
+    async def _concealed(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        over = act.details.get("over", "").split()
+        request = receiving_pb2.ReportConcealedRequest(
+            request_id=request_id,
+            delivery_id=self.answer(act.of).made_id,
+            shortage_epcs=links(act.units),
+            overage_scans=[label(unit, lot=act.lot, expiry=act.expiry) for unit in over],
+            occasion=self._occasion(act),
+        )
+        return _made(await stubs.receiving.ReportConcealed(request))
+
+    async def _open_case(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        request = exceptions_pb2.OpenCaseRequest(
+            request_id=request_id,
+            code=exceptions_pb2.ExceptionCode.Value(f"EXCEPTION_CODE_{act.reason}"),
+            epcs=links(act.units),
+            detail="found at the bay",
+        )
+        return Answer(made_id=(await stubs.exceptions.OpenCase(request)).case.case_id)
+
+    async def _resolve(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        code = exceptions_pb2.ExceptionCode.Value(f"EXCEPTION_CODE_{act.details['code']}")
+        wanted = exceptions_pb2.ListCasesRequest(
+            epc=link(act.units[0]), code=code, include_resolved=True, page_size=100
+        )
+        cases = (await stubs.exceptions.ListCases(wanted)).cases
+        if not cases:
+            return Answer(code="NO_CASE")
+        request = exceptions_pb2.ResolveCaseRequest(
+            request_id=request_id,
+            case_id=cases[-1].case_id,
+            resolution=exceptions_pb2.CaseResolution.Value(f"CASE_RESOLUTION_{act.reason.upper()}"),
+            reason="agreed by telephone",
+            person="Kim Lee",
+            occasion=self._occasion(act),
+        )
+        return _made(await stubs.exceptions.ResolveCase(request))
+
+    async def _suspect(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        request = exceptions_pb2.MarkSuspectRequest(
+            request_id=request_id,
+            epcs=links(act.units),
+            reason=act.reason,
+            person="Kim Lee",
+            occasion=self._occasion(act),
+        )
+        answer = await stubs.exceptions.MarkSuspect(request)
+        return Answer(tuple(event.event_id for event in answer.events), made_id=answer.case.case_id)
+
+    async def _clear(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        request = exceptions_pb2.ClearSuspectRequest(
+            request_id=request_id,
+            case_id=self.answer(act.of).made_id,
+            verified_epcs=links(act.units),
+            reason=act.reason,
+            person="Kim Lee",
+            occasion=self._occasion(act),
+        )
+        return _made(await stubs.exceptions.ClearSuspect(request))

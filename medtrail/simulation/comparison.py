@@ -1,16 +1,19 @@
 """Compares what the system answers with what is so: pack by pack, whatever is asked by whoever holds or held it."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from medtrail.api.custody.v1 import custody_pb2
+from medtrail.api.exceptions.v1 import exceptions_pb2
 from medtrail.api.ledger.v1 import ledger_pb2
-from medtrail.cli.answers import class_name, evidence_name
+from medtrail.cli.answers import class_name, evidence_name, verdict_name
 from medtrail.errors import NotFoundError
 from medtrail.gs1.keys import RESOLVER
 from medtrail.simulation.acts import is_trade_item
-from medtrail.simulation.calls import link
+from medtrail.simulation.calls import label, link
 from medtrail.simulation.driver import Driver, insist
+from medtrail.simulation.network import OUTSIDER, OUTSIDER_GLN
+from medtrail.simulation.script import Goods
 from medtrail.simulation.truth.ground import Fact
 from medtrail.simulation.truth.house import Entry
 from medtrail.simulation.truth.model import Truth
@@ -18,7 +21,10 @@ from medtrail.simulation.truth.model import Truth
 PAGE = 1000
 UNITS_A_PAGE = 2000
 ALERTS_A_PAGE = 500
+CASES_A_PAGE = 100
 _STATE_NAME = {value: name.removeprefix("HOLDING_STATE_").lower() for name, value in custody_pb2.HoldingState.items()}
+
+_CODE_OF_TEXT = {"returned, not verified yet": "RETURN_UNVERIFIED"}
 
 Values = dict[str, str]
 
@@ -84,6 +90,14 @@ def _path(epc: str) -> str:
     return epc.removeprefix(RESOLVER)
 
 
+def _hold_codes(holding: custody_pb2.Holding) -> str:
+    """Return the codes of the reasons, one a line; a reason without a code is OTHER."""
+    if holding.exception_code and holding.hold_reason == holding.exception_code:
+        return ""
+    starts = {_CODE_OF_TEXT.get(line, line.partition(":")[0]) for line in holding.hold_reason.splitlines()}
+    return " ".join(sorted(start if start.replace("_", "").isupper() else "OTHER" for start in starts))
+
+
 class Comparer:
     """Asks the system about everything, and compares."""
 
@@ -96,7 +110,7 @@ class Comparer:
         self._name = {gln: name for name, gln in self._gln.items()}
 
     def _party(self, gln: str) -> str:
-        return self._name.get(gln, gln)
+        return self._name.get(gln, OUTSIDER if gln == OUTSIDER_GLN else gln)
 
     # --- the books ---
 
@@ -127,9 +141,10 @@ class Comparer:
             "lot": entry.lot,
             "expiry": entry.expiry,
             "partner": entry.partner if entry.state in {"inbound", "despatched", "returned"} else "",
-            "hold": entry.hold,
+            "holds": " ".join(sorted(entry.holds)),
             "exception": entry.exception,
-            "inferred": str(entry.inferred),
+            "inferred": str(entry.inferred and entry.state == "on_hand"),
+            "left": "" if entry.remainder is None else str(entry.remainder),
             "recalled": str(unit in recalled),
             "provisional": "False",
         }
@@ -142,9 +157,10 @@ class Comparer:
             "lot": holding.lot,
             "expiry": holding.expiry,
             "partner": self._party(holding.partner) if state in {"inbound", "despatched", "returned"} else "",
-            "hold": holding.hold_reason,
+            "holds": _hold_codes(holding),
             "exception": holding.exception_code,
-            "inferred": str(holding.inferred),
+            "inferred": str(holding.inferred and state == "on_hand"),
+            "left": holding.remainder,
             "recalled": str(bool(holding.recall_ids)),
             "provisional": str(holding.provisional),
         }
@@ -172,6 +188,26 @@ class Comparer:
                 so=code if (code, unit) in wanted else f"no {code}",
                 answered=code if (code, unit) in has else f"no {code}",
             )
+
+    async def cases(self, name: str) -> None:
+        """Compare the exceptions of a party: which there are, of which units, and whether they are resolved."""
+        stub = self._driver.stubs(name).exceptions
+        request = exceptions_pb2.ListCasesRequest(page_size=CASES_A_PAGE, include_resolved=True)
+        found: set[tuple[str, str]] = set()
+        while True:
+            answer = await insist(lambda: stub.ListCases(request))
+            for listed in answer.cases:
+                wanted = exceptions_pb2.GetCaseRequest(case_id=listed.case_id)
+                case = (await insist(lambda wanted=wanted: stub.GetCase(wanted))).case  # type: ignore[misc]
+                code = exceptions_pb2.ExceptionCode.Name(case.code).removeprefix("EXCEPTION_CODE_")
+                resolved = case.status == exceptions_pb2.CASE_STATUS_RESOLVED
+                word = f"{code} {'resolved' if resolved else 'open'}"
+                found |= {(word, _path(item.epc)) for item in case.units}
+            if not answer.next_page_token:
+                break
+            request.page_token = answer.next_page_token
+        so = {(f"{code} {state}", unit) for (code, unit), state in self._truth.houses[name].cases.items()}
+        self._pairs("exceptions", f"exceptions of {name}", so, found)
 
     # --- the ledger ---
 
@@ -240,3 +276,25 @@ class Comparer:
             "maker": self._party(state.maker),
             "alerts": " ".join(sorted({alert.code for alert in state.alerts})),
         }
+
+    # --- scans ---
+
+    async def scans(self, who: str, scans: Sequence[Goods]) -> None:
+        """Compare what a party's scanner answers to some packs of deliveries, as their labels are."""
+        stub = self._driver.stubs(who).custody
+        packs = [(pack, goods) for goods in scans for pack in dict.fromkeys((*goods.packs[:3], goods.packs[-1]))]
+        numbers = dict(enumerate(packs))
+
+        async def asked() -> AsyncIterator[custody_pb2.ScanIncomingRequest]:
+            for number, (pack, goods) in numbers.items():
+                read = label(pack, lot=goods.lot, expiry=goods.expiry)
+                yield custody_pb2.ScanIncomingRequest(scan_number=number, scan=read)
+
+        async def ask() -> dict[int, str]:
+            answers = stub.ScanIncoming(asked())
+            return {answer.scan_number: verdict_name(answer.verdict.code) async for answer in answers}
+
+        answered = await insist(ask)
+        for number, (pack, goods) in numbers.items():
+            so = self._truth.verdict(pack, who=who, lot=goods.lot, expiry=goods.expiry, ground=self._ground)
+            self.result.note("verdicts", f"scan at {who}", pack, so=so, answered=answered.get(number, "nothing"))

@@ -54,8 +54,8 @@ async def insist(ask: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await ask()
-        except UnavailableError:
-            if loop.time() > deadline:
+        except UnavailableError as error:
+            if error.code == "METHOD_UNIMPLEMENTED" or loop.time() > deadline:
                 raise
         await asyncio.sleep(PAUSE_S)
 
@@ -118,8 +118,10 @@ class Driver:
         async with station.turns:
             try:
                 answer = await insist(lambda: self.calls.make(station.stubs, act, request_id))
-            except UnavailableError:
-                raise
+            except UnavailableError as error:
+                if error.code != "METHOD_UNIMPLEMENTED":
+                    raise
+                return error.code
             except MedtrailError as error:
                 return error.code
         self.told += 1

@@ -15,6 +15,11 @@ def _completed(digits: str) -> str:
     return digits + check_digit(digits)
 
 
+OUTSIDER = "corner-trade"
+OUTSIDER_GLN = _completed("952319900000")
+"""A wholesaler who is no member of the network."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A party of the network with its numbers; the company prefix has seven digits."""

@@ -7,11 +7,15 @@ from datetime import UTC, datetime, timedelta
 from medtrail.simulation.acts import DAY, Act
 from medtrail.simulation.comparison import Comparer, Comparison
 from medtrail.simulation.driver import Driver
-from medtrail.simulation.script import LENGTH_DAYS, Wave
+from medtrail.simulation.script import LENGTH_DAYS, Goods, Wave
+from medtrail.simulation.troubles import PLAIN
 from medtrail.simulation.truth.model import Truth
 from medtrail.simulation.world import Chain, World
 
 COMPARED_AT_ONCE = 4
+PLAIN_SCANNED = 50
+"""Plain deliveries of which packs are scanned in the end; of those with trouble all are."""
+SCANNED_TOGETHER = 25
 
 Progress = Callable[[str, int, int], None]
 """Told of a phase, what is done of it, and how much there is."""
@@ -70,19 +74,21 @@ class Player:
             # The truth is told when the act is planned: nothing that the network answers can change what is so.
             yield self._number, act, self.truth.do(act)
 
-    async def compare(self, lots: Sequence[tuple[str, str]]) -> None:
+    async def compare(self, lots: Sequence[tuple[str, str]], scanned: Sequence[tuple[str, Sequence[Goods]]]) -> None:
         """Ask the network about everything, and compare with the truth.
 
         Args:
             lots: (GTIN, lot) of all that was made.
+            scanned: Who scans packs of which deliveries.
         """
         comparer = Comparer(self.driver, self.truth, self.comparison)
         names = list(self.driver.stations)
         work: list[Awaitable[None]] = []
         for name in names:
-            work += [comparer.books(name), comparer.alerts(name)]
+            work += [comparer.books(name), comparer.alerts(name), comparer.cases(name)]
         work += [comparer.lot(gtin, lot, who=names[number % len(names)]) for number, (gtin, lot) in enumerate(lots)]
         work += [comparer.unit(unit, who=names[0]) for unit in comparer.others()]
+        work += [comparer.scans(who, goods) for who, goods in scanned]
         turns = asyncio.Semaphore(COMPARED_AT_ONCE)
         done = 0
 
@@ -129,7 +135,20 @@ class Simulation:
 
     async def compare(self) -> None:
         """Compare everything."""
-        await self._timed("compare", self._player.compare(self._world.lots))
+        scanned: dict[str, list[Goods]] = {}
+        plain = 0
+        for script in self._world.scripts:
+            goods = script.goods
+            plain += script.trouble == PLAIN
+            if script.trouble != PLAIN or plain <= PLAIN_SCANNED:
+                for who in (goods.pharmacy, goods.neighbour):
+                    scanned.setdefault(who, []).append(goods)
+        parts = [
+            (who, found[first : first + SCANNED_TOGETHER])
+            for who, found in scanned.items()
+            for first in range(0, len(found), SCANNED_TOGETHER)
+        ]
+        await self._timed("compare", self._player.compare(self._world.lots, parts))
 
     async def _timed(self, phase: str, work: Awaitable[None]) -> None:
         loop = asyncio.get_running_loop()

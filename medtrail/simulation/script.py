@@ -51,6 +51,7 @@ class Goods:
 
     number: int
     maker: str
+    pack_gtin: str
     distributor: str
     pharmacy: str
     neighbour: str
@@ -101,6 +102,8 @@ class Script:
         to: str = "",
         reason: str = "",
         labelled: bool = False,
+        lot: str = "",
+        expiry: str = "",
         **details: str,
     ) -> None:
         """Add an act; ``labelled`` gives it lot and expiry as on the label."""
@@ -114,11 +117,11 @@ class Script:
                     tuple(units),
                     parent,
                     to,
-                    self.goods.lot if labelled else "",
-                    self.goods.expiry if labelled else "",
+                    lot or (self.goods.lot if labelled else ""),
+                    expiry or (self.goods.expiry if labelled else ""),
                     reason,
                     name and self.name(name),
-                    of and self.name(of),
+                    " ".join(self.name(item) for item in of.split()),
                     details,
                 ),
             )
@@ -134,6 +137,20 @@ class Script:
     def take_in(self, units: Sequence[str] = (), *, who: str = "") -> None:
         """The pharmacy takes delivery by scanning: the case, unless units are named."""
         self.do(Verb.RECEIVE, who or self.goods.pharmacy, units or (self.goods.case,))
+
+    def deliver(
+        self, units: Sequence[str] = (), *, who: str = "", of: str = "ship", name: str = "delivery", close: bool = True
+    ) -> None:
+        """The pharmacy opens a delivery of a despatch and scans, and closes it: the case, unless units are named."""
+        where = who or self.goods.pharmacy
+        self.do(Verb.OPEN_DELIVERY, where, of=of, name=name)
+        self.do(Verb.SCAN_DELIVERY, where, units or (self.goods.case,), of=name, labelled=True)
+        if close:
+            self.close(who=where, of=name)
+
+    def close(self, *, who: str = "", of: str = "delivery") -> None:
+        """The pharmacy closes a delivery."""
+        self.do(Verb.CLOSE_DELIVERY, who or self.goods.pharmacy, of=of)
 
     def open_case(self, *, who: str = "") -> None:
         """Take all packs out of the case."""

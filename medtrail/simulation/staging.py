@@ -60,7 +60,10 @@ async def network(folder: Path, *, seed: int, now: datetime) -> AsyncIterator[tu
 async def _register(driver: Driver) -> None:
     for name in MANUFACTURERS:
         member = driver.parties[name]
-        pack = payload_pb2.Product(gtin=member.pack_gtin, level=payload_pb2.PACK_LEVEL_PACK, name="Simulin")
+        kept = payload_pb2.StorageLimits(temperature=payload_pb2.StorageRange(lowest="2", highest="25"))
+        pack = payload_pb2.Product(
+            gtin=member.pack_gtin, level=payload_pb2.PACK_LEVEL_PACK, name="Simulin", storage=kept
+        )
         case = payload_pb2.Product(gtin=member.case_gtin, level=payload_pb2.PACK_LEVEL_CASE, name="Simulin, case")
         for product in (pack, case):
             request = manufacturer_pb2.RegisterProductRequest(request_id=str(uuid.uuid4()), product=product)

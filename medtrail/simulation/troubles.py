@@ -7,6 +7,7 @@ answer to it is nobody's business here: the truth model tells.
 from collections.abc import Callable
 
 from medtrail.simulation.acts import Verb
+from medtrail.simulation.network import OUTSIDER
 from medtrail.simulation.script import Script, Wave
 
 Trouble = Callable[[Script], None]
@@ -22,23 +23,42 @@ def trouble(write: Trouble) -> Trouble:
 
 
 def plain(script: Script) -> None:
-    """Nothing goes wrong: received, shelved, dispensed in part."""
+    """Nothing goes wrong: received, by delivery or at once, shelved, and a third of it dispensed."""
+    goods = script.goods
+    script.on(Wave.DESPATCH).send()
+    script.on(Wave.RECEIVE)
+    if goods.number % 2:
+        script.deliver()
+    else:
+        script.take_in()
+    script.on(Wave.SHELVE).open_case()
+    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[: len(goods.packs) // 3])
+
+
+def _shelved(script: Script) -> None:
+    """Begin with goods that are received and on the shelf, pack by pack."""
     script.on(Wave.DESPATCH).send()
     script.on(Wave.RECEIVE).take_in()
     script.on(Wave.SHELVE).open_case()
-    third = len(script.goods.packs) // 3
-    script.on(Wave.USE).do(Verb.DISPENSE, script.goods.pharmacy, script.goods.packs[:third])
+
+
+def _loose(script: Script) -> None:
+    """The distributor opens the case."""
+    script.on(Wave.PICK).open_case(who=script.goods.distributor)
+
+
+# --- at the door ---
 
 
 @trouble
 def overage(script: Script) -> None:
-    """A pack more than was advised lies in the tote; its despatch is posted days later."""
+    """A pack more than was advised is there; for every other one its despatch is posted days later."""
     goods = script.goods
     extra, *advised = goods.packs
-    script.on(Wave.PICK).fill_tote(advised)
-    script.on(Wave.DESPATCH).send((goods.tote,))
-    late = script.at(Wave.DESPATCH)
-    script.on(Wave.RECEIVE).take_in((goods.tote, extra))
+    _loose(script)
+    script.on(Wave.DESPATCH).send(advised)
+    late = script.at()
+    script.on(Wave.RECEIVE).deliver(goods.packs)
     if goods.number % 2:
         script.on(Wave.MEND).send((extra,), name="late", at=late)
 
@@ -46,10 +66,77 @@ def overage(script: Script) -> None:
 @trouble
 def shortage(script: Script) -> None:
     """A pack that was advised has not come."""
+    _loose(script)
+    script.on(Wave.DESPATCH).send(script.goods.packs)
+    script.on(Wave.RECEIVE).deliver(script.goods.packs[1:])
+
+
+@trouble
+def wrong_lot(script: Script) -> None:
+    """The lot on a pack is not the one that its maker gave."""
     goods = script.goods
-    script.on(Wave.PICK).fill_tote()
-    script.on(Wave.DESPATCH).send((goods.tote,))
-    script.on(Wave.RECEIVE).take_in(goods.packs[1:])
+    _loose(script)
+    script.on(Wave.DESPATCH).send(goods.packs)
+    script.on(Wave.RECEIVE).deliver(goods.packs[1:], close=False)
+    script.do(Verb.SCAN_DELIVERY, goods.pharmacy, goods.packs[:1], of="delivery", lot="X1", expiry=goods.expiry)
+    script.close()
+
+
+@trouble
+def wrong_expiry(script: Script) -> None:
+    """The expiry on a pack is not the one that its maker gave; the receiver keeps every other one in the end."""
+    goods = script.goods
+    _loose(script)
+    script.on(Wave.DESPATCH).send(goods.packs)
+    script.on(Wave.RECEIVE).deliver(goods.packs[1:], close=False)
+    script.do(Verb.SCAN_DELIVERY, goods.pharmacy, goods.packs[:1], of="delivery", lot=goods.lot, expiry="2031-01-31")
+    script.close()
+
+
+@trouble
+def unknown_serial(script: Script) -> None:
+    """A pack of which nobody has heard lies in the box."""
+    goods = script.goods
+    script.on(Wave.DESPATCH).send()
+    script.on(Wave.RECEIVE).deliver((goods.case, f"{goods.packs[0]}F"))
+    script.on(Wave.SHELVE).open_case()
+
+
+@trouble
+def not_for_us(script: Script) -> None:
+    """A pack that was advised to a neighbour lies in the box."""
+    goods = script.goods
+    stray, *advised = goods.packs
+    _loose(script)
+    script.on(Wave.EARLY).send((stray,), to=goods.neighbour, name="stray")
+    script.on(Wave.DESPATCH).send(advised)
+    script.on(Wave.RECEIVE).deliver(goods.packs)
+
+
+@trouble
+def already_received(script: Script) -> None:
+    """A pack of an earlier delivery is scanned with the next one."""
+    goods = script.goods
+    half = len(goods.packs) // 2
+    _loose(script)
+    script.on(Wave.DESPATCH).send(goods.packs[:half])
+    script.send(goods.packs[half:], name="second")
+    script.on(Wave.RECEIVE).deliver(goods.packs[:half])
+    script.on(Wave.SHELVE).deliver((goods.packs[0], *goods.packs[half:]), of="second", name="later")
+
+
+@trouble
+def other_tote(script: Script) -> None:
+    """A pack lies in another tote of the same delivery: noted, and no exception."""
+    goods = script.goods
+    half = len(goods.packs) // 2
+    _loose(script)
+    script.do(Verb.PACK, goods.distributor, goods.packs[:half], parent=goods.tote)
+    script.do(Verb.PACK, goods.distributor, goods.packs[half:], parent=goods.sscc)
+    script.on(Wave.DESPATCH).send((goods.tote, goods.sscc))
+    script.on(Wave.RECEIVE).deliver((goods.tote, goods.sscc), close=False)
+    script.do(Verb.SCAN_DELIVERY, goods.pharmacy, goods.packs[:1], of="delivery", parent=goods.sscc, labelled=True)
+    script.close()
 
 
 @trouble
@@ -57,44 +144,137 @@ def arrival_before_data(script: Script) -> None:
     """The goods are there before the despatch is posted; nothing has to be scanned again."""
     goods = script.goods
     late = script.at(Wave.DESPATCH)
-    script.on(Wave.RECEIVE).take_in()
+    script.on(Wave.RECEIVE)
+    if goods.number % 2:
+        script.deliver(of="")
+    else:
+        script.take_in()
     script.on(Wave.MEND).send(at=late)
-    script.on(Wave.AFTER).open_case()
-    script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2])
+
+
+@trouble
+def concealed_shortage(script: Script) -> None:
+    """A sealed case was received by its label; opened, it holds a pack less."""
+    goods = script.goods
+    script.on(Wave.DESPATCH).send()
+    script.on(Wave.RECEIVE).deliver()
+    script.on(Wave.SHELVE).do(Verb.REPORT_CONCEALED, goods.pharmacy, goods.packs[:1], parent=goods.case, of="delivery")
+    script.open_case()
+    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[1:3])
+
+
+@trouble
+def concealed_overage(script: Script) -> None:
+    """A sealed case holds a pack more than its data say."""
+    goods = script.goods
+    extra, *inside = goods.packs
+    _loose(script)
+    script.do(Verb.PACK, goods.distributor, inside, parent=goods.sscc)
+    script.on(Wave.DESPATCH).send((goods.sscc,))
+    script.on(Wave.RECEIVE).deliver((goods.sscc,))
+    script.on(Wave.SHELVE).do(Verb.REPORT_CONCEALED, goods.pharmacy, of="delivery", labelled=True, over=extra)
+
+
+@trouble
+def child_moved_alone(script: Script) -> None:
+    """A pack goes back by itself though nobody said that its case was opened."""
+    goods = script.goods
+    script.on(Wave.DESPATCH).send()
+    script.on(Wave.RECEIVE).take_in()
+    script.on(Wave.SEND_BACK).do(
+        Verb.SEND_BACK, goods.pharmacy, goods.packs[:1], to=goods.distributor, reason="ordered too much"
+    )
 
 
 @trouble
 def broken_aggregation(script: Script) -> None:
-    """A pack is sent by itself though nobody said that its case was opened."""
+    """What a case holds is not what its data say: the receiver opens a case of another kind."""
     goods = script.goods
-    alone, *rest = goods.packs
-    script.on(Wave.DESPATCH).send((alone,), to=goods.neighbour, name="alone")
-    script.send()
-    script.on(Wave.RECEIVE).take_in((alone,), who=goods.neighbour)
-    script.take_in()
-    script.on(Wave.SHELVE).open_case()
-    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, rest[:2])
+    _shelved(script)
+    script.on(Wave.USE).do(Verb.OPEN_CASE, goods.pharmacy, (goods.case,), reason="AGGREGATION_BROKEN", name="case")
+    if goods.number % 2:
+        script.on(Wave.MEND).do(
+            Verb.RESOLVE_CASE, goods.pharmacy, (goods.case,), reason="withdrawn", code="AGGREGATION_BROKEN"
+        )
 
 
 @trouble
-def already_received(script: Script) -> None:
-    """What was received is scanned as a delivery again: refused."""
-    script.on(Wave.DESPATCH).send()
-    script.on(Wave.RECEIVE).take_in()
-    script.on(Wave.SHELVE).take_in()
-    script.on(Wave.USE).open_case()
+def damaged(script: Script) -> None:
+    """A carton is crushed: held at the door, then destroyed or kept."""
+    goods = script.goods
+    _loose(script)
+    script.on(Wave.DESPATCH).send(goods.packs)
+    script.on(Wave.RECEIVE).deliver(goods.packs[1:], close=False)
+    script.do(Verb.SCAN_DELIVERY, goods.pharmacy, goods.packs[:1], of="delivery", labelled=True, condition="damaged")
+    script.close()
+    ending = ("accepted", "destroyed", "")[goods.number % 3]
+    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
+    if ending:
+        script.on(Wave.MEND).do(Verb.RESOLVE_CASE, goods.pharmacy, goods.packs[:1], reason=ending, code="DAMAGED")
+
+
+@trouble
+def expired(script: Script) -> None:
+    """Goods come past their expiry: held at the door, never dispensed, destroyed in the end."""
+    goods = script.goods
+    _loose(script)
+    script.on(Wave.DESPATCH).send(goods.packs)
+    script.on(Wave.RECEIVE).deliver(goods.packs)
+    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
+    script.on(Wave.MEND).do(Verb.END, goods.pharmacy, goods.packs[:2], reason="destroyed")
+
+
+@trouble
+def recalled(script: Script) -> None:
+    """A recall of a lot comes while its packs are on the shelf: not sold, sent back."""
+    goods = script.goods
+    _shelved(script)
+    script.on(Wave.RECALL).do(
+        Verb.RECALL, goods.maker, goods.packs[1:], reason=f"R-{goods.number}", lot=goods.lot, gtin=goods.pack_gtin
+    )
+    script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
+    script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[1:2])
+    script.do(Verb.SEND_BACK, goods.pharmacy, goods.packs[2:4], to=goods.distributor, reason="recall")
+
+
+@trouble
+def suspect(script: Script) -> None:
+    """A pharmacist suspects packs: quarantined, verified, and cleared in every other case."""
+    goods = script.goods
+    _shelved(script)
+    script.on(Wave.USE).do(
+        Verb.MARK_SUSPECT, goods.pharmacy, goods.packs[:3], reason="print looks wrong", name="suspect"
+    )
+    script.on(Wave.MEND).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
+    if goods.number % 2:
+        script.do(Verb.CLEAR_SUSPECT, goods.pharmacy, goods.packs[:3], reason="verified", of="suspect")
+        script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
+
+
+@trouble
+def temperature_excursion(script: Script) -> None:
+    """A logger reads 31 degrees beside packs: held; beside others 20 degrees: nothing."""
+    goods = script.goods
+    _shelved(script)
+    script.on(Wave.USE).do(Verb.SENSE, goods.pharmacy, goods.packs[:2], celsius="31.0")
+    script.do(Verb.SENSE, goods.pharmacy, goods.packs[2:4], celsius="20.0")
+    script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
+    script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[2:3])
+
+
+# --- at the pharmacy ---
 
 
 @trouble
 def hold_release(script: Script) -> None:
     """Packs are held, may not be dispensed, and are released; some stay on hold."""
     goods = script.goods
-    script.on(Wave.DESPATCH).send()
-    script.on(Wave.RECEIVE).take_in()
-    script.on(Wave.SHELVE).open_case()
-    script.do(Verb.HOLD, goods.pharmacy, goods.packs[:4], reason="carton crushed")
-    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2])
+    _shelved(script)
+    script.on(Wave.USE).do(Verb.HOLD, goods.pharmacy, goods.packs[:4], reason="carton crushed", code="QUALITY")
+    script.do(Verb.HOLD, goods.pharmacy, goods.packs[:1], reason="carton crushed", code="QUALITY")
+    script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2])
     script.on(Wave.MEND).do(Verb.RELEASE, goods.pharmacy, goods.packs[:2], reason="carton only")
+    script.do(Verb.RELEASE, goods.pharmacy, goods.packs[4:5], reason="was never held")
     script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2])
 
 
@@ -102,34 +282,135 @@ def hold_release(script: Script) -> None:
 def lost_and_destroyed(script: Script) -> None:
     """Packs end otherwise than with a patient, and nothing may be done with them any more."""
     goods = script.goods
-    script.on(Wave.DESPATCH).send()
-    script.on(Wave.RECEIVE).take_in()
-    script.on(Wave.SHELVE).open_case()
-    script.on(Wave.USE).do(Verb.END, goods.pharmacy, goods.packs[:1], reason="stolen")
-    script.do(Verb.END, goods.pharmacy, goods.packs[1:2], reason="destroyed")
-    script.do(Verb.END, goods.pharmacy, goods.packs[2:3], reason="damaged")
+    _shelved(script)
+    for number, how in enumerate(("stolen", "destroyed", "damaged", "lost")):
+        script.on(Wave.USE).do(Verb.END, goods.pharmacy, goods.packs[number : number + 1], reason=how)
     script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
 
 
 @trouble
 def partial_dispense(script: Script) -> None:
-    """Packs are opened; an opened one may neither be sent on nor sent back."""
+    """Packs are opened; tablet by tablet, never more than is left."""
     goods = script.goods
-    script.on(Wave.DESPATCH).send()
-    script.on(Wave.RECEIVE).take_in()
-    script.on(Wave.SHELVE).open_case()
-    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2], part="yes")
-    script.on(Wave.MEND).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
+    _shelved(script)
+    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2], quantity="10", of_whole="30")
+    script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2], quantity="15")
+    script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1], quantity="6")
+    script.on(Wave.MEND).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1], quantity="5")
+    script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[2:3], part="yes")
 
 
 @trouble
 def opened_returned(script: Script) -> None:
-    """A customer's opened pack is offered for return: refused."""
+    """An opened pack is to go back as saleable: refused."""
     goods = script.goods
-    script.on(Wave.DESPATCH).send()
-    script.on(Wave.RECEIVE).take_in()
-    script.on(Wave.SHELVE).open_case()
+    _shelved(script)
     script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1], part="yes")
     script.on(Wave.SEND_BACK).do(
         Verb.SEND_BACK, goods.pharmacy, goods.packs[:1], to=goods.distributor, reason="not wanted"
     )
+
+
+@trouble
+def undo_in_time(script: Script) -> None:
+    """What was dispensed by mistake is taken back within ten days; what was stolen is not."""
+    goods = script.goods
+    _shelved(script)
+    script.on(Wave.RECALL).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2], name="sold")
+    script.do(Verb.END, goods.pharmacy, goods.packs[2:3], reason="stolen", name="stolen")
+    script.on(Wave.AFTER).do(Verb.UNDO, goods.pharmacy, goods.packs[:1], of="sold", reason="not handed out")
+    script.do(Verb.UNDO, goods.pharmacy, goods.packs[2:3], of="stolen", reason="found again")
+
+
+@trouble
+def undo_too_late(script: Script) -> None:
+    """What was dispensed more than ten days ago stays dispensed."""
+    goods = script.goods
+    _shelved(script)
+    script.on(Wave.SHELVE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2], name="sold")
+    script.on(Wave.AFTER).do(Verb.UNDO, goods.pharmacy, goods.packs[:1], of="sold", reason="not handed out")
+
+
+@trouble
+def error_declaration(script: Script) -> None:
+    """A hold was said of the wrong packs: declared an error, and they are free again."""
+    goods = script.goods
+    _shelved(script)
+    script.on(Wave.USE).do(
+        Verb.HOLD, goods.pharmacy, goods.packs[:2], reason="water in the store", code="QUALITY", name="hold"
+    )
+    script.on(Wave.MEND).do(Verb.DECLARE_ERROR, goods.pharmacy, goods.packs[:2], of="hold")
+    script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
+
+
+# --- backwards ---
+
+
+@trouble
+def saleable_return(script: Script) -> None:
+    """Whole packs come back to the distributor, are verified, and may be sold again."""
+    goods = script.goods
+    _shelved(script)
+    script.on(Wave.SEND_BACK).do(
+        Verb.SEND_BACK, goods.pharmacy, goods.packs[:2], to=goods.distributor, reason="ordered too much", name="back"
+    )
+    script.on(Wave.TAKE_BACK).do(
+        Verb.ACCEPT_RETURN, goods.distributor, goods.packs[:1], to=goods.pharmacy, labelled=True, good="yes"
+    )
+
+
+@trouble
+def unsaleable_return(script: Script) -> None:
+    """A pack comes back whose label is not its maker's: held, never sold again."""
+    goods = script.goods
+    _shelved(script)
+    script.on(Wave.SEND_BACK).do(
+        Verb.SEND_BACK, goods.pharmacy, goods.packs[:1], to=goods.distributor, reason="ordered too much", name="back"
+    )
+    script.on(Wave.TAKE_BACK).do(
+        Verb.ACCEPT_RETURN,
+        goods.distributor,
+        goods.packs[:1],
+        to=goods.pharmacy,
+        lot="X1",
+        expiry=goods.expiry,
+        good="no",
+    )
+
+
+@trouble
+def return_to_maker(script: Script) -> None:
+    """A distributor sends a case back to its maker, who has it again and holds it."""
+    goods = script.goods
+    script.on(Wave.DESPATCH).do(
+        Verb.SEND_BACK, goods.distributor, (goods.case,), to=goods.maker, reason="slow mover", name="back"
+    )
+    script.on(Wave.RECEIVE).take_in(who=goods.maker)
+
+
+# --- data that are odd ---
+
+
+@trouble
+def duplicate_serial(script: Script) -> None:
+    """A copy of a pack turns up at another pharmacy."""
+    goods = script.goods
+    _shelved(script)
+    script.on(Wave.USE).deliver(goods.packs[:1], who=goods.neighbour, of="", name="copy")
+
+
+@trouble
+def second_hand_import(script: Script) -> None:
+    """Goods come by a trader outside the network: the pharmacy imports the trader's file, and receives them.
+
+    Every other file repeats what the maker said of the packs.
+    """
+    goods = script.goods
+    _loose(script)
+    script.on(Wave.EARLY).send(goods.packs, to=OUTSIDER, name="out")
+    file = "makers" if goods.number % 2 else "traders"
+    script.on(Wave.DESPATCH).do(
+        Verb.WITNESS, goods.pharmacy, goods.packs, to=OUTSIDER, labelled=True, name="ship", file=file, maker=goods.maker
+    )
+    script.on(Wave.RECEIVE).take_in(goods.packs)
+    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])

@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from medtrail.simulation.acts import DAY, Act, Verb, gtin_of
@@ -60,8 +60,14 @@ def make_world(packs: int, *, seed: int, members: dict[str, Member], start: date
     size = min(PACKS_A_CASE, max(6, packs // FEWEST_DELIVERIES))
     count = -(-packs // size)
     kinds = _kinds(count, chance)
-    expiry = (start + timedelta(days=EXPIRY_DAYS)).isoformat()
-    scripts = tuple(_script(_goods(number, size, chance, members, expiry), kind) for number, kind in enumerate(kinds))
+    scripts = []
+    for number, kind in enumerate(kinds):
+        goods = _goods(number, size, chance, members)
+        # What comes too late is of a lot of its own, which ends on the way.
+        old = kind == "expired"
+        expiry = start + timedelta(days=DAY_OF[Wave.RECEIVE] - 1 if old else EXPIRY_DAYS)
+        lot = f"E{goods.lot}" if old else goods.lot
+        scripts.append(_script(replace(goods, expiry=expiry.isoformat(), lot=lot), kind))
     waves = [list(_making(scripts, wave, members)) for wave in Wave]
     for script in scripts:
         for wave in Wave:
@@ -69,7 +75,7 @@ def make_world(packs: int, *, seed: int, members: dict[str, Member], start: date
             if chain:
                 waves[wave].append(chain)
     lots = sorted({(gtin, script.goods.lot) for script in scripts for gtin in _gtins(script.goods, members)})
-    return World(tuple(map(tuple, waves)), scripts, tuple(lots))
+    return World(tuple(map(tuple, waves)), tuple(scripts), tuple(lots))
 
 
 def _kinds(count: int, chance: random.Random) -> list[str]:
@@ -85,18 +91,19 @@ def _gtins(goods: Goods, members: dict[str, Member]) -> tuple[str, str]:
     return members[goods.maker].pack_gtin, members[goods.maker].case_gtin
 
 
-def _goods(number: int, size: int, chance: random.Random, members: dict[str, Member], expiry: str) -> Goods:
+def _goods(number: int, size: int, chance: random.Random, members: dict[str, Member]) -> Goods:
     maker, distributor = chance.choice(MANUFACTURERS), chance.choice(DISTRIBUTORS)
     pharmacy, neighbour = chance.sample(PHARMACIES, 2)
     member = members[maker]
     return Goods(
         number=number,
         maker=maker,
+        pack_gtin=member.pack_gtin,
         distributor=distributor,
         pharmacy=pharmacy,
         neighbour=neighbour,
         lot=f"L{number // CASES_A_LOT:04d}",
-        expiry=expiry,
+        expiry="",
         case=f"/01/{member.case_gtin}/21/C{number:07d}",
         packs=tuple(f"/01/{member.pack_gtin}/21/P{number:07d}{offset:02d}" for offset in range(size)),
         tote=members[distributor].tote(number),

@@ -7,15 +7,17 @@ too. What nobody may undo stays; what contradicts leaves an alert.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from medtrail.simulation.acts import is_reusable, is_trade_item
+from medtrail.simulation.acts import is_trade_item
 
 AT_MAKER = "at_maker"
 ON_HAND = "on_hand"
 IN_TRANSIT = "in_transit"
 LEFT_NETWORK = "left_network"
+ARRIVED = "delivered_unconfirmed"
 OPENED = "opened"
 DISPENSED = "dispensed"
 RETURNED = "returned"
+CONSUMED = "consumed"
 DESTROYED = "destroyed_or_decommissioned"
 LOST = "lost_or_stolen"
 UNACCOUNTED = "unaccounted"
@@ -23,6 +25,8 @@ UNACCOUNTED = "unaccounted"
 SCANNED = "scanned"
 INFERRED = "inferred"
 SECOND_HAND = "second_hand"
+AWAY = frozenset({"transit", "arrived", "left"})
+_WHERE = {"transit": IN_TRANSIT, "arrived": ARRIVED, "left": LEFT_NETWORK}
 _STRENGTH = (SECOND_HAND, INFERRED, SCANNED)
 
 
@@ -31,7 +35,8 @@ class Said:
     """What a party said that it did.
 
     Attributes:
-        what: commission, pack, unpack, ship, send_back, receive, take_back, hold, release, dispense, open, end, sense.
+        what: commission, pack, unpack, ship, send_back, receive, arrive, take_back, hold, suspect, release, dispense,
+            open, end, sense.
         number: Order of telling.
         how: Final class of an end.
         withdrawn: It was declared an error later.
@@ -59,7 +64,8 @@ class Fact:
     """What is so of one unit.
 
     Attributes:
-        phase: held, transit, left or ended; empty before anything.
+        phase: held, transit, arrived, left or ended; empty before anything.
+        without_data: The last word is that it arrived, and was put aside.
         placed: Something after its commissioning tells where it is.
     """
 
@@ -78,6 +84,8 @@ class Fact:
     returned: bool = False
     opened: bool = False
     held_back: bool = False
+    suspect: bool = False
+    without_data: bool = False
     alerts: set[str] = field(default_factory=set)
 
     @property
@@ -85,8 +93,8 @@ class Fact:
         """The one class that holds."""
         if self.phase == "ended":
             return self.end
-        if self.phase in {"transit", "left"}:
-            return IN_TRANSIT if self.phase == "transit" else LEFT_NETWORK
+        if self.phase in _WHERE:
+            return _WHERE[self.phase]
         if self.returned:
             return RETURNED
         if self.opened:
@@ -145,15 +153,25 @@ class Ground:
                     self._move(unit, "")
                 continue
             if fact.parent and fact.parent != said.parent:
-                fact.alerts.add("PARENT_NOT_UNPACKED")
+                fact.alerts.add("DOUBLE_CONTAINER")
             self._move(unit, said.parent)
         if said.what == "unpack" and not said.units:
             for child in tuple(self._contents.get(said.parent, ())):
                 self._move(child, "")
 
     def _take_alone(self, unit: str, named: frozenset[str], said: Said) -> None:
+        """Take a unit out of the container that it is believed in, when what happens to it cannot happen inside."""
         parent = self._fact(unit).parent
         if not parent or said.what in {"commission", "sense"} or self._outer(unit) & named:
+            return
+        container = self._fact(parent)
+        goes_along = container.phase in {"transit", "left"} and container.holder == said.who
+        if said.what in {"ship", "send_back"} and goes_along and container.destination == said.to:
+            return
+        stays = said.what not in {"ship", "send_back", "dispense", "open", "end"}
+        if stays and container.holder == said.who and container.phase == "held":
+            return
+        if said.what == "arrive" and container.destination == said.who:
             return
         self._fact(unit).alerts.add("PARENT_NOT_UNPACKED")
         self._move(unit, "")
@@ -195,7 +213,12 @@ class Ground:
         elif said.what in {"dispense", "end"}:
             self._end(fact, said, strength)
         elif said.what == "sense":
+            if said.excursion:
+                fact.alerts.add("TEMPERATURE_EXCURSION")
             return
+        elif said.what == "arrive" and fact.phase in {"transit", "arrived"}:
+            if fact.phase == "transit":
+                fact.phase, fact.evidence = "arrived", strength
         else:
             self._have(fact, said, strength)
         self._describe(fact, said)
@@ -216,12 +239,12 @@ class Ground:
 
     @staticmethod
     def _is_with(fact: Fact, who: str) -> bool:
-        away = fact.phase in {"transit", "left"}
+        away = fact.phase in AWAY
         return not fact.phase or fact.holder == who or (away and fact.destination == who)
 
     def _ship(self, fact: Fact, said: Said, strength: str) -> None:
-        away = fact.phase in {"transit", "left"}
-        if away and (fact.holder, fact.destination) == (said.who, said.to):
+        away = fact.phase in AWAY
+        if fact.phase in {"transit", "left"} and (fact.holder, fact.destination) == (said.who, said.to):
             self._confirm(fact, strength)
             return
         if not self._is_with(fact, said.who) or (away and fact.holder == said.who):
@@ -262,13 +285,12 @@ class Ground:
 
     @staticmethod
     def _describe(fact: Fact, said: Said) -> None:
+        if said.what not in {"hold", "suspect"}:
+            fact.without_data = said.what == "arrive"
         if said.what in {"take_back", "send_back"}:
             fact.returned = True
         elif said.what == "release":
             fact.returned = False
-        fact.held_back = said.what == "hold"
-
-
-def survives_emptying(unit: str) -> bool:
-    """Tell whether a container goes on after it was emptied."""
-    return is_reusable(unit)
+        if said.what in {"hold", "suspect", "release"}:
+            fact.held_back = said.what != "release"
+            fact.suspect = said.what == "suspect"

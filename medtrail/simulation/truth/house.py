@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from medtrail.simulation.acts import is_trade_item
+from medtrail.simulation.acts import is_logistic, is_trade_item
 
 INBOUND = "inbound"
 ON_HAND = "on_hand"
@@ -15,12 +15,14 @@ DISPENSED = "dispensed"
 ENDED = "ended"
 EXCEPTION = "exception"
 
+NONE: frozenset[str] = frozenset()
 FINAL = frozenset({DISPENSED, ENDED})
 HERE = frozenset({ON_HAND, OPENED, EXCEPTION})
 AWAY = frozenset({DESPATCHED, RETURNED})
 
 UNADVISED = "UNADVISED"
-UNVERIFIED_RETURN = "returned, not verified yet"
+_WITHOUT_DATA = ("OVERAGE", "SERIAL_UNKNOWN", "CONCEALED_OVERAGE")
+UNVERIFIED_RETURN = "RETURN_UNVERIFIED"
 
 
 class RefusedError(Exception):
@@ -38,11 +40,12 @@ class Entry:
 
     Attributes:
         partner: The other party where it is inbound, despatched, sent back, or where it came from.
-        hold: Why it is put aside; empty when it is not.
+        holds: Codes of why it may not be sold; empty when it may.
         exception: Code of what is wrong with it, in state exception.
         inferred: It came inside something that was seen, and was not seen itself.
         remainder: What is left of an opened pack; None where nobody counts.
-        recalled: Numbers of the recalls that cover it.
+        despatch: Name of the act that brings or brought it.
+        sold_to: The party to which it went last.
     """
 
     state: str
@@ -50,13 +53,25 @@ class Entry:
     lot: str = ""
     expiry: str = ""
     partner: str = ""
-    hold: str = ""
+    holds: frozenset[str] = NONE
     exception: str = ""
     ending: str = ""
     inferred: bool = False
     remainder: Decimal | None = None
     despatch: str = ""
     sold_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """So much is taken of a pack; ``whole`` is what a whole one holds."""
+
+    taken: Decimal
+    whole: Decimal
+
+    def left_of(self, entry: Entry) -> Decimal:
+        """Return what is left of a pack afterwards."""
+        return (self.whole if entry.remainder is None else entry.remainder) - self.taken
 
 
 @dataclass(slots=True)
@@ -75,7 +90,8 @@ class House:
 
     Attributes:
         alerts: (code, unit) of what the house was warned of.
-        cases: Open or closed exception cases by (code, unit or despatch).
+        cases: Exception cases by (code, unit): open or resolved.
+        labels: Lot and expiry as read off what is put aside.
     """
 
     name: str
@@ -83,6 +99,7 @@ class House:
     contents: dict[str, dict[str, None]] = field(default_factory=dict)
     alerts: set[tuple[str, str]] = field(default_factory=set)
     cases: dict[tuple[str, str], str] = field(default_factory=dict)
+    labels: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     # --- looking ---
 
@@ -181,8 +198,8 @@ class House:
             self.take_alone(child)
             self.put_into(child, parent)
 
-    def unpack(self, parent: str, children: Sequence[str], *, reusable: bool) -> None:
-        """Take units out of a container; none named means all, and ends the use of what is no reusable asset."""
+    def unpack(self, parent: str, children: Sequence[str]) -> None:
+        """Take units out of a container; none named means all, and ends the use of a logistic unit."""
         container = self.known(parent)
         if container.state not in HERE and not (children and container.state == INBOUND):
             raise RefusedError("NOT_ON_HAND")
@@ -191,19 +208,24 @@ class House:
                 raise RefusedError("NOT_IN_CONTAINER")
         for child in children or tuple(self.contents.get(parent, ())):
             self.put_into(child, "")
-        if not children and not reusable:
+        if not children and is_logistic(parent):
             self.take_alone(parent)
             self._end(parent, "emptied")
 
     def _end(self, unit: str, how: str) -> None:
         entry = self.entries[unit]
-        entry.state, entry.ending, entry.hold, entry.exception = ENDED, how, "", ""
+        entry.state, entry.ending, entry.holds, entry.exception = ENDED, how, NONE, ""
 
     # --- coming and going ---
 
-    def advise(self, goods: Sequence[Advised], *, sender: str, despatch: str) -> None:
-        """Take in what a partner says is on its way; what came before its data is on hand from here on."""
+    def advise(self, goods: Sequence[Advised], *, sender: str, despatch: str) -> tuple[str, ...]:
+        """Take in what a partner says is on its way.
+
+        Returns:
+            What came before its data and is received now.
+        """
         arrived: set[str] = set()
+        settled = []
         for item in goods:
             before = self.entries.get(item.unit)
             waited = before is not None and before.state == EXCEPTION and before.exception == UNADVISED
@@ -211,22 +233,47 @@ class House:
             if before is not None and not waited and (before.state in FINAL or before.state in HERE):
                 continue
             has_come = waited or inside
-            parent = item.parent if (item.parent in arrived) == has_come else ""
-            state = ON_HAND if has_come else INBOUND
-            self.add(
-                item.unit,
-                Entry(state, parent, item.lot, item.expiry, partner=sender, despatch=despatch, inferred=inside),
+            entry = Entry(
+                ON_HAND if has_come else INBOUND,
+                item.parent if (item.parent in arrived) == has_come else "",
+                item.lot,
+                item.expiry,
+                partner=sender,
+                despatch=despatch,
+                inferred=inside,
+                sold_to="" if before is None else before.sold_to,
             )
+            self.add(item.unit, entry)
+            if waited and self._differs(item.unit, entry):
+                continue
             if has_come:
                 arrived.add(item.unit)
+            if waited:
+                settled.append(item.unit)
+                self.resolve_cases(item.unit, *_WITHOUT_DATA)
+        return tuple(settled)
 
-    def receive(self, units: Sequence[str], *, returned: bool = False) -> None:
-        """Take delivery of units with all that is inside; what nobody advised is put aside."""
+    def _differs(self, unit: str, entry: Entry) -> bool:
+        """Put aside once more what has data now that are not those on its label."""
+        lot, expiry = self.labels.get(unit, ("", ""))
+        for code, read, said in (("LOT_MISMATCH", lot, entry.lot), ("EXPIRY_MISMATCH", expiry, entry.expiry)):
+            if read and said and read != said:
+                entry.state, entry.exception = EXCEPTION, code
+                for old in _WITHOUT_DATA:
+                    if self.cases.pop((old, unit), ""):
+                        self.open_case(code, unit)
+                return True
+        return False
+
+    def receive(self, units: Sequence[str], *, returned: bool = False) -> tuple[str, ...]:
+        """Take delivery of units with all that is inside; what nobody advised is put aside, and returned."""
+        aside = []
         expected = {INBOUND, *AWAY} if returned else {INBOUND}
         for unit in sorted(units, key=lambda item: sum(1 for _ in self.around(item))):
             entry = self.entries.get(unit)
             if entry is None or (entry.state in AWAY and not returned):
                 self._put_aside(unit)
+                aside.append(unit)
                 continue
             if entry.state in HERE and entry.parent:
                 entry.inferred = False
@@ -238,13 +285,14 @@ class House:
             for part in self.whole(unit):
                 if self.entries[part].state in expected:
                     self._arrive(part, seen=part in units, returned=returned)
+        return tuple(aside)
 
     def _arrive(self, unit: str, *, seen: bool, returned: bool) -> None:
         entry = self.entries[unit]
         entry.state = ON_HAND
         entry.inferred = not seen
         if returned:
-            entry.hold = UNVERIFIED_RETURN
+            entry.holds |= {UNVERIFIED_RETURN}
 
     def _put_aside(self, unit: str) -> None:
         if unit not in self.entries:
@@ -269,7 +317,7 @@ class House:
             for part in self.whole(unit):
                 entry = self.entries[part]
                 entry.state = RETURNED if back else DESPATCHED
-                entry.partner, entry.hold, entry.exception = to, "", ""
+                entry.partner, entry.holds, entry.exception = to, NONE, ""
                 if not back:
                     entry.sold_to = to
 
@@ -280,45 +328,65 @@ class House:
                 raise RefusedError("UNIT_OPENED")
             return
         House.check_whole(entry)
-        if entry.hold:
+        if entry.holds:
             raise RefusedError("UNIT_ON_HOLD")
 
     # --- in the house ---
 
     def hold(self, units: Sequence[str], *, reason: str) -> None:
-        """Put units aside, with all that is inside."""
+        """Put units aside, with all that is inside; for the same reason once only."""
         for unit in units:
-            if self.here(unit).hold not in {"", UNVERIFIED_RETURN}:
+            if reason in self.here(unit).holds:
                 raise RefusedError("ALREADY_ON_HOLD")
         for unit in units:
             for part in self.whole(unit):
-                if self.entries[part].hold in {"", UNVERIFIED_RETURN}:
-                    self.entries[part].hold = reason
+                self.entries[part].holds |= {reason}
 
     def release(self, units: Sequence[str]) -> None:
-        """End a hold."""
+        """End all holds."""
         for unit in units:
-            if not self.here(unit).hold:
+            if not self.here(unit).holds:
                 raise RefusedError("NOT_ON_HOLD")
         for unit in units:
             for part in self.whole(unit):
-                self.entries[part].hold = ""
+                self.entries[part].holds = NONE
 
-    def dispense(self, units: Sequence[str], *, day: str, recalled: set[str], part: bool) -> None:
-        """Hand packs to patients, whole or in part."""
+    # --- exceptions ---
+
+    def open_case(self, code: str, unit: str) -> None:
+        """Say that something is the matter; once, as long as it is."""
+        self.cases[code, unit] = "open"
+
+    def resolve_cases(self, unit: str, *codes: str) -> None:
+        """Say that it is no more."""
+        for code in codes:
+            if (code, unit) in self.cases:
+                self.cases[code, unit] = "resolved"
+
+    def dispense(
+        self, units: Sequence[str], *, day: str, recalled: set[str], part: bool, portion: Portion | None = None
+    ) -> None:
+        """Hand packs to patients, whole or in part; of what is counted never more than is left."""
         for unit in units:
             entry = self.known(unit)
             if entry.state != OPENED:
                 self.on_hand(unit)
-            if entry.hold:
+            if entry.holds:
                 raise RefusedError("UNIT_ON_HOLD")
             if entry.expiry and day > entry.expiry:
                 raise RefusedError("UNIT_EXPIRED")
             if unit in recalled:
                 raise RefusedError("UNIT_RECALLED")
+            if portion is not None and portion.left_of(entry) < 0:
+                raise RefusedError("QUANTITY_ABOVE_REST")
         for unit in units:
             self.put_into(unit, "")
-            self.entries[unit].state = OPENED if part else DISPENSED
+            entry = self.entries[unit]
+            entry.state = OPENED if part else DISPENSED
+            entry.inferred = False
+            if portion is not None:
+                entry.remainder = portion.left_of(entry)
+                entry.state = OPENED if entry.remainder else DISPENSED
 
     def end(self, units: Sequence[str], *, how: str) -> None:
         """End the life of units with all that is inside."""

@@ -6,14 +6,31 @@ answer: empty when the act is accepted, else the code of the refusal.
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from decimal import Decimal
 
-from medtrail.simulation.acts import DAY, Act, Party, Verb, gtin_of, is_reusable, is_trade_item, serial_of
+from medtrail.simulation.acts import DAY, Act, Party, Verb, gtin_of, is_trade_item, serial_of
+from medtrail.simulation.truth.deliveries import Delivery, Known, Label
 from medtrail.simulation.truth.ground import DESTROYED, LOST, Ground, Said
-from medtrail.simulation.truth.house import UNVERIFIED_RETURN, Advised, Entry, House, RefusedError
+from medtrail.simulation.truth.house import (
+    EXCEPTION,
+    INBOUND,
+    ON_HAND,
+    OPENED,
+    UNADVISED,
+    Advised,
+    Entry,
+    House,
+    Portion,
+    RefusedError,
+)
+from medtrail.simulation.truth.verdicts import Scan, verdict
 
 UNDO_DAYS = 10
+STORED_AT = (Decimal(2), Decimal(25))
+"""Degrees Celsius between which every trade item of the simulation is kept."""
+_NEVER_UNDONE = frozenset({"destroyed", "stolen", "lost"})
 _END_OF = {"stolen": LOST, "lost": LOST}
 
 
@@ -66,6 +83,8 @@ class Truth:
         self._today = today
         self._deeds: dict[str, Deed] = {}
         self._goods: dict[str, tuple[str, str]] = {}
+        self._bound_for: dict[str, str] = {}
+        self._deliveries: dict[str, Delivery] = {}
         self._doing: Mapping[Verb, Callable[[Act], None]] = {
             Verb.COMMISSION: self._commission,
             Verb.PACK: self._pack,
@@ -73,6 +92,8 @@ class Truth:
             Verb.SHIP: self._ship,
             Verb.SEND_BACK: self._ship,
             Verb.RECEIVE: self._receive,
+            Verb.OPEN_DELIVERY: self._open,
+            Verb.CLOSE_DELIVERY: self._close,
             Verb.ACCEPT_RETURN: self._accept_return,
             Verb.HOLD: self._hold,
             Verb.RELEASE: self._release,
@@ -80,7 +101,15 @@ class Truth:
             Verb.END: self._end,
             Verb.RECALL: self._recall,
             Verb.UNDO: self._undo,
-            Verb.SCAN: lambda _act: None,
+            Verb.DECLARE_ERROR: self._declare,
+            Verb.WITNESS: self._witness,
+            Verb.SENSE: self._sense,
+            Verb.COPY: self._copy,
+            Verb.REPORT_CONCEALED: self._concealed,
+            Verb.OPEN_CASE: self._open_case,
+            Verb.RESOLVE_CASE: self._resolve,
+            Verb.MARK_SUSPECT: self._suspect,
+            Verb.CLEAR_SUSPECT: self._clear,
         }
 
     def day(self, at: int) -> str:
@@ -88,7 +117,7 @@ class Truth:
         return (self._start + timedelta(days=at // DAY)).isoformat()
 
     def do(self, act: Act) -> str:
-        """Do an act; return the code with which its party's system refuses it, or nothing."""
+        """Do an act; return how its party's system must answer: nothing, a refusal's code, or what scans showed."""
         first = len(self.said)
         house = self.houses[act.who]
         before: dict[str, Entry | None] = {}
@@ -96,13 +125,25 @@ class Truth:
             named = [part for unit in (*act.units, act.parent) if unit for part in house.whole(unit)]
             before = {unit: copy.copy(house.entries.get(unit)) for unit in named}
         try:
+            if act.verb is Verb.SCAN_DELIVERY:
+                return self._scan(act)
             self._doing[act.verb](act)
         except RefusedError as refusal:
             del self.said[first:]
             return refusal.code
         if act.name:
             self._deeds[act.name] = Deed(act, self.said[first:], before)
+        for unit in (*act.units, act.parent):
+            if unit in house.entries and act.verb not in {Verb.UNDO, Verb.DECLARE_ERROR}:
+                house.entries[unit].inferred = False
         return ""
+
+    def verdict(self, unit: str, *, who: str, lot: str, expiry: str, ground: Ground) -> str:
+        """Return what a scan of a pack by a party must answer now."""
+        house = self.houses[who]
+        scan = Scan(who, self.day(self._today), lot, expiry)
+        fact = ground.facts.get(unit)
+        return verdict(scan, entry=house.entries.get(unit), fact=fact, recalled=self.recalled(unit))
 
     def ground(self) -> Ground:
         """Return where everything is after all that was said."""
@@ -139,7 +180,7 @@ class Truth:
         self._say(act, "pack")
 
     def _unpack(self, act: Act) -> None:
-        self.houses[act.who].unpack(act.parent, act.units, reusable=is_reusable(act.parent))
+        self.houses[act.who].unpack(act.parent, act.units)
         self._say(act, "unpack")
 
     def _ship(self, act: Act) -> None:
@@ -149,18 +190,73 @@ class Truth:
         recalled = {part for _, part in goods if self.recalled(part)}
         house.ship(act.units, to=act.to, recalled=recalled, back=back)
         self._say(act, "send_back" if back else "ship")
+        self._bound_for.update((part, act.to) for _, part in goods)
         if act.to in self.houses:
             advised = [
                 Advised(part, "" if part == unit else house.entries[part].parent, *self._goods.get(part, ("", "")))
                 for unit, part in goods
             ]
-            self.houses[act.to].advise(advised, sender=act.who, despatch=act.name)
+            self._tell(act.to, advised, sender=act.who, despatch=act.name)
+
+    def _tell(self, who: str, goods: list[Advised], *, sender: str, despatch: str) -> None:
+        """Let a party hear of goods; what it has already is received by it now, whoever is in the house."""
+        settled = self.houses[who].advise(goods, sender=sender, despatch=despatch)
+        self._arrived(self.houses[who], settled)
+        if settled:
+            self._say(Act(Verb.RECEIVE, who, self._today, settled), "receive")
 
     def _receive(self, act: Act) -> None:
         house = self.houses[act.who]
         back = {unit for unit in act.units if self._was_sent_back(house, unit)}
-        house.receive(act.units, returned=bool(back))
-        self._say(act, "take_back" if back else "receive")
+        alone = {unit: house.entries[unit].parent for unit in act.units if self._comes_alone(house, unit, act.units)}
+        for unit, parent in alone.items():
+            house.put_into(unit, "")
+            self._say(replace(act, units=(unit,), parent=parent), "unpack")
+        aside = house.receive(act.units, returned=bool(back))
+        received = tuple(unit for unit in act.units if unit not in aside)
+        self._arrived(house, received)
+        if received:
+            self._say(replace(act, units=received), "take_back" if back else "receive")
+        if aside:
+            self._say(replace(act, units=aside), "arrive")
+
+    @staticmethod
+    def _comes_alone(house: House, unit: str, scanned: tuple[str, ...]) -> bool:
+        entry = house.entries.get(unit)
+        return entry is not None and entry.state == INBOUND and bool(entry.parent) and entry.parent not in scanned
+
+    def _open(self, act: Act) -> None:
+        self._deliveries[act.name] = Delivery.open(self.houses[act.who], frozenset(act.of.split()))
+
+    def _scan(self, act: Act) -> str:
+        delivery = self._deliveries[act.of]
+        damaged = act.details.get("condition") == "damaged"
+        shown = []
+        for unit in act.units:
+            lot, expiry = (act.lot, act.expiry) if is_trade_item(unit) else ("", "")
+            label = Label(unit, lot, expiry, act.parent, damaged)
+            shown.append(delivery.scan(label, Known(unit in self._goods, self._bound_for.get(unit, ""))))
+        return " ".join(shown)
+
+    def _close(self, act: Act) -> None:
+        delivery = self._deliveries[act.of]
+        recalled = {unit for unit in delivery.expected if self.recalled(unit)}
+        for parent, units in delivery.close(day=self.day(act.at), recalled=recalled).items():
+            self._say(replace(act, units=tuple(units), parent=parent), "unpack")
+        self._arrived(delivery.house, delivery.received)
+        for named, what in (
+            (delivery.received, "receive"),
+            *((tuple(held), "hold") for held in delivery.held.values()),
+            (delivery.put_aside, "arrive"),
+        ):
+            if named:
+                self._say(replace(act, units=named), what)
+
+    def _arrived(self, house: House, units: Iterable[str]) -> None:
+        for unit in units:
+            for part in house.whole(unit):
+                if house.entries[part].state == ON_HAND:
+                    self._bound_for.pop(part, None)
 
     def _was_sent_back(self, house: House, unit: str) -> bool:
         entry = house.entries.get(unit)
@@ -170,17 +266,18 @@ class Truth:
     def _accept_return(self, act: Act) -> None:
         house = self.houses[act.who]
         house.receive(act.units, returned=True)
+        self._arrived(house, act.units)
         self._say(act, "take_back")
         if act.details["good"] == "yes":
             house.release(act.units)
             self._say(act, "release")
         else:
-            for unit in act.units:
-                house.entries[unit].hold = UNVERIFIED_RETURN
             self._say(act, "hold")
+            for unit in act.units:
+                house.open_case("RETURN_UNVERIFIED", unit)
 
     def _hold(self, act: Act) -> None:
-        self.houses[act.who].hold(act.units, reason=act.reason)
+        self.houses[act.who].hold(act.units, reason=act.details.get("code", "OTHER"))
         self._say(act, "hold")
 
     def _release(self, act: Act) -> None:
@@ -188,10 +285,16 @@ class Truth:
         self._say(act, "release")
 
     def _dispense(self, act: Act) -> None:
-        part = act.details.get("part") == "yes"
+        details = act.details
+        house = self.houses[act.who]
+        portion = None
+        if "quantity" in details:
+            portion = Portion(Decimal(details["quantity"]), Decimal(details.get("of_whole", "0")))
+        part = details.get("part") == "yes"
         recalled = {unit for unit in act.units if self.recalled(unit)}
-        self.houses[act.who].dispense(act.units, day=self.day(act.at), recalled=recalled, part=part)
-        self._say(act, "open" if part else "dispense")
+        house.dispense(act.units, day=self.day(act.at), recalled=recalled, part=part, portion=portion)
+        opened = house.entries[act.units[0]].state == OPENED
+        self._say(act, "open" if opened else "dispense")
 
     def _end(self, act: Act) -> None:
         self.houses[act.who].end(act.units, how=act.reason)
@@ -204,12 +307,110 @@ class Truth:
     def _undo(self, act: Act) -> None:
         """Take back what was done to one pack: within ten days, and never what was stolen, destroyed or recalled."""
         deed = self._deeds[act.of]
-        (unit,) = act.units
-        if self._today - deed.act.at > UNDO_DAYS * DAY:
-            raise RefusedError("NMVS_NC_PCK_20")
         house = self.houses[act.who]
-        before = deed.before[unit]
-        if before is not None:
-            house.add(unit, copy.copy(before))
+        for unit in act.units:
+            entry = house.entries[unit]
+            if entry.ending in _NEVER_UNDONE:
+                raise RefusedError("UNDO_FINAL")
+            if self.recalled(unit):
+                raise RefusedError("UNIT_RECALLED")
+            if self._today - deed.act.at > UNDO_DAYS * DAY:
+                raise RefusedError("UNDO_LATE")
+        self._take_back(deed, house, act.units)
+
+    def _declare(self, act: Act) -> None:
+        deed = self._deeds[act.of]
+        self._take_back(deed, self.houses[act.who], deed.act.units)
+
+    @staticmethod
+    def _take_back(deed: Deed, house: House, units: tuple[str, ...]) -> None:
+        """Let an act not have happened to units."""
+        for unit in units:
+            for part in house.whole(unit):
+                before = deed.before.get(part)
+                if before is not None:
+                    house.add(part, copy.copy(before))
         for said in deed.said:
-            said.units = tuple(item for item in said.units if item != unit)
+            said.units = tuple(item for item in said.units if item not in units)
+            said.withdrawn = not said.units
+
+    # --- what others did, and what sensors say ---
+
+    def _witness(self, act: Act) -> None:
+        """Somebody outside the network sent goods; the receiver passes on what its file says."""
+        # What the file does not tell of, the receiver does not know, whatever the maker has said to others.
+        data = (act.lot, act.expiry) if act.details.get("file") == "makers" else ("", "")
+        advised = [Advised(unit, "", *data) for unit in act.units]
+        self._tell(act.who, advised, sender=act.to, despatch=act.name)
+        self._bound_for.update(dict.fromkeys(act.units, act.who))
+        said = self._say(replace(act, who=act.to, to=act.who), "ship")
+        said.second_hand = act.who
+
+    def _copy(self, act: Act) -> None:
+        """A copy of a pack turns up: somebody commissions its number once more."""
+        self._say(act, "commission")
+
+    def _sense(self, act: Act) -> None:
+        said = self._say(act, "sense")
+        lowest, highest = STORED_AT
+        if lowest <= Decimal(act.details["celsius"]) <= highest:
+            return
+        said.excursion = True
+        house = self.houses[act.who]
+        for unit in act.units:
+            self.houses[act.who].here(unit)
+            for part in house.whole(unit):
+                house.entries[part].holds |= {"TEMPERATURE_EXCURSION"}
+            house.open_case("TEMPERATURE_EXCURSION", unit)
+
+    # --- exceptions ---
+
+    def _concealed(self, act: Act) -> None:
+        """What a sealed container did not hold is on its way again; what it held beside is put aside."""
+        house = self.houses[act.who]
+        for unit in act.units:
+            house.put_into(unit, "")
+            house.entries[unit].state, house.entries[unit].inferred = INBOUND, False
+            house.open_case("CONCEALED_SHORTAGE", unit)
+        if act.units:
+            self._say(replace(act, parent=act.parent), "unpack")
+        over = tuple(act.details.get("over", "").split())
+        for unit in over:
+            house.add(unit, Entry(EXCEPTION, exception=UNADVISED))
+            house.open_case("CONCEALED_OVERAGE", unit)
+        if over:
+            self._say(replace(act, units=over, parent=""), "arrive")
+
+    def _open_case(self, act: Act) -> None:
+        for unit in act.units:
+            self.houses[act.who].open_case(act.reason, unit)
+
+    def _resolve(self, act: Act) -> None:
+        """End the cases of units: as they are, by destroying them, or by sending them back."""
+        house = self.houses[act.who]
+        code = act.details["code"]
+        if act.reason == "destroyed":
+            house.end(act.units, how="destroyed")
+            self._say(act, "end", how=DESTROYED)
+        elif act.reason == "accepted":
+            held = tuple(unit for unit in act.units if code in house.entries[unit].holds)
+            for unit in held:
+                house.entries[unit].holds -= {code}
+            if held:
+                self._say(replace(act, units=held), "release")
+        for unit in act.units:
+            house.resolve_cases(unit, code)
+
+    def _suspect(self, act: Act) -> None:
+        house = self.houses[act.who]
+        house.hold(act.units, reason="SUSPECT")
+        self._say(act, "suspect")
+        for unit in act.units:
+            house.open_case("SUSPECT", unit)
+
+    def _clear(self, act: Act) -> None:
+        house = self.houses[act.who]
+        for unit in act.units:
+            house.entries[unit].holds -= {"SUSPECT"}
+            house.resolve_cases(unit, "SUSPECT")
+        self._say(act, "release")

@@ -1,0 +1,197 @@
+"""Deliveries: what was expected, what was scanned, and what that means for the goods when the door is closed."""
+
+from dataclasses import dataclass, field
+
+from medtrail.simulation.acts import is_trade_item
+from medtrail.simulation.truth.house import EXCEPTION, HERE, INBOUND, UNADVISED, Entry, House, RefusedError
+
+MATCH = "MATCH"
+OVER = "OVER"
+WRONG_LOT = "WRONG_LOT"
+WRONG_EXPIRY = "WRONG_EXPIRY"
+UNKNOWN_SERIAL = "UNKNOWN_SERIAL"
+NOT_FOR_US = "NOT_FOR_US"
+ALREADY_RECEIVED = "ALREADY_RECEIVED"
+ALREADY_SCANNED = "ALREADY_SCANNED"
+OTHER_CONTAINER = "OTHER_CONTAINER"
+
+GOOD = frozenset({MATCH, OTHER_CONTAINER})
+# What is wrong with a pack: the case that is opened, and the mark that it gets.
+_CASE_OF = {
+    OVER: "OVERAGE",
+    UNKNOWN_SERIAL: "SERIAL_UNKNOWN",
+    NOT_FOR_US: "WRONG_CONSIGNEE",
+    WRONG_LOT: "LOT_MISMATCH",
+    WRONG_EXPIRY: "EXPIRY_MISMATCH",
+    ALREADY_RECEIVED: "ALREADY_RECEIVED",
+}
+_MARK_OF = {
+    OVER: UNADVISED,
+    UNKNOWN_SERIAL: UNADVISED,
+    NOT_FOR_US: "WRONG_CONSIGNEE",
+    WRONG_LOT: "LOT_MISMATCH",
+    WRONG_EXPIRY: "EXPIRY_MISMATCH",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What is read off a unit, from which container, and how it looks."""
+
+    unit: str
+    lot: str = ""
+    expiry: str = ""
+    container: str = ""
+    damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What all the world knows of a unit that nobody advised: whether anybody made it, and who is to have it."""
+
+    made: bool
+    on_its_way_to: str
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One delivery at one house.
+
+    Attributes:
+        expected: Units that were advised and had not come when it was opened.
+        found: What each scanned unit turned out to be.
+        labels: How each was read.
+        inferred: What came sealed inside a scanned container.
+        held: What was put on hold at the closing, by code.
+    """
+
+    house: House
+    expected: frozenset[str]
+    found: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, Label] = field(default_factory=dict)
+    inferred: set[str] = field(default_factory=set)
+    held: dict[str, list[str]] = field(default_factory=dict)
+    closed: bool = False
+
+    @classmethod
+    def open(cls, house: House, despatches: frozenset[str]) -> "Delivery":
+        """Begin one of despatches."""
+        due = (unit for unit, entry in house.entries.items() if entry.despatch in despatches)
+        return cls(house, frozenset(unit for unit in due if house.entries[unit].state == INBOUND))
+
+    def scan(self, label: Label, known: Known) -> str:
+        """Take in a scan; return what it shows."""
+        if self.closed:
+            raise RefusedError("DELIVERY_CLOSED")
+        unit = label.unit
+        before = self.labels.get(unit)
+        if before is not None and (before.lot, before.expiry) == (label.lot, label.expiry):
+            return ALREADY_SCANNED
+        code = self._code(label, known)
+        self.found[unit], self.labels[unit] = code, label
+        if code in GOOD and not is_pack(self.house, unit):
+            self.inferred.update(set(self.house.inside(unit)) & self.expected)
+        return code
+
+    def _code(self, label: Label, known: Known) -> str:
+        entry = self.house.entries.get(label.unit)
+        if entry is not None and entry.state in HERE:
+            return ALREADY_RECEIVED
+        if entry is not None and label.unit in self.expected:
+            return self._compared(label, entry)
+        if known.on_its_way_to not in {"", self.house.name}:
+            return NOT_FOR_US
+        return OVER if known.made else UNKNOWN_SERIAL
+
+    def _compared(self, label: Label, entry: Entry) -> str:
+        if label.lot and entry.lot and label.lot != entry.lot:
+            return WRONG_LOT
+        if label.expiry and entry.expiry and label.expiry != entry.expiry:
+            return WRONG_EXPIRY
+        elsewhere = label.container and label.container not in set(self.house.around(label.unit))
+        return OTHER_CONTAINER if elsewhere else MATCH
+
+    @property
+    def received(self) -> tuple[str, ...]:
+        """The units that were seen and are as advised, in the order of their scans."""
+        return tuple(unit for unit, code in self.found.items() if code in GOOD)
+
+    @property
+    def put_aside(self) -> tuple[str, ...]:
+        """The units that came and are not as advised."""
+        return tuple(unit for unit, code in self.found.items() if code in _MARK_OF)
+
+    def missing(self) -> tuple[str, ...]:
+        """Return the packs that were advised and have not come."""
+        packs = (unit for unit in self.expected if is_pack(self.house, unit))
+        return tuple(sorted(unit for unit in packs if unit not in self.found and unit not in self.inferred))
+
+    def close(self, *, day: str, recalled: set[str]) -> dict[str, list[str]]:
+        """Receive what is good, put aside what is not, and open a case for everything that is wrong.
+
+        Returns:
+            What was taken out of its container by it: units by container.
+        """
+        if self.closed:
+            raise RefusedError("DELIVERY_CLOSED")
+        house, taken = self.house, dict[str, list[str]]()
+        missing = self.missing()
+        alone = [unit for unit in self.received if self._came_alone(unit)]
+        absent = [unit for unit in missing if self._is_named(house.entries[unit].parent)]
+        for unit in (*alone, *absent, *self.put_aside):
+            parent = house.entries[unit].parent if unit in house.entries else ""
+            if parent:
+                taken.setdefault(parent, []).append(unit)
+                house.put_into(unit, "")
+        house.receive(self.received)
+        for unit in self.put_aside:
+            self._put_aside(unit)
+        for unit in missing:
+            house.open_case("SHORTAGE", unit)
+        for unit, code in self.found.items():
+            if code in _CASE_OF:
+                house.open_case(_CASE_OF[code], unit)
+        self.closed = True
+        self.held = self._hold_flawed(day=day, recalled=recalled)
+        return taken
+
+    def _is_named(self, unit: str) -> bool:
+        return self.found.get(unit) in GOOD
+
+    def _came_alone(self, unit: str) -> bool:
+        parent = self.house.entries[unit].parent
+        return bool(parent) and (self.found[unit] == OTHER_CONTAINER or not self._is_named(parent))
+
+    def _put_aside(self, unit: str) -> None:
+        house, label = self.house, self.labels[unit]
+        if unit not in house.entries:
+            house.add(unit, Entry(EXCEPTION))
+        entry = house.entries[unit]
+        entry.state, entry.exception, entry.inferred = EXCEPTION, _MARK_OF[self.found[unit]], False
+        house.labels[unit] = (label.lot, label.expiry)
+
+    def _hold_flawed(self, *, day: str, recalled: set[str]) -> dict[str, list[str]]:
+        """Hold the packs that came as advised and may not be sold all the same; return them by the hold's code."""
+        house, held = self.house, dict[str, list[str]]()
+        packs = [part for unit in self.received for part in house.whole(unit) if is_pack(house, part)]
+        for pack in packs:
+            entry = house.entries[pack]
+            label = self.labels.get(pack)
+            faults = (
+                ("RECALLED", pack in recalled),
+                ("EXPIRED", bool(entry.expiry) and day > entry.expiry),
+                ("DAMAGED", label is not None and label.damaged),
+            )
+            flaws = [code for code, applies in faults if applies]
+            for code in flaws:
+                house.open_case(code, pack)
+            if flaws and not entry.holds:
+                held.setdefault(flaws[0], []).append(pack)
+        for code, named in held.items():
+            house.hold(named, reason=code)
+        return held
+
+
+def is_pack(house: House, unit: str) -> bool:
+    """Tell whether a unit holds no others."""
+    return is_trade_item(unit) and not house.contents.get(unit)
