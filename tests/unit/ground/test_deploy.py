@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 
-from medtrail.runtime.settings import LedgerSettings, PortalSettings, ServiceSettings, WitnessSettings
+from medtrail.runtime.settings import LedgerSettings, PortalSettings, ServiceSettings, StationSettings, WitnessSettings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 ROLES = ("manufacturer", "distributor", "pharmacy")
@@ -19,6 +19,7 @@ ROLES = ("manufacturer", "distributor", "pharmacy")
         ("ledger", LedgerSettings),
         ("service", ServiceSettings),
         ("portal", PortalSettings),
+        ("station", StationSettings),
         ("witness", WitnessSettings),
     ],
 )
@@ -42,8 +43,8 @@ def test_units_start_modules_that_exist() -> None:
     for path in sorted((DEPLOY / "systemd").glob("*.service")):
         modules += re.findall(r"^ExecStart=\S+ -m (\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
 
-    assert sorted(modules) == ["ledger", "ledger", "ledger", "services.%i", "services.portal"]
-    for module in ("ledger", "services.portal", *(f"services.{role}" for role in ROLES)):
+    assert sorted(modules) == ["ledger", "ledger", "ledger", "services.%i", "services.portal", "services.station"]
+    for module in ("ledger", "services.portal", "services.station", *(f"services.{role}" for role in ROLES)):
         assert find_spec(f"{module}.__main__") is not None
 
 
