@@ -17,6 +17,7 @@ from services.custody.commands import count_received
 from services.custody.desk import Accepted, Session
 from services.custody.orders import book
 from services.custody.parties import actor_of, named_glns, organisation_gln, party_of
+from services.custody.receiving import follow
 from services.custody.steps import is_despatch, step_of
 from services.custody.units import Unit
 
@@ -123,6 +124,7 @@ def capture_part(
             passed.append((number, statement))
             if is_despatch(statement) and _to_us(session, statement):
                 ours |= _take_in_despatch(session, statement, accepted)
+    _settle_data(session, passed)
     count_received(session)
     return Captured(made, passed, ours)
 
@@ -193,10 +195,18 @@ def _take_in_despatch(session: Session, statement: EpcisEvent, accepted: Accepte
     if stored is None or sender is None:
         return set()
     units = advice.take_in_despatch(session.connection, stored, sender=sender)
+    follow.despatch_came(session.connection, session.desk, accepted.event_id)
     book.settle_event(session.connection, stored.number, gln=session.desk.gln, now=session.now)
     # Later events of the chunk may receive what has become inbound just now.
     session.reload()
     return units
+
+
+def _settle_data(session: Session, passed: Sequence[tuple[int, EpcisEvent]]) -> None:
+    """Judge anew what is here and waits for data, after what others said of it was passed on."""
+    units = {named.unit.path for _, statement in passed for named in step_of(statement, field="event").named}
+    if units and follow.data_came(session.connection, session.desk, units):
+        session.reload()
 
 
 def _sender(session: Session, statement: EpcisEvent) -> Gln | None:

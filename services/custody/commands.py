@@ -20,7 +20,7 @@ from services.custody.holding import AWAY_STATES, Books, Ending, HoldingState
 from services.custody.holds import HoldCode, code_of, line, lines_of, of_codes
 from services.custody.inbound_store import InboundShipment, InboundState
 from services.custody.parties import organisation_gln
-from services.custody.receiving import arrivals
+from services.custody.receiving import arrivals, cases
 from services.custody.units import Named, Unit
 
 
@@ -178,6 +178,8 @@ def receive(session: Session, units: Sequence[Named], occasion: Occasion) -> Del
     for name, group in groups.items():
         accepted += receive_group(session, group, occasion, shipments[name])
     accepted += arrivals.arrive_unadvised(session, unadvised, occasion)
+    came = (part for group in groups.values() for named in group for part in with_inside(session.books, named.unit))
+    cases.note_found(session, [part.unit for part in came])
     return _delivery(session, accepted, _units(unadvised), [item for item in shipments.values() if item is not None])
 
 

@@ -10,10 +10,25 @@ from services.custody.exceptions import store as case_store
 from services.custody.exceptions.case import CaseResolution, CaseScan
 from services.custody.exceptions.codes import ExceptionCode, rule_of
 from services.custody.receiving import deliveries_store, lines_store
-from services.custody.receiving.codes import Posting
+from services.custody.receiving.codes import Posting, ResultCode
 from services.custody.receiving.deliveries_store import Delivery, ScanRecord
 from services.custody.receiving.lines_store import Line
 from services.custody.units import Unit
+
+BY_DATA = frozenset(
+    {
+        ExceptionCode.OVERAGE,
+        ExceptionCode.SHORTAGE,
+        ExceptionCode.LOT_MISMATCH,
+        ExceptionCode.EXPIRY_MISMATCH,
+        ExceptionCode.SERIAL_UNKNOWN,
+        ExceptionCode.WRONG_CONSIGNEE,
+        ExceptionCode.DESPATCH_REFUSED,
+        ExceptionCode.CONCEALED_SHORTAGE,
+        ExceptionCode.CONCEALED_OVERAGE,
+    }
+)
+"""Cases that end when the data fit the goods; damage and recalls do not end by data."""
 
 UNSETTLED = frozenset({Posting.PUT_ASIDE, Posting.MISSING})
 
@@ -73,14 +88,33 @@ def sender_of(session: Session, delivery: Delivery) -> Gln | None:
     return senders.pop() if len(senders) == 1 else None
 
 
+def note_found(session: Session, units: Sequence[Unit]) -> None:
+    """Note that units which earlier deliveries missed have been received, and close the cases about nothing else."""
+    missed = [
+        line
+        for line in lines_store.of_units(session.connection, [unit.path for unit in units])
+        if line.posting is Posting.MISSING
+    ]
+    for line in missed:
+        lines_store.change_paths(
+            session.connection,
+            line.delivery,
+            [line.path],
+            result=ResultCode.MATCH,
+            posting=Posting.RECEIVED_LATER,
+        )
+    close_settled(session, units)
+
+
 def close_settled(session: Session, units: Sequence[Unit]) -> list[str]:
     """Close the cases of deliveries all of whose units have been settled by corrected data; return their ids."""
     closed: dict[str, None] = {}
     for line in lines_store.of_units(session.connection, [unit.path for unit in units]):
         if not line.case_id or line.case_id in closed:
             continue
+        case = case_store.find_case(session.connection, line.case_id)
         others = lines_store.of_case(session.connection, line.case_id)
-        if any(other.posting in UNSETTLED for other in others):
+        if case is None or case.code not in BY_DATA or any(other.posting in UNSETTLED for other in others):
             continue
         note = "the data were corrected, and the goods were received"
         if case_store.close_case(

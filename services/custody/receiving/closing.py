@@ -87,6 +87,7 @@ def close_delivery(session: Session, delivery: Delivery, occasion: Occasion, *, 
     closed.accepted += _put_aside(session, delivery, plan, occasion)
     commands.count_received(session)
     _post(session, number, plan)
+    cases.note_found(session, [line.unit for line in plan.good.values()])
     troubles += _troubles_of(session, delivery, plan)
     closed.case_ids = cases.open_cases(session, delivery, troubles)
     closed.advices = receipts.answer_senders(session, delivery, plan, before)

@@ -169,16 +169,7 @@ def _receive_missed(session: Session, named: Named, holding: Holding, occasion: 
     made += commands.receive_group(session, [named], occasion, shipment)
     commands.count_received(session)
     session.received.clear()
-    for line in lines_store.of_units(session.connection, [named.unit.path]):
-        if line.posting is Posting.MISSING:
-            lines_store.change_paths(
-                session.connection,
-                line.delivery,
-                [line.path],
-                result=ResultCode.MATCH,
-                posting=Posting.RECEIVED_LATER,
-            )
-    cases.close_settled(session, [named.unit])
+    cases.note_found(session, [named.unit])
     return made
 
 
