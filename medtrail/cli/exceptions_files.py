@@ -64,7 +64,13 @@ def run_export(found: Globals, case: str, folder: Path) -> None:
 
     async def work(session: Session) -> list[exceptions_pb2.CaseMessage]:
         request = exceptions_pb2.ExportMessagesRequest(case_id=await find_case(session, case))
-        return list((await session.exceptions.ExportMessages(request)).messages)
+        messages: list[exceptions_pb2.CaseMessage] = []
+        while True:
+            answer = await session.exceptions.ExportMessages(request)
+            messages += answer.messages
+            if not answer.next_page_token:
+                return messages
+            request.page_token = answer.next_page_token
 
     messages = run_session(found, work)
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,8 @@ from services.custody.holdings_store import from_us, to_us
 
 MAX_MESSAGES = 1000
 """That one case can have."""
+MAX_BYTES = 16 * 1024 * 1024
+"""Of the PDG messages and signed events of one case: a case is read as a whole."""
 
 _MESSAGE = CaseMessageRow.__table__  # type: ignore[attr-defined]
 _NOTICE = CaseNoticeRow.__table__  # type: ignore[attr-defined]
@@ -23,13 +25,12 @@ def add_message(connection: Connection, case_id: str, message: CaseMessage) -> b
     """Add a message to a case; return False when its sender said it before.
 
     Raises:
-        TooLargeError: The case has 1,000 (TOO_MANY_MESSAGES).
+        TooLargeError: The case has 1,000, or would have more than 16 MiB (TOO_MANY_MESSAGES).
     """
-    count = connection.execute(
-        select(func.count()).select_from(_MESSAGE).where(_MESSAGE.c.case_id == case_id)
-    ).scalar_one()
-    if count >= MAX_MESSAGES:
-        text = f"the case {case_id} has {MAX_MESSAGES} messages"
+    size = func.coalesce(func.sum(func.length(_MESSAGE.c.pdg) + func.length(_MESSAGE.c.signed_event)), 0)
+    count, kept = connection.execute(select(func.count(), size).where(_MESSAGE.c.case_id == case_id)).one()
+    if count >= MAX_MESSAGES or kept + len(message.pdg) + len(message.signed_event) > MAX_BYTES:
+        text = f"the case {case_id} has {count} messages of {kept} bytes"
         raise TooLargeError(text, code="TOO_MANY_MESSAGES", field="case_id")
     added = connection.execute(
         insert(CaseMessageRow)

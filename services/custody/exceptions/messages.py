@@ -1,7 +1,7 @@
 """Between generated messages and the values of cases."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -27,7 +27,8 @@ from services.custody.exceptions.suspect import Investigation
 
 MAX_UNITS_SHOWN = 1000
 MAX_SCAN_BYTES = 8192
-MAX_NAME = 200
+MAX_BYTES_SHOWN = 1024 * 1024
+MAX_EXPORTED_BYTES = 2 * 1024 * 1024
 
 
 def _table(enum: Any, prefix: str, values: type[StrEnum]) -> dict[Any, Any]:  # noqa: ANN401  # a generated enum
@@ -165,13 +166,14 @@ def reply_from(message: exceptions_pb2.ItemAnswer, field: str) -> Reply:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What is shown of a case beside its row; empty in lists."""
+    """What is shown of a case beside its row; empty in lists. ``with_bytes``: signed bytes, up to 1 MiB of them."""
 
     units: tuple[CaseUnit, ...] = ()
     items: tuple[CaseItem, ...] = ()
     messages: tuple[CaseMessage, ...] = ()
     investigation: Investigation | None = None
     notified: tuple[Gln, ...] = ()
+    with_bytes: bool = False
 
 
 NO_DETAILS = Details()
@@ -204,7 +206,7 @@ def case_to_message(case: Case, details: Details, *, now: datetime) -> exception
         expected_count=case.expected_count,
         counted_count=case.counted_count,
         items=[_item(item) for item in details.items],
-        messages=[message_to_message(item) for item in details.messages],
+        messages=list(_conversation(details)),
         investigation=_investigation(case, details),
         instruction=case.rule.instruction,
     )
@@ -241,6 +243,23 @@ def _item(item: CaseItem) -> exceptions_pb2.CaseItem:
         alternative=_REQUEST[other],
         comments="" if answer is None else answer.comments or "",
     )
+
+
+def _conversation(details: Details) -> Iterator[exceptions_pb2.CaseMessage]:
+    room = MAX_BYTES_SHOWN if details.with_bytes else 0
+    for item in details.messages:
+        room -= len(item.pdg) + len(item.signed_event)
+        yield message_to_message(item if room >= 0 else replace(item, pdg=b"", signed_event=b""))
+
+
+def page_of(said: Iterable[CaseMessage]) -> Iterator[CaseMessage]:
+    """Yield messages from the first on that fit into one page of 2 MiB; the first in any case."""
+    room = MAX_EXPORTED_BYTES
+    for number, item in enumerate(said):
+        room -= len(item.pdg) + len(item.signed_event)
+        if number and room < 0:
+            return
+        yield item
 
 
 def message_to_message(message: CaseMessage) -> exceptions_pb2.CaseMessage:

@@ -39,7 +39,7 @@ M = TypeVar("M", bound=Message)
 MAX_PERSON = 200
 
 
-def _details(connection: Connection, desk: Desk, case: Case) -> Details:
+def _details(connection: Connection, desk: Desk, case: Case, *, with_bytes: bool) -> Details:
     units = tuple(store.units_of_case(connection, case.case_id))
     said = tuple(conversation.messages_of_case(connection, case.case_id))
     found = None
@@ -52,6 +52,7 @@ def _details(connection: Connection, desk: Desk, case: Case) -> Details:
         messages=said,
         investigation=found,
         notified=tuple(conversation.notified_partners(connection, case.case_id)),
+        with_bytes=with_bytes,
     )
 
 
@@ -104,7 +105,7 @@ class ExceptionServicer(exceptions_pb2_grpc.ExceptionServiceServicer):
         case_id = check_case_id(request.case_id)
 
         def look(connection: Connection) -> exceptions_pb2.ExceptionCase:
-            return self._shown(connection, store.get_case(connection, case_id))
+            return self._shown(connection, store.get_case(connection, case_id), with_bytes=True)
 
         return exceptions_pb2.GetCaseResponse(case=await self._office.database.read(look))
 
@@ -113,17 +114,27 @@ class ExceptionServicer(exceptions_pb2_grpc.ExceptionServiceServicer):
     ) -> exceptions_pb2.ExportMessagesResponse:
         """Return the PDG messages of a case as files."""
         case_id = check_case_id(request.case_id)
+        size = page_size(request.page_size)
+        caller, method, tokens = caller_of(context).organisation.gln, "ExportMessages", self._office.tokens
+        position = tokens.open(request.page_token, caller=caller, method=method, request=request)
+        start = 0 if position is None else int(position[0])
 
-        def look(connection: Connection) -> list[exceptions_pb2.CaseMessage]:
+        def look(connection: Connection) -> tuple[list[exceptions_pb2.CaseMessage], bool]:
             store.get_case(connection, case_id)
-            said = conversation.messages_of_case(connection, case_id)
-            return [messages.message_to_message(item) for item in said if item.pdg]
+            said = [item for item in conversation.messages_of_case(connection, case_id) if item.pdg][start:]
+            page = list(messages.page_of(said[:size]))
+            return [messages.message_to_message(item) for item in page], len(page) < len(said)
 
-        return exceptions_pb2.ExportMessagesResponse(messages=await self._office.database.read(look))
+        page, more = await self._office.database.read(look)
+        token = ""
+        if more:
+            token = tokens.issue((start + len(page),), caller=caller, method=method, request=request)
+        return exceptions_pb2.ExportMessagesResponse(messages=page, next_page_token=token)
 
-    def _shown(self, connection: Connection, case: Case) -> exceptions_pb2.ExceptionCase:
+    def _shown(self, connection: Connection, case: Case, *, with_bytes: bool = False) -> exceptions_pb2.ExceptionCase:
         desk = self._office.desk
-        return case_to_message(case, _details(connection, desk, case), now=desk.clock())
+        # Answers to writes are kept: without the signed bytes, which the case has.
+        return case_to_message(case, _details(connection, desk, case, with_bytes=with_bytes), now=desk.clock())
 
     # --- writing ---
 

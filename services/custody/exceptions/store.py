@@ -21,7 +21,9 @@ from services.custody.exceptions.case import (
 )
 from services.custody.exceptions.codes import Category, ExceptionCode, rule_of
 from services.custody.exceptions.tables import CaseRow, CaseUnitRow
+from services.custody.holding import HERE_STATES
 from services.custody.holdings_store import chunks, from_us, to_us
+from services.custody.tables import HoldingRow
 from services.custody.units import Unit, unit_of_path
 
 MAX_UNITS = 5000
@@ -29,6 +31,8 @@ MAX_DETAIL = 2000
 
 _CASE = CaseRow.__table__  # type: ignore[attr-defined]
 _UNIT = CaseUnitRow.__table__  # type: ignore[attr-defined]
+_HOLDING = HoldingRow.__table__  # type: ignore[attr-defined]
+_HERE = frozenset(state.value for state in HERE_STATES)
 
 
 # --- opening and closing ---
@@ -285,12 +289,18 @@ def cases_of_unit(connection: Connection, unit: Unit, *, include_resolved: bool 
 
 
 def units_of_case(connection: Connection, case_id: str, *, limit: int = MAX_UNITS) -> list[CaseUnit]:
-    """Return the units of a case in order of their paths."""
-    query = select(_UNIT).where(_UNIT.c.case_id == case_id).order_by(_UNIT.c.path).limit(limit)
+    """Return the units of a case in order of their paths. A return is pending while the unit is in the house."""
+    query = (
+        select(_UNIT, _HOLDING.c.state)
+        .join(_HOLDING, _HOLDING.c.path == _UNIT.c.path, isouter=True)
+        .where(_UNIT.c.case_id == case_id)
+        .order_by(_UNIT.c.path)
+        .limit(limit)
+    )
     return [
         CaseUnit(
             unit_of_path(row["path"]),
-            return_pending=bool(row["return_pending"]),
+            return_pending=bool(row["return_pending"]) and row["state"] in _HERE,
             quarantined=bool(row["quarantined"]),
             verified=bool(row["verified"]),
         )
@@ -299,22 +309,17 @@ def units_of_case(connection: Connection, case_id: str, *, limit: int = MAX_UNIT
 
 
 def returns_pending(connection: Connection, partner: Gln | None = None) -> list[tuple[str, Unit]]:
-    """Return case id and unit of what cases marked for return and was not sent yet, to one partner or to all."""
+    """Return case id and unit of what cases marked for return and is still in the house, to one partner or to all."""
     query = (
         select(_UNIT.c.case_id, _UNIT.c.path)
         .join(_CASE, _CASE.c.case_id == _UNIT.c.case_id)
-        .where(_UNIT.c.return_pending.is_(True))
+        .join(_HOLDING, _HOLDING.c.path == _UNIT.c.path)
+        .where(_UNIT.c.return_pending.is_(True), _HOLDING.c.state.in_(_HERE))
         .order_by(_UNIT.c.path)
     )
     if partner is not None:
         query = query.where(_CASE.c.partner == str(partner))
     return [(case_id, unit_of_path(path)) for case_id, path in connection.execute(query)]
-
-
-def note_sent_back(connection: Connection, units: Iterable[Unit]) -> None:
-    """Note that units marked for return were sent: call it where a return is shipped."""
-    for part in chunks([unit.path for unit in units]):
-        connection.execute(update(_UNIT).where(_UNIT.c.path.in_(part)).values(return_pending=False))
 
 
 # --- listing ---

@@ -173,6 +173,12 @@ def test_letters_go_by_nats_and_every_step_is_on_both_sides(play: "Play") -> Non
         assert [json.loads(message.pdg_message)["exception_case_uuid"] for message in exported.messages] == [
             case.case_id
         ] * 3
+        paged = exceptions_pb2.ExportMessagesRequest(case_id=case.case_id, page_size=2)
+        first = await there.stub.ExportMessages(paged)
+        paged.page_token = first.next_page_token
+        second = await there.stub.ExportMessages(paged)
+        assert [*first.messages, *second.messages] == list(exported.messages)
+        assert second.next_page_token == ""
 
     play(scenario)
 
@@ -273,7 +279,7 @@ def test_file_of_a_partner_is_taken_in_as_it_came(play: "Play") -> None:
         assert (taken.case.partner, taken.case.partner_reported) == (partner, True)
         again = await take(partner=partner)
         assert len(again.case.messages) == 1
-        assert again.case.messages[0].pdg_message == data
+        assert (await here.get(case_id)).messages[0].pdg_message == data
         await refused("CASE_NOT_PARTY", ConflictError, take(partner=str(world.network["distributor"].gln)))
 
     play(scenario)
@@ -363,7 +369,8 @@ def test_letter_on_the_stream_of_events_is_refused_by_the_ledger(play: "Play") -
         proposal = exceptions_pb2.ProposeResolutionRequest(
             request_id=request_id(), case_id=case.case_id, contact=CONTACT
         )
-        made = (await here.stub.ProposeResolution(proposal)).case
+        assert not (await here.stub.ProposeResolution(proposal)).case.messages[0].signed_event
+        made = await here.get(case.case_id)
         letter = made.messages[0].signed_event
         assert decode_signed_event(letter).payload_type.startswith("application/vnd.medtrail.exception")
         assert encode_batch([letter])

@@ -189,8 +189,10 @@ def test_returned_goods_are_kept_from_sale_and_marked_for_their_partner(maker: H
     resolve(pharmacy, case, CaseResolution.RETURNED)
     assert case.case_id in pharmacy.held(unit).hold_reason
     assert pharmacy.read(lambda c: store.returns_pending(c, maker.gln)) == [(case.case_id, unit)]
-    pharmacy.database.write_now(lambda c: store.note_sent_back(c, units))
+    assert pharmacy.read(lambda c: store.units_of_case(c, case.case_id))[0].return_pending
+    pharmacy.send_back(units, maker.gln)
     assert pharmacy.read(store.returns_pending) == []
+    assert not pharmacy.read(lambda c: store.units_of_case(c, case.case_id))[0].return_pending
 
 
 def test_destroyed_goods_end_by_an_event(maker: House, pharmacy: House) -> None:

@@ -413,11 +413,13 @@ class CaseMessage(_message.Message):
     text: _builtins.str
     """For people; may be empty."""
     pdg_message: _builtins.bytes
-    """The PDG message, exactly as made: a JSON document. Empty for other kinds."""
+    """The PDG message, exactly as made: a JSON document. Empty for other kinds, in answers to writes, and in GetCase after
+    the first 1 MiB; ExportMessages has them all.
+    """
     signed_event_sha256: _builtins.bytes
     """SHA-256 of the SignedEvent that carries it; 32 bytes, empty where it was not signed."""
     signed_event: _builtins.bytes
-    """The SignedEvent that carries it, for whoever wants to verify it; empty where it was not signed."""
+    """The SignedEvent that carries it, for whoever wants to verify it; empty where it was not signed, and as pdg_message."""
     @_builtins.property
     def message_time(self) -> _timestamp_pb2.Timestamp:
         """When it was said; UTC."""
@@ -1814,16 +1816,24 @@ class ExportMessagesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CASE_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID."""
+    page_size: _builtins.int
+    """At most so many, 1 to 500; 0 means 100. A page has at most 2 MiB, and one message in any case."""
+    page_token: _builtins.str
+    """From the page before."""
     def __init__(
         self,
         *,
         case_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1836,6 +1846,9 @@ class ExportMessagesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MESSAGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty at the end."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___CaseMessage]:
         """Messages, oldest first."""
@@ -1844,10 +1857,11 @@ class ExportMessagesResponse(_message.Message):
         self,
         *,
         messages: _abc.Iterable[Global___CaseMessage] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
