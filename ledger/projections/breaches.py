@@ -22,6 +22,7 @@ SALEABLE = frozenset({"sellable_accessible", "sellable_not_accessible", "active"
 # What says that goods are kept back, until something says that they are saleable. "reserved" is for its buyer.
 HOLDING_WORDS = frozenset(word for word, code in CODE_OF_DISPOSITION.items() if code is VerdictCode.HELD) - {"reserved"}
 # A despatch with one of these is no sale: goods go back, or out of the way.
+_AT_THE_DOOR = frozenset({"arriving", "receiving", "accepting"})
 NO_SALE = frozenset({"returned", "recalled", "expired", "destroyed", "disposed", "inactive"}) | HOLDING_WORDS
 EXCURSION = AlertCode.TEMPERATURE_EXCURSION.value
 SUSPECT = "SUSPECT"
@@ -52,6 +53,7 @@ def keep_back(state: "UnitState", fact: EventFact) -> None:
     """Take in for which reasons a unit is held back, and for which no more."""
     if fact.disposition in SALEABLE:
         state.holds.clear()
+        state.put_aside.clear()
     elif fact.released:
         codes = {code_of(line) for line in fact.released}
         state.holds = {
@@ -61,7 +63,14 @@ def keep_back(state: "UnitState", fact: EventFact) -> None:
         }
     elif state.ending is None and (fact.biz_step == "holding" or fact.disposition in HOLDING_WORDS):
         for reason in (fact.reason or fact.disposition or fact.biz_step).splitlines():
+            if fact.biz_step in _AT_THE_DOOR and reason not in state.holds:
+                state.put_aside.add(reason)
             state.holds.setdefault(reason, fact.leaf_index)
+    elif fact.biz_step in _AT_THE_DOOR and fact.disposition == "in_progress":
+        # Its data have come, or somebody has looked at it: what was put aside at the door is taken in.
+        for reason in state.put_aside:
+            state.holds.pop(reason, None)
+        state.put_aside.clear()
 
 
 def use(state: "UnitState", fact: EventFact, *, sold: bool = False) -> None:

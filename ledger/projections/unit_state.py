@@ -47,6 +47,7 @@ class UnitState:
         tours: How often it went to another party.
         filled: Value of ``tours`` when something was last packed into it.
         holds: Why it is held back, each with the entry that says so.
+        put_aside: Those of them with which it arrived: that it is received ends them.
         rest: What is left of it, once a part was handed out and somebody counted.
         known_to: Parties that had it, in the order in which they had it first.
         seen: The holder's newest scan: party and time.
@@ -82,6 +83,7 @@ class UnitState:
     tours: int = 0
     filled: int = 0
     holds: dict[str, int] = field(default_factory=dict)
+    put_aside: set[str] = field(default_factory=set)
     rest: Decimal | None = None
     rest_uom: str = ""
     known_to: dict[str, None] = field(default_factory=dict)
