@@ -1,0 +1,411 @@
+"""Data that come late, in whatever order: goods before their advice, corrections, refusals, the maker's data."""
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medtrail.codec import decode_advice, encode_advice
+from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
+from medtrail.event import Refusal
+from medtrail.exchange import Advice
+from services.custody import capture, events_store, inbox
+from services.custody.holding import HoldingState
+from services.custody.inbound_store import InboundState
+from services.custody.receiving import settle
+from services.custody.receiving.codes import Posting, ResultCode
+from services.custody.rules import UNADVISED
+from tests.unit.custody.conftest import EXPIRY, LOT, START, Clock, House, packs
+from tests.unit.receiving.conftest import (
+    Bay,
+    biz_steps,
+    case_codes,
+    case_of,
+    case_units,
+    cases,
+    inbound,
+    packs_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from medtrail.gs1 import Sgtin
+    from medtrail.trust import Registry
+    from tests.conftest import Network
+
+M = ResultCode
+
+
+def make_cases(maker: House, count: int, *, each: int = 2) -> "list[Sgtin]":
+    boxes = [case_of(number) for number in range(1, count + 1)]
+    for box in boxes:
+        maker.commission(packs_of(box, each=each))
+        maker.commission([box])
+        maker.pack(box, packs_of(box, each=each))
+    return boxes
+
+
+def declare(house: House, event_id: str) -> None:
+    """Say that an event of one's own was an error."""
+    (found,) = [event for event in house.events() if event.header.event_id == event_id and not event.is_declaration]
+    statement = found.statement
+    assert isinstance(statement, EpcisEvent)
+    declared = replace(statement, event_id=event_id, error_declaration=ErrorDeclaration(house.clock()))
+    units = tuple(capture.units_of_chunk([declared]))
+    house.write(lambda s: capture.capture(s, [declared], second_hand=False), units)
+
+
+def refuse(house: House, despatch_id: str, code: str = "KEY_REVOKED") -> None:
+    (stored,) = house.read(lambda c: events_store.find_by_id(c, despatch_id))
+    refusal = Refusal(stored.sha256, despatch_id, code, "", "because", 1, START)
+    house.database.write_now(lambda c: inbox.take_refusal(c, house.desk, refusal))
+
+
+# --- the classic ---
+
+
+def test_sixteen_cases_arrive_with_data_for_fifteen(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 16)
+    despatch_id = maker.ship(boxes[:15], pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    bay = Bay.open(pharmacy, despatch_id)
+    codes = bay.scan_all(boxes)
+    assert codes == [M.MATCH] * 15 + [M.OVER]
+    bay.close()
+    good = [unit for box in boxes[:15] for unit in packs_of(box, each=2)]
+    assert {pharmacy.held(unit).state for unit in good} == {HoldingState.ON_HAND}
+    assert pharmacy.held(boxes[15]).exception == UNADVISED
+    pharmacy.confirm_all()
+    pharmacy.ship([boxes[0]], maker.gln)
+    assert case_units(pharmacy, "OVERAGE") == {boxes[15].path}
+    # The sender finds what it forgot to say, and says it: nobody scans again.
+    later = maker.ship([boxes[15]], pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    assert cases(pharmacy) == []
+    (case,) = cases(pharmacy, resolved=True)
+    assert case.resolution is not None
+    assert case.resolution.value == "corrected_data"
+    assert {pharmacy.held(unit).state for unit in (boxes[15], *packs_of(boxes[15], each=2))} == {HoldingState.ON_HAND}
+    assert pharmacy.held(packs_of(boxes[15], each=2)[0]).inferred
+    assert bay.line(boxes[15]).posting is Posting.RECEIVED_LATER
+    assert inbound(pharmacy, later).state is InboundState.RECEIVED
+    assert biz_steps(pharmacy)[-1] == ("receiving", 1)
+
+
+def test_a_declared_despatch_and_its_correction_settle_what_was_over(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 3)
+    wrong = maker.ship(boxes[:2], pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    bay = Bay.open(pharmacy, wrong)
+    bay.scan_all(boxes)
+    bay.close()
+    assert case_codes(pharmacy) == ["OVERAGE"]
+    declare(maker, wrong)
+    right = maker.ship(boxes, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    assert inbound(pharmacy, wrong).state is InboundState.WITHDRAWN
+    assert inbound(pharmacy, right).state is InboundState.RECEIVED
+    assert {pharmacy.held(box).despatch_id for box in boxes} == {right}
+    assert {pharmacy.held(box).state for box in boxes} == {HoldingState.ON_HAND}
+    assert cases(pharmacy) == []
+
+
+def test_a_correction_that_leaves_out_what_was_missing_ends_its_case(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 3)
+    wrong = maker.ship(boxes, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    bay = Bay.open(pharmacy, wrong)
+    bay.scan_all(boxes[:2])
+    bay.close()
+    assert case_codes(pharmacy) == ["SHORTAGE"]
+    declare(maker, wrong)
+    maker.ship(boxes[:2], pharmacy.gln)
+    maker.send_to(pharmacy)
+    assert cases(pharmacy) == []
+    assert pharmacy.holding(boxes[2]) is None
+    assert bay.line(packs_of(boxes[2], each=2)[0]).posting is Posting.WITHDRAWN
+    assert bay.counts().missing == 0
+
+
+def test_a_correction_while_the_delivery_is_open_is_scanned_against(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 3)
+    wrong = maker.ship(boxes[:2], pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    bay = Bay.open(pharmacy, wrong)
+    bay.scan_all([boxes[0], boxes[2]])
+    declare(maker, wrong)
+    right = maker.ship(boxes, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    assert bay.despatches() == [right]
+    counts = bay.counts()
+    assert (counts.expected, counts.found, counts.excepted) == (6, 4, 0)
+    bay.scan(boxes[1])
+    assert bay.close().case_ids == []
+
+
+# --- goods before data ---
+
+
+def test_a_blind_delivery_that_is_open_when_the_advice_comes_matches(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 2)
+    despatch_id = maker.ship(boxes, pharmacy.gln)[0].event_id
+    bay = Bay.open(pharmacy)
+    loose = packs_of(boxes[1], each=2)
+    assert bay.scan_all([boxes[0], *loose]) == [M.OVER] * 3
+    maker.send_to(pharmacy)
+    assert bay.despatches() == [despatch_id]
+    assert (bay.counts().found, bay.counts().excepted) == (4, 0)
+    assert bay.close().case_ids == []
+    assert biz_steps(pharmacy) == [("unpacking", 2), ("receiving", 3)]
+
+
+def test_goods_that_arrived_before_their_advice_are_received_when_it_comes(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 2)
+    despatch_id = maker.ship(boxes, pharmacy.gln)[0].event_id
+    bay = Bay.open(pharmacy)
+    bay.scan_all(boxes)
+    bay.close()
+    assert biz_steps(pharmacy) == [("arriving", 2)]
+    assert case_codes(pharmacy) == ["OVERAGE"]
+    maker.send_to(pharmacy)
+    assert biz_steps(pharmacy) == [("arriving", 2), ("receiving", 2)]
+    assert inbound(pharmacy, despatch_id).state is InboundState.RECEIVED
+    assert cases(pharmacy) == []
+    # Not saleable before the ledger's word on the despatch either.
+    assert pharmacy.held(boxes[0]).provisional
+    assert len([event for event in pharmacy.events() if getattr(event.statement, "kind", None) == "recadv"]) == 1
+
+
+def test_the_simple_verb_is_settled_by_the_advice_too(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 1)
+    maker.ship(boxes, pharmacy.gln)
+    pharmacy.receive(boxes)
+    maker.send_to(pharmacy)
+    assert biz_steps(pharmacy) == [("arriving", 1), ("receiving", 1)]
+    assert pharmacy.held(packs_of(boxes[0], each=2)[0]).state is HoldingState.ON_HAND
+
+
+def test_a_pack_that_came_alone_is_taken_out_of_its_case_when_its_data_come(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 1)
+    maker.ship(boxes, pharmacy.gln)
+    pack = packs_of(boxes[0], each=2)[0]
+    pharmacy.receive([pack])
+    maker.send_to(pharmacy)
+    assert biz_steps(pharmacy) == [("arriving", 1), ("unpacking", 1), ("receiving", 1)]
+    assert (pharmacy.held(pack).state, pharmacy.held(pack).parent) == (HoldingState.ON_HAND, None)
+    assert pharmacy.held(boxes[0]).state is HoldingState.INBOUND
+
+
+def test_data_that_do_not_fit_the_label_keep_the_pack_aside_under_another_case(maker: House, pharmacy: House) -> None:
+    units = packs(1, 2)
+    maker.commission(units)
+    maker.ship(units, pharmacy.gln)
+    bay = Bay.open(pharmacy)
+    bay.scan(units[0], lot="OTHER")
+    bay.scan(units[1])
+    bay.close()
+    assert case_codes(pharmacy) == ["OVERAGE"]
+    maker.send_to(pharmacy)
+    assert pharmacy.held(units[0]).exception == "LOT_MISMATCH"
+    assert pharmacy.held(units[1]).state is HoldingState.ON_HAND
+    assert case_units(pharmacy, "LOT_MISMATCH") == {units[0].path}
+    assert case_codes(pharmacy) == ["LOT_MISMATCH"]
+    # Once is enough: nothing more happens while nothing more is known.
+    before = len(pharmacy.events())
+    pharmacy.database.write_now(lambda c: settle.settle_all(c, pharmacy.desk))
+    assert len(pharmacy.events()) == before
+
+
+def test_what_was_sent_back_meanwhile_waits_no_more(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 1)
+    maker.ship(boxes, pharmacy.gln)
+    pharmacy.receive(boxes)
+    pharmacy.send_back(boxes, maker.gln)
+    maker.send_to(pharmacy)
+    assert [step for step, _ in biz_steps(pharmacy)].count("receiving") == 0
+
+
+# --- the maker's data ---
+
+
+def test_the_makers_corrected_lot_lets_the_pack_be_received(maker: House, pharmacy: House) -> None:
+    units = packs(1, 2)
+    wrong = maker.commission(units, lot="TYPO")[0].event_id
+    maker.ship(units, pharmacy.gln)
+    maker.send_to(pharmacy)
+    bay = Bay.open(pharmacy)
+    assert bay.scan_all(units) == [M.WRONG_LOT] * 2
+    bay.close()
+    assert case_codes(pharmacy) == ["LOT_MISMATCH"]
+    # What the maker says anew reaches us with its next despatch.
+    (first,) = [event for event in maker.events() if event.header.event_id == wrong]
+    statement = first.statement
+    assert isinstance(statement, EpcisEvent)
+    more = packs("more")
+    maker.commission(more)
+    extra = maker.ship(more, pharmacy.gln)[0].event_id
+    right = corrected(maker, statement, event_id=wrong)
+    deliver_with(maker, pharmacy, extra, right)
+    assert {pharmacy.held(unit).state for unit in units} == {HoldingState.ON_HAND}
+    assert {pharmacy.held(unit).lot for unit in units} == {LOT}
+    assert cases(pharmacy) == []
+
+
+def corrected(house: House, statement: EpcisEvent, *, event_id: str) -> list[bytes]:
+    """Sign that a commissioning was in error, and what is right: as the maker's log has it, outside of its books."""
+    from medtrail.codec import encode_payload, encode_signed_event
+    from medtrail.envelope import sign
+    from medtrail.epcis.cbv import ilmd_lot_expiry
+    from medtrail.epcis.hash import event_hash
+    from medtrail.event import Event, Header, new_salt
+
+    right = replace(statement, ilmd=ilmd_lot_expiry(LOT, EXPIRY))
+    wrong = replace(statement, error_declaration=ErrorDeclaration(house.clock()))
+    signed = []
+    for number, (said, ident) in enumerate(((wrong, event_id), (right, event_hash(right))), 900):
+        header = Header(salt=new_salt(), actor=house.gln, source="main", source_seq=number, event_id=ident)
+        payload = encode_payload(Event(header, said))
+        event = Event(header, said)
+        signed.append(encode_signed_event(sign(event.payload_type, payload, house.desk.key)))
+    return signed
+
+
+def deliver_with(maker: House, pharmacy: House, despatch_id: str, more: list[bytes]) -> None:
+    """Deliver a despatch's advice with further events in it."""
+    found = [decode_advice(data) for to, kind, data in maker.messages() if to == pharmacy.gln and kind == "advice"]
+    (message,) = [item for item in found if item.despatch_event_id == despatch_id]
+    pharmacy.hear(encode_advice(Advice(despatch_id, 0, 1, (*more, *message.signed_events))), sender=maker.gln)
+
+
+# --- the ledger's word ---
+
+
+def test_a_despatch_refused_after_closing_puts_its_goods_aside_until_another_comes(
+    maker: House, pharmacy: House
+) -> None:
+    boxes = make_cases(maker, 2)
+    wrong = maker.ship(boxes, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    bay = Bay.open(pharmacy, wrong)
+    bay.scan(boxes[0])
+    bay.close()
+    refuse(pharmacy, wrong)
+    assert inbound(pharmacy, wrong).state is InboundState.REFUSED
+    assert pharmacy.held(boxes[0]).exception == "KEY_REVOKED"
+    # What had not arrived is on its way no more, as far as anybody may believe.
+    assert pharmacy.holding(boxes[1]) is None
+    assert case_codes(pharmacy) == ["DESPATCH_REFUSED"]
+    assert case_units(pharmacy, "DESPATCH_REFUSED") == {unit.path for unit in packs_of(boxes[0], each=2)}
+    declare(maker, wrong)
+    maker.ship(boxes, pharmacy.gln)
+    maker.send_to(pharmacy)
+    assert {pharmacy.held(unit).state for unit in (boxes[0], *packs_of(boxes[0], each=2))} == {HoldingState.ON_HAND}
+    assert pharmacy.held(boxes[1]).state is HoldingState.INBOUND
+    assert cases(pharmacy) == []
+
+
+def test_a_despatch_refused_while_it_is_scanned_leaves_its_goods_without_data(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 2)
+    wrong = maker.ship(boxes, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    bay = Bay.open(pharmacy, wrong)
+    bay.scan(boxes[0])
+    refuse(pharmacy, wrong)
+    assert bay.counts().by_result == {M.OVER: 1}
+    bay.close()
+    assert case_units(pharmacy, "OVERAGE") == {boxes[0].path}
+
+
+def test_no_despatch_that_its_sender_has_taken_back_is_taken_in(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 2)
+    wrong = maker.ship(boxes, pharmacy.gln)[0].event_id
+    early = [data for to, kind, data in maker.messages() if to == pharmacy.gln and kind == "advice"]
+    declare(maker, wrong)
+    right = maker.ship(boxes[:1], pharmacy.gln)[0].event_id
+    late = [data for to, kind, data in maker.messages() if to == pharmacy.gln and kind == "advice"]
+    for data in reversed(late):
+        pharmacy.hear(data, sender=maker.gln)
+    assert early[0] in late
+    assert pharmacy.held(boxes[0]).despatch_id == right
+    assert pharmacy.holding(boxes[1]) is None
+
+
+def test_an_advice_whose_registry_comes_later_is_settled_then(
+    maker: House, pharmacy: House, registry: "Registry"
+) -> None:
+    from medtrail.trust import Registry
+
+    boxes = make_cases(maker, 1)
+    maker.ship(boxes, pharmacy.gln)
+    pharmacy.receive(boxes)
+    pharmacy.registry = Registry(authority_key_id=registry.authority_key_id)
+    assert pharmacy.database.write_now(lambda c: settle.settle_all(c, pharmacy.desk)) == []
+    maker.send_to(pharmacy)
+    assert pharmacy.held(boxes[0]).state is HoldingState.EXCEPTION
+    pharmacy.registry = registry
+    maker.send_to(pharmacy)
+    assert pharmacy.held(boxes[0]).state is HoldingState.ON_HAND
+
+
+# --- any order ---
+
+
+def story(folder: "Path", network: "Network", registry: "Registry", order: list[int], seed: int) -> dict[str, object]:
+    """Goods, advice, the ledger's word and a correction, in an order; return how the pharmacy's books end up."""
+    clock = Clock()
+    maker = House("maker", network, registry, folder, clock)
+    pharmacy = House("pharmacy", network, registry, folder, clock)
+    try:
+        boxes = make_cases(maker, 3)
+        despatch_id = maker.ship(boxes, pharmacy.gln)[0].event_id
+        chooser = random.Random(seed)
+        bay = Bay.open(pharmacy)
+        scans = [boxes[0], *packs_of(boxes[1], each=2), packs("stray")[0]]
+        chooser.shuffle(scans)
+        deeds: list[Callable[[], object]] = [
+            lambda: maker.send_to(pharmacy),
+            lambda: bay.scan_all(scans[:2]),
+            lambda: bay.scan_all(scans[2:]),
+            lambda: pharmacy.database.write_now(lambda c: inbox.confirm_despatch(c, despatch_id)),
+            lambda: maker.send_to(pharmacy),
+        ]
+        for number in order:
+            deeds[number]()
+        bay.close()
+        maker.send_to(pharmacy)
+        pharmacy.database.write_now(lambda c: inbox.confirm_despatch(c, despatch_id))
+        bay.counts()
+        return {
+            "held": {
+                path: (item.state.value, item.exception, item.provisional, item.lot)
+                for path, item in pharmacy.all_holdings().items()
+            },
+            "cases": sorted((case.code.value, case.unit_count) for case in cases(pharmacy) if case.code != "OVERAGE"),
+            "aside": sorted(case_units(pharmacy, "OVERAGE")),
+            "received": inbound(pharmacy, despatch_id).received_count,
+        }
+    finally:
+        maker.close()
+        pharmacy.close()
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(5)), seed=st.integers(0, 100))
+def test_whatever_the_order_the_books_end_up_the_same(
+    order: list[int], seed: int, network: "Network", registry: "Registry", tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    one = story(tmp_path_factory.mktemp("one"), network, registry, order, seed)
+    held = one["held"]
+    assert isinstance(held, dict)
+    here = {unit.path for unit in (*packs_of(case_of(1), each=2), *packs_of(case_of(2), each=2))}
+    assert {held[path][:2] for path in here} == {("on_hand", "")}
+    assert {held[path][2] for path in here} == {False}
+    assert held[packs("stray")[0].path][:2] == ("exception", UNADVISED)
+    assert {held[unit.path][0] for unit in packs_of(case_of(3), each=2)} == {"inbound"}
+    assert one["aside"] == [packs("stray")[0].path]
+    assert one["received"] == 4
