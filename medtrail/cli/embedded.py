@@ -1,43 +1,34 @@
 """An embedded network: nats-server, the ledger, and one process an organisation, under one supervisor."""
 
-import asyncio
 import fcntl
 import json
 import socket
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
-
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # ships no types
 
 from medtrail import codec
 from medtrail.api.manufacturer.v1 import manufacturer_pb2
-from medtrail.api.trust.v1 import trust_pb2, trust_pb2_grpc
+from medtrail.cli.enrolling import enrol
 from medtrail.cli.network import OrganisationAddress, RunningNetwork, write_network
 from medtrail.cli.portals import PORTAL_PREFIX, portal_program, with_portals
+from medtrail.cli.ready import HOST, grpc_ready, nats_ready, port_open
 from medtrail.cli.session import open_session
 from medtrail.cli.setup import NetworkFolders, ensure_description, ensure_folders
+from medtrail.cli.stations import port_names, station_program, with_stations
 from medtrail.cli.supervisor import Program, Supervisor
-from medtrail.errors import ConflictError, MalformedError, MedtrailError, UnavailableError
-from medtrail.event import Enrolment
-from medtrail.gs1 import Gln
+from medtrail.errors import ConflictError, MalformedError
 from medtrail.runtime import nats_config
-from medtrail.runtime.bus import connect_bus
-from medtrail.runtime.ca import server_name
-from medtrail.runtime.client import connect
 from medtrail.runtime.files import write_file
-from medtrail.subjects import events_subject
 
-READY_CALL_S = 2.0
-ENROLMENT_TIMEOUT_S = 60.0
-POLL_S = 0.1
-HOST = "127.0.0.1"
 VERIFICATION_FILE = "verification.toml"
 POLICY_FILE = "policy.txt"
+
+NO_STATIONS: Mapping[str, str] = MappingProxyType({})
 
 Report = Callable[[str], None]
 
@@ -52,6 +43,7 @@ class Ports:
     witness: int
     organisations: dict[str, int]
     portals: dict[str, int]
+    stations: dict[str, int]
 
 
 class EmbeddedNetwork:
@@ -87,8 +79,8 @@ class EmbeddedNetwork:
         description = ensure_description(self._root)
         self._take_lock()
         folders = ensure_folders(self._root, description)
-        ports = _ports(self._root / "ports.json", tuple(folders.organisations))
-        network = _network(folders, ports)
+        ports = _ports(self._root / "ports.json", tuple(folders.organisations), port_names(folders))
+        network = with_stations(_network(folders, ports), folders, ports.stations)
         try:
             self._report("starting the exchange")
             await self._supervisor.start([_nats_program(folders, ports)])
@@ -96,10 +88,13 @@ class EmbeddedNetwork:
             self._report("starting the witness and the ledger")
             await self._supervisor.start([_witness_program(folders, ports)])
             await self._supervisor.start([_ledger_program(folders, ports)])
-            await _enrol(folders, network, self._report)
+            await enrol(folders, network, self._report)
             self._report(f"starting {len(folders.organisations)} services")
             await self._supervisor.start([_service_program(folders, ports, name) for name in folders.organisations])
             await _register_products(folders, network)
+            if network.stations:
+                self._report(f"starting {len(network.stations)} stations")
+                await self._supervisor.start([station_program(item, network, self._root) for item in network.stations])
             if self._portals:
                 self._report(f"starting {len(folders.organisations)} portals")
                 network = with_portals(network, ports.portals)
@@ -157,13 +152,14 @@ class EmbeddedNetwork:
                         **found,
                         "organisations": network.organisations,
                         "verifier_keys": network.verifier_keys,
+                        "stations": network.stations,
                         "pids": pids,
                     }
                 ),
             )
 
 
-def _ports(path: Path, names: tuple[str, ...]) -> Ports:
+def _ports(path: Path, names: tuple[str, ...], stations: Mapping[str, str] = NO_STATIONS) -> Ports:
     """Return the ports of ports.json, with free ones added for what is new.
 
     Raises:
@@ -177,7 +173,7 @@ def _ports(path: Path, names: tuple[str, ...]) -> Ports:
         message = f"{path} does not hold ports by name: remove it, and new ports are picked"
         raise MalformedError(message, code="PORTS_FILE")
     portals = {name: f"{PORTAL_PREFIX}{name}" for name in names}
-    wanted = ["nats", "ledger", "http", "witness", *names, *portals.values()]
+    wanted = ["nats", "ledger", "http", "witness", *names, *portals.values(), *stations.values()]
     sockets = []
     for name in wanted:
         if name not in found:
@@ -196,6 +192,7 @@ def _ports(path: Path, names: tuple[str, ...]) -> Ports:
         witness=found["witness"],
         organisations={name: found[name] for name in names},
         portals={name: found[key] for name, key in portals.items()},
+        stations={name: found[key] for name, key in stations.items()},
     )
 
 
@@ -244,7 +241,7 @@ def _nats_program(folders: NetworkFolders, ports: Ports) -> Program:
     config = data / "nats.conf"
     config.write_text(nats_config.render(users, store_dir=data, listen=f"{HOST}:{ports.nats}"), encoding="utf-8")
     command = (str(nats_config.find_nats_server()), "--config", str(config))
-    return Program("nats", command, {}, lambda: _nats_ready(ports.nats))
+    return Program("nats", command, {}, lambda: nats_ready(ports.nats))
 
 
 def _write_policy(folders: NetworkFolders, ports: Ports) -> None:
@@ -266,16 +263,7 @@ def _witness_program(folders: NetworkFolders, ports: Ports) -> Program:
         "MEDTRAIL_WITNESS_LISTEN": f"{HOST}:{ports.witness}",
     }
     command = (sys.executable, "-m", "ledger", "witness")
-    return Program("witness", command, environment, lambda: _port_open(ports.witness))
-
-
-async def _port_open(port: int) -> None:
-    try:
-        _reader, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), READY_CALL_S)
-        writer.close()
-        await writer.wait_closed()
-    except (OSError, TimeoutError) as error:
-        raise UnavailableError(f"nothing answers on {HOST}:{port}", code="PROCESS_NOT_READY") from error
+    return Program("witness", command, environment, lambda: port_open(ports.witness))
 
 
 def _ledger_program(folders: NetworkFolders, ports: Ports) -> Program:
@@ -320,30 +308,8 @@ def _service_program(folders: NetworkFolders, ports: Ports, name: str) -> Progra
     return Program(name, command, environment, lambda: _grpc_ready(folders, port, name))
 
 
-async def _nats_ready(port: int) -> None:
-    try:
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), READY_CALL_S)
-        greeting = await asyncio.wait_for(reader.readline(), READY_CALL_S)
-        writer.close()
-        await writer.wait_closed()
-    except (OSError, TimeoutError) as error:
-        raise UnavailableError(f"nothing answers on {HOST}:{port}", code="PROCESS_NOT_READY") from error
-    if not greeting.startswith(b"INFO "):
-        raise UnavailableError(f"{HOST}:{port} is no nats-server", code="PROCESS_NOT_READY")
-
-
 async def _grpc_ready(folders: NetworkFolders, port: int, name: str) -> None:
-    credentials = grpc.ssl_channel_credentials(root_certificates=folders.authority.ca_certificate())
-    options = [("grpc.ssl_target_name_override", server_name(name))]
-    async with grpc.aio.secure_channel(f"{HOST}:{port}", credentials, options=options) as channel:
-        try:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=READY_CALL_S
-            )
-        except grpc.aio.AioRpcError as error:
-            raise UnavailableError(f"{name}: {error.code().name}", code="PROCESS_NOT_READY") from error
-    if answer.status != health_pb2.HealthCheckResponse.SERVING:
-        raise UnavailableError(f"{name} is not serving yet", code="PROCESS_NOT_READY")
+    await grpc_ready(folders.authority.ca_certificate(), f"{HOST}:{port}", name)
 
 
 # --- products ---
@@ -359,53 +325,3 @@ async def _register_products(folders: NetworkFolders, network: RunningNetwork) -
         )
         async with open_session(network, network.organisation(item.owner)) as session:
             await session.manufacturer.RegisterProduct(request)
-
-
-# --- enrolment ---
-
-
-async def _enrol(folders: NetworkFolders, network: RunningNetwork, report: Report) -> None:
-    """Publish the enrolments that the log lacks, and wait until it has them all."""
-    everyone = [folders.ledger, *folders.organisations.values()]
-    missing = {folder.gln for folder in everyone} - await _enrolled(folders, network)
-    if not missing:
-        return
-    report(f"enrolling {len(missing)} organisations")
-    batch = codec.encode_batch([folder.enrolment_bytes() for folder in everyone if folder.gln in missing])
-    bus = await connect_bus(
-        network.nats_url, seed=folders.authority.nats_seed(), gln=folders.authority.gln, name="authority"
-    )
-    try:
-        await bus.publish(events_subject(folders.authority.gln), batch)
-    finally:
-        await bus.close()
-    deadline = asyncio.get_running_loop().time() + ENROLMENT_TIMEOUT_S
-    while missing - await _enrolled(folders, network):
-        if asyncio.get_running_loop().time() > deadline:
-            raise UnavailableError("the ledger did not chain the enrolments in time: see its log", code="ENROLMENT")
-        await asyncio.sleep(POLL_S)
-
-
-async def _enrolled(folders: NetworkFolders, network: RunningNetwork) -> set[Gln]:
-    """Return the GLNs whose present enrolment is in the log; nobody may ask before anyone is enrolled."""
-    asker = next(iter(folders.organisations.values()))
-    found: set[Gln] = set()
-    channel = connect(network.ledger_address, folder=asker, audience=folders.ledger.gln, server="ledger", attempts=1)
-    async with channel:
-        stub = trust_pb2_grpc.TrustServiceStub(channel)
-        request = trust_pb2.ListTrustEntriesRequest(page_size=500)
-        while True:
-            try:
-                answer = await stub.ListTrustEntries(request)
-            except UnavailableError:
-                raise
-            except MedtrailError:
-                return set()
-            for entry in answer.entries:
-                signed = codec.decode_signed_event(entry.signed_event)
-                statement = codec.decode_payload(signed.payload_type, signed.payload).statement
-                if isinstance(statement, Enrolment):
-                    found.add(statement.gln)
-            if not answer.next_page_token:
-                return found
-            request.page_token = answer.next_page_token

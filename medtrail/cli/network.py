@@ -33,6 +33,22 @@ class OrganisationAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class StationAddress:
+    """A station of a running network.
+
+    Attributes:
+        organisation: Short name of its owner.
+        address: Where it listens for its own machine, ``127.0.0.1:port``.
+        folder: Its key, and the token that opens it.
+    """
+
+    name: str
+    organisation: str
+    address: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunningNetwork:
     """What network.json says.
 
@@ -47,6 +63,7 @@ class RunningNetwork:
         authority_key_id: did:key.
         ca_certificate: Path of the private CA's certificate.
         pids: Process id by process name, as of the last change.
+        stations: Receiving bays and tills.
     """
 
     origin: str
@@ -60,6 +77,20 @@ class RunningNetwork:
     ca_certificate: str
     organisations: tuple[OrganisationAddress, ...]
     pids: dict[str, int]
+    stations: tuple[StationAddress, ...] = ()
+
+    def station(self, organisation: str, name: str | None) -> StationAddress:
+        """Return a station of an organisation; without a name the first.
+
+        Raises:
+            MalformedError: There is none (STATION_UNKNOWN).
+        """
+        known = [item for item in self.stations if item.organisation == organisation]
+        for item in known:
+            if name in {None, item.name}:
+                return item
+        message = f"{organisation} has no station {name or ''}; known are: {', '.join(item.name for item in known)}"
+        raise MalformedError(message, code="STATION_UNKNOWN", field="--station")
 
     def organisation(self, name: str) -> OrganisationAddress:
         """Return an organisation by its name or GLN.
@@ -97,8 +128,9 @@ def read_network(folder: Path) -> RunningNetwork:
         raise MalformedError(f"{path}: expected format {FORMAT}", code="NETWORK_FILE")
     try:
         organisations = tuple(OrganisationAddress(**item) for item in document.pop("organisations"))
+        stations = tuple(StationAddress(**item) for item in document.pop("stations", ()))
         keys = tuple(document.pop("verifier_keys"))
-        return RunningNetwork(organisations=organisations, verifier_keys=keys, **document)
+        return RunningNetwork(organisations=organisations, verifier_keys=keys, stations=stations, **document)
     except (KeyError, TypeError) as error:
         raise MalformedError(f"{path}: {error}", code="NETWORK_FILE") from error
 

@@ -19,6 +19,9 @@ SERVICE_ROLES = (Role.MANUFACTURER, Role.DISTRIBUTOR, Role.PHARMACY)
 
 _NAME = re.compile(r"[a-z0-9-]{1,64}\Z")
 _PREFIX = re.compile(r"[0-9]{4,12}\Z")
+# The source of a station's events, and the name of its place within the location (AI 254).
+_STATION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?\Z")
+_RESERVED_STATIONS = frozenset({"authority", "ledger", "main"})
 _RESERVED_NAMES = frozenset({"authority", "ledger", "nats"})
 
 SAMPLE = """\
@@ -114,7 +117,7 @@ contains = { gtin = "00300010123455", count = 4 }
 
 @dataclass(frozen=True, slots=True)
 class OrganisationDescription:
-    """An organisation as network.toml states it."""
+    """An organisation as network.toml states it; ``stations``: names of its receiving bays and tills."""
 
     name: str
     display_name: str
@@ -123,6 +126,7 @@ class OrganisationDescription:
     locations: tuple[Gln, ...]
     company_prefixes: tuple[str, ...]
     responder_url: str = ""
+    stations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +184,17 @@ def check_name(name: str, *, field: str) -> None:
         raise MalformedError(message, code="NETWORK_FILE", field=field)
 
 
+def check_station_name(name: str, *, field: str) -> None:
+    """Check that a station may be called so; the name becomes the source of its events.
+
+    Raises:
+        MalformedError: Not 1 to 20 of a-z, 0-9 and, inside, -; or the source of others.
+    """
+    if not _STATION.match(name) or name in _RESERVED_STATIONS:
+        message = f"expected 1 to 20 of a-z, 0-9 and, inside, -, not reserved; got {name[:40]!r}"
+        raise MalformedError(message, code="NETWORK_FILE", field=field)
+
+
 class _Reader:
     """Takes tables apart, naming the key that is wrong."""
 
@@ -217,7 +232,7 @@ class _Reader:
                     raise self._error("organisation", f"the {what} {value} stands twice")
 
     def _organisation(self, table: dict[str, Any], where: str) -> OrganisationDescription:
-        known = {"name", "display_name", "role", "gln", "locations", "company_prefixes", "responder_url"}
+        known = {"name", "display_name", "role", "gln", "locations", "company_prefixes", "responder_url", "stations"}
         self._check_keys(table, where, known)
         name = self._text(table, where, "name")
         check_name(name, field=f"{self._file_name}: {where}.name")
@@ -238,7 +253,18 @@ class _Reader:
                 for place, prefix in self._items(table, where, "company_prefixes")
             ),
             responder_url=self._responder_url(table, where),
+            stations=self._stations(table, where),
         )
+
+    def _stations(self, table: dict[str, Any], where: str) -> tuple[str, ...]:
+        names = []
+        for place, name in self._items(table, where, "stations"):
+            field = f"{self._file_name}: {where}.{place}"
+            if not isinstance(name, str) or name in names:
+                raise self._error(f"{where}.{place}", "expected a text that stands once")
+            check_station_name(name, field=field)
+            names.append(name)
+        return tuple(names)
 
     def _responder_url(self, table: dict[str, Any], where: str) -> str:
         text = self._text(table, where, "responder_url", default="")

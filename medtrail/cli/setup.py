@@ -20,12 +20,16 @@ from medtrail.runtime.folder import (
     AuthorityFolder,
     OrganisationFolder,
     Profile,
+    StationFolder,
     create_authority,
     create_organisation,
+    create_station,
 )
 
 LEDGER_NAME = "ledger"
 GENESIS_FILE = "genesis.bin"
+STATIONS = "stations"
+"""Folder of an organisation that holds its stations'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class NetworkFolders:
         authority: Keys of the authority.
         ledger: Keys of the ledger.
         organisations: Keys of each organisation by name.
+        stations: Keys of each station, those that network.toml names and those that were added since.
     """
 
     root: Path
@@ -45,6 +50,7 @@ class NetworkFolders:
     authority: AuthorityFolder
     ledger: OrganisationFolder
     organisations: dict[str, OrganisationFolder]
+    stations: tuple[StationFolder, ...] = ()
 
     @property
     def log_vkey(self) -> str:
@@ -108,7 +114,27 @@ def ensure_folders(root: Path, description: NetworkDescription) -> NetworkFolder
         item.name: _ensure_organisation(root / "orgs" / item.name, _profile(item), authority)
         for item in description.organisations
     }
-    return NetworkFolders(root, description, authority, ledger, organisations)
+    for item in description.organisations:
+        for name in item.stations:
+            ensure_station(organisations[item.name], name, authority)
+    stations = tuple(station for folder in organisations.values() for station in stations_of(folder))
+    return NetworkFolders(root, description, authority, ledger, organisations, stations)
+
+
+def ensure_station(organisation: OrganisationFolder, name: str, authority: AuthorityFolder) -> StationFolder:
+    """Return the folder of an organisation's station; it is made when absent."""
+    path = organisation.path / STATIONS / name
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        make_whole(path, lambda made: create_station(made, name, organisation=organisation, authority=authority))
+    return StationFolder(path)
+
+
+def stations_of(organisation: OrganisationFolder) -> tuple[StationFolder, ...]:
+    """Return the stations of an organisation, in order of their names."""
+    folder = organisation.path / STATIONS
+    found = sorted(folder.iterdir()) if folder.exists() else []
+    return tuple(StationFolder(path) for path in found if not path.name.startswith("."))
 
 
 def _profile(item: OrganisationDescription) -> Profile:

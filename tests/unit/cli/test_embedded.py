@@ -16,6 +16,7 @@ from medtrail.cli import embedded
 from medtrail.cli.embedded import EmbeddedNetwork
 from medtrail.cli.network import read_network, write_network
 from medtrail.cli.output import ExitCode
+from medtrail.cli.ready import nats_ready
 from medtrail.cli.setup import NetworkFolders, ensure_description, ensure_folders
 from medtrail.cli.supervisor import Program
 from medtrail.errors import ConflictError, MalformedError, UnavailableError
@@ -215,9 +216,9 @@ def test_nothing_that_listens_is_not_ready(folders: NetworkFolders) -> None:
         port = closed.getsockname()[1]
 
         async def main() -> None:
-            for ready in (embedded._nats_ready(port), embedded._grpc_ready(folders, port, "ledger")):
+            for waiting in (nats_ready(port), embedded._grpc_ready(folders, port, "ledger")):
                 with pytest.raises(UnavailableError) as caught:
-                    await ready
+                    await waiting
                 assert caught.value.code == "PROCESS_NOT_READY"
 
         asyncio.run(main())
@@ -234,9 +235,9 @@ def test_exchange_is_known_by_its_greeting(greeting: bytes, ready: bool) -> None
         async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             if ready:
-                await embedded._nats_ready(port)
+                await nats_ready(port)
                 return
             with pytest.raises(UnavailableError):
-                await embedded._nats_ready(port)
+                await nats_ready(port)
 
     asyncio.run(main())
