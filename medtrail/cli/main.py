@@ -10,6 +10,7 @@ import typer
 from medtrail.cli.exceptions_commands import exceptions_app
 from medtrail.cli.gs1_commands import gs1_app
 from medtrail.cli.orders_commands import orders_app
+from medtrail.cli.orders_commands import orders_app
 from medtrail.cli.output import Output
 from medtrail.cli.pack_commands import fmd_app, vrs_app
 from medtrail.cli.partner_commands import export, report_app
@@ -38,6 +39,7 @@ app.add_typer(report_app, name="report")
 app.add_typer(portal_app, name="portal")
 app.add_typer(station_app, name="station")
 app.add_typer(exceptions_app, name="exceptions")
+app.add_typer(orders_app, name="orders")
 app.add_typer(orders_app, name="orders")
 
 

@@ -13,6 +13,7 @@ from medtrail.api.exceptions.v1 import exceptions_pb2_grpc
 from medtrail.api.fmd.v1 import fmd_pb2_grpc
 from medtrail.api.ledger.v1 import ledger_pb2_grpc
 from medtrail.api.manufacturer.v1 import manufacturer_pb2_grpc
+from medtrail.api.orders.v1 import orders_pb2_grpc
 from medtrail.api.pharmacy.v1 import pharmacy_pb2_grpc
 from medtrail.api.recall.v1 import recall_pb2_grpc
 from medtrail.api.verification.v1 import verification_pb2_grpc
@@ -42,6 +43,7 @@ class Session:
     recall: "recall_pb2_grpc.RecallServiceAsyncStub"
     exceptions: "exceptions_pb2_grpc.ExceptionServiceAsyncStub"
     fmd: "fmd_pb2_grpc.FmdServiceAsyncStub"
+    orders: "orders_pb2_grpc.OrderServiceAsyncStub"
     verification: "verification_pb2_grpc.VerificationServiceAsyncStub"
     ledger: "ledger_pb2_grpc.LedgerServiceAsyncStub"
 
@@ -84,6 +86,7 @@ async def open_session(network: RunningNetwork, organisation: OrganisationAddres
             recall=recall_pb2_grpc.RecallServiceStub(own),
             exceptions=exceptions_pb2_grpc.ExceptionServiceStub(own),
             fmd=fmd_pb2_grpc.FmdServiceStub(own),
+            orders=orders_pb2_grpc.OrderServiceStub(own),
             verification=verification_pb2_grpc.VerificationServiceStub(own),
             ledger=ledger_pb2_grpc.LedgerServiceStub(ledger),
         )
