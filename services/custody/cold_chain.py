@@ -79,7 +79,7 @@ def take_in(session: "Session", stored: Stored) -> list[NotedExcursion]:
     if not isinstance(statement, EpcisEvent) or statement.error_declaration is not None:
         return []
     if statement.type is EventType.ASSOCIATION:
-        devices = _associate(session.connection, statement, stored.number)
+        devices = _associate(session.connection, statement)
         numbers = excursions.events_of_devices(session.connection, devices)
         found: list[NotedExcursion] = []
         for other in events_store.events_of(session.connection, numbers):
@@ -100,18 +100,16 @@ def _is_sensor(unit: Unit) -> bool:
     return isinstance(unit, OtherKey) and unit.ai == _GIAI
 
 
-def _associate(connection: Connection, statement: EpcisEvent, number: int) -> tuple[str, ...]:
+def _associate(connection: Connection, statement: EpcisEvent) -> tuple[str, ...]:
     """Note which sensors travel with a container from now on, or no more; return them."""
     parents = () if statement.parent_id is None else units_of((statement.parent_id,))
     devices = tuple(map(device_name, statement.child_epcs))
     if not parents or statement.action is Action.OBSERVE:
         return ()
-    if statement.action is Action.DELETE:
-        excursions.unbind(connection, devices, parents[0], end_time=statement.event_time)
-        return ()
-    for device in devices:
-        excursions.bind(connection, device, parents[0], event_number=number, start_time=statement.event_time)
-    return devices
+    added = statement.action is Action.ADD
+    if devices or not added:
+        excursions.note_moves(connection, devices, parents[0], added=added, move_time=statement.event_time)
+    return devices if added else ()
 
 
 def _tell_unjudged(session: "Session", stored: Stored, statement: EpcisEvent) -> None:

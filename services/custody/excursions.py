@@ -1,6 +1,6 @@
 """Excursions, the sensors that travel with containers, and the events that carry their readings, in the database."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,11 +10,11 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col
 
 from services.custody.holdings_store import chunks, from_us, to_us
-from services.custody.holds_tables import ExcursionRow, SensorBinding, SensorEvent
+from services.custody.holds_tables import ExcursionRow, SensorEvent, SensorMove
 from services.custody.units import Unit, unit_of_path
 
 _TABLE = ExcursionRow.__table__  # type: ignore[attr-defined]
-_BINDING = SensorBinding.__table__  # type: ignore[attr-defined]
+_MOVE = SensorMove.__table__  # type: ignore[attr-defined]
 _NOTE = insert(ExcursionRow).on_conflict_do_nothing(index_elements=["path", "event_id"])
 _CARRIES = insert(SensorEvent).on_conflict_do_nothing()
 
@@ -131,57 +131,36 @@ def events_of_devices(connection: Connection, devices: Iterable[str]) -> list[in
     return sorted(found)
 
 
-def bind(connection: Connection, device: str, container: Unit, *, event_number: int, start_time: datetime) -> None:
-    """Note that a sensor travels with a container from a time on; it leaves the one that it was in before.
-
-    Where a later stay is known already, this one ends with its begin: events come in any order.
-    """
-    start_us = to_us(start_time)
-    connection.execute(
-        update(SensorBinding)
-        .where(
-            col(SensorBinding.device) == device,
-            col(SensorBinding.start_us) <= start_us,
-            col(SensorBinding.end_us).is_(None) | (col(SensorBinding.end_us) > start_us),
-        )
-        .values(end_us=start_us)
-    )
-    later = connection.execute(
-        select(_BINDING.c.start_us)
-        .where(_BINDING.c.device == device, _BINDING.c.start_us > start_us)
-        .order_by(_BINDING.c.start_us)
-    ).scalars()
-    connection.execute(
-        insert(SensorBinding).values(
-            device=device, path=container.path, event_number=event_number, start_us=start_us, end_us=later.first()
-        )
-    )
-
-
-def unbind(connection: Connection, devices: Sequence[str], container: Unit, *, end_time: datetime) -> None:
-    """Note that sensors left a container; none named means all."""
-    stays = update(SensorBinding).where(
-        col(SensorBinding.path) == container.path,
-        col(SensorBinding.start_us) <= to_us(end_time),
-        col(SensorBinding.end_us).is_(None) | (col(SensorBinding.end_us) > to_us(end_time)),
-    )
-    if devices:
-        stays = stays.where(col(SensorBinding.device).in_(devices))
-    connection.execute(stays.values(end_us=to_us(end_time)))
+def note_moves(
+    connection: Connection, devices: Sequence[str], container: Unit, *, added: bool, move_time: datetime
+) -> None:
+    """Note that sensors were put into a container, or taken out of it; none named means that all were taken out."""
+    rows = [
+        {"device": device, "path": container.path, "added": added, "move_us": to_us(move_time)}
+        for device in devices or ("",)
+    ]
+    connection.execute(insert(SensorMove), rows)
 
 
 def bindings_of(connection: Connection, devices: Iterable[str]) -> list[Binding]:
-    """Return where sensors have been, in order of time."""
+    """Return where sensors have been. A sensor that is put into another container has left the one before."""
     found: list[Binding] = []
-    for part in chunks(sorted(devices)):
-        query = select(_BINDING).where(_BINDING.c.device.in_(part)).order_by(_BINDING.c.start_us, _BINDING.c.number)
-        found += [
-            Binding(
-                row["device"],
-                unit_of_path(row["path"]),
-                from_us(row["start_us"]),
-                None if row["end_us"] is None else from_us(row["end_us"]),
-            )
-            for row in connection.execute(query).mappings()
-        ]
+    for device in sorted(set(devices)):
+        own = connection.execute(select(_MOVE).where(_MOVE.c.device == device)).mappings().all()
+        paths = sorted({row["path"] for row in own})
+        emptied = select(_MOVE).where(_MOVE.c.device == "", _MOVE.c.path.in_(paths))
+        moves = sorted((*own, *connection.execute(emptied).mappings()), key=lambda row: (row["move_us"], row["number"]))
+        found += _stays(device, moves)
     return found
+
+
+def _stays(device: str, moves: Iterable[Any]) -> Iterator[Binding]:
+    at: tuple[str, int] | None = None
+    for row in moves:
+        if at is not None and (row["added"] or row["path"] == at[0]):
+            yield Binding(device, unit_of_path(at[0]), from_us(at[1]), from_us(row["move_us"]))
+            at = None
+        if row["added"]:
+            at = (row["path"], row["move_us"])
+    if at is not None:
+        yield Binding(device, unit_of_path(at[0]), from_us(at[1]), None)

@@ -82,23 +82,23 @@ class ExcursionRow(CustodyTable, table=True):
     release_us: int | None = Field(default=None, sa_type=BigInteger)
 
 
-class SensorBinding(CustodyTable, table=True):
-    """That a sensor travels with a container, from one AssociationEvent to another; end_us None: until now.
+class SensorMove(CustodyTable, table=True):
+    """That a sensor was put into a container, or taken out of it, by an AssociationEvent.
 
     Attributes:
-        number: In order of noting, from 1.
-        device: As :func:`services.custody.cold_chain.device_name` spells it.
+        number: In order of noting, from 1; events come in any order.
+        device: As :func:`services.custody.cold_chain.device_name` spells it; empty: all sensors were taken out.
+        added: It was put in.
     """
 
-    __tablename__: ClassVar[str] = "sensor_binding"
-    __table_args__ = (Index("sensor_binding_by_device", "device"), Index("sensor_binding_by_path", "path"))
+    __tablename__: ClassVar[str] = "sensor_move"
+    __table_args__ = (Index("sensor_move_by_device", "device"), Index("sensor_move_by_path", "path"))
 
     number: int | None = Field(default=None, primary_key=True)
     device: str
     path: str
-    event_number: int
-    start_us: int = Field(sa_type=BigInteger)
-    end_us: int | None = Field(default=None, sa_type=BigInteger)
+    added: bool
+    move_us: int = Field(sa_type=BigInteger)
 
 
 class SensorEvent(CustodyTable, table=True):

@@ -4,7 +4,7 @@ Subjects route; only signatures identify. A message may come twice and in any or
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -20,8 +20,16 @@ from medtrail.gs1 import Gln
 from medtrail.runtime import outbox
 from medtrail.runtime.logging import get_logger
 from medtrail.trust import Organisation, Registry, claims_of, commissioned
-from services.custody import advice, corrections, events_store, holdings_store, inbound_store
-from services.custody.desk import Desk, signed_bytes
+from services.custody import (
+    advice,
+    cold_chain,
+    corrections,
+    events_store,
+    holdings_store,
+    inbound_store,
+    standing,
+)
+from services.custody.desk import Desk, Session, signed_bytes
 from services.custody.dossier import units_of
 from services.custody.events_store import Stored
 from services.custody.orders import book, documents
@@ -106,6 +114,7 @@ def _take_in(connection: Connection, desk: Desk, *, sender: Gln, despatch_id: st
     own: Stored | None = None
     declarations: list[Stored] = []
     waiting: set[str] = set()
+    sensing: list[int] = []
     for signed_event in _signed_events(connection, sender=sender, despatch_id=despatch_id):
         item = _hear(registry, signed_event)
         if item is None or events_store.refused_code(connection, item.sha256):
@@ -115,6 +124,7 @@ def _take_in(connection: Connection, desk: Desk, *, sender: Gln, despatch_id: st
             own = stored
         if item.event.is_declaration:
             declarations.append(stored)
+        sensing += _sensing(item, stored)
         waiting |= _waiting_units(connection, item)
     if own is None:
         raise AssertionError  # _find_despatch has read it
@@ -122,12 +132,23 @@ def _take_in(connection: Connection, desk: Desk, *, sender: Gln, despatch_id: st
     if events_store.find_event(connection, signer=own.signer, event_id=despatch_id, declaration=True) is None:
         advice.take_in_despatch(connection, own, sender=despatch.signer)
         follow.despatch_came(connection, desk, despatch_id)
+    _take_in_sensors(connection, desk, sensing)
     follow.data_came(connection, desk, waiting)
     for earlier in withdrawn:
         if earlier is not None:
             follow.open_cases_of_withdrawn(connection, desk, earlier)
     for stored in (*declarations, own):
         book.settle_event(connection, stored.number, gln=desk.gln, now=desk.clock())
+
+
+def _sensing(item: _Heard, stored: Stored) -> tuple[int, ...]:
+    statement = item.event.statement
+    return (stored.number,) if isinstance(statement, EpcisEvent) and cold_chain.concerns(statement) else ()
+
+
+def _take_in_sensors(connection: Connection, desk: Desk, numbers: Sequence[int]) -> None:
+    for stored in events_store.events_of(connection, numbers):
+        standing.take_in_advised(Session(connection, desk), stored)
 
 
 def _signed_events(connection: Connection, *, sender: Gln, despatch_id: str) -> Iterator[bytes]:

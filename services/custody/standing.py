@@ -173,6 +173,11 @@ def take_in_sensors(session: "Session", stored: Stored, occasion: Occasion) -> N
         )
 
 
+def take_in_advised(session: "Session", stored: Stored) -> None:
+    """Take in what a partner's event says of sensors, once the goods that it came with are in the books."""
+    take_in_sensors(session, stored, Occasion(session.now, "+00:00", session.desk.default_location))
+
+
 def _mark_inbound(session: "Session", stored: Stored, found: Sequence[NotedExcursion]) -> None:
     session.load(item.unit for item in found)
     for item in found:
