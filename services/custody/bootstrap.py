@@ -5,7 +5,7 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta, tzinfo
 from functools import partial
 from zoneinfo import ZoneInfo
 
@@ -24,7 +24,7 @@ from medtrail.runtime.files import read_file
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.inbox import AfterCommit, Handler, InboxMessage, InboxPuller
 from medtrail.runtime.logging import configure_logging, get_logger
-from medtrail.runtime.overdue import OverdueWatch
+from medtrail.runtime.overdue import Alarm, OverdueWatch
 from medtrail.runtime.paging import PageTokens
 from medtrail.runtime.receipt_proofs import PublishedFiles, ReceiptProver
 from medtrail.runtime.relay import Relay
@@ -41,6 +41,10 @@ from services.custody.desk import Desk
 from services.custody.erasures import Erasures
 from services.custody.exceptions.alarms import case_alarms
 from services.custody.exceptions.servicer import exception_binding
+from services.custody.expiry_watch import ExpiryWatch, expired_alarms
+from services.custody.hold_policy import FILE_NAME as HOLDS_FILE
+from services.custody.hold_policy import NO_POLICY, HoldPolicy, read_hold_policy
+from services.custody.holds_servicer import hold_binding
 from services.custody.ledger_client import LedgerClient
 from services.custody.office import DispensingPolicy, Office
 from services.custody.orders.servicer import orders_binding
@@ -113,7 +117,8 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
             database, channel, verifier=verifier, authority_key_id=settings.authority_key_id, policy=policy
         )
         await replica.load()
-        desk = make_desk(folder, replica)
+        policy_of_holds = read_hold_policy(folder.path / HOLDS_FILE)
+        desk = make_desk(folder, replica, holds=policy_of_holds, zone=zone)
         ledger = LedgerClient(channel, verifier)
         relay = Relay(bus, database, gln=folder.gln)
         office = Office(
@@ -124,7 +129,7 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
             after_write=relay.wake,
             replica=replica,
             watch=OverdueWatch(
-                database, overdue_after=timedelta(seconds=settings.overdue_after_s), further=case_alarms
+                database, overdue_after=timedelta(seconds=settings.overdue_after_s), further=_alarms
             ),
             parties_file=folder.path / parties_file.FILE_NAME,
             dispensing=DispensingPolicy(settings.records_dispensing, settings.decommission_at_opening),
@@ -163,8 +168,14 @@ def _zone(name: str) -> ZoneInfo:
         raise MalformedError(message, code="SETTING_INVALID", field="MEDTRAIL_TIME_ZONE") from error
 
 
-def make_desk(folder: OrganisationFolder, replica: RegistryReplica) -> Desk:
-    """Return who signs, with what the replica knows of the network."""
+def _alarms(connection: Connection) -> tuple[Alarm, ...]:
+    return (*expired_alarms(connection), *case_alarms(connection))
+
+
+def make_desk(
+    folder: OrganisationFolder, replica: RegistryReplica, *, holds: HoldPolicy = NO_POLICY, zone: tzinfo = UTC
+) -> Desk:
+    """Return who signs, with what the replica knows of the network, and the organisation's own rules."""
 
     def recalls() -> tuple[KnownRecall, ...]:
         return tuple(
@@ -182,6 +193,8 @@ def make_desk(folder: OrganisationFolder, replica: RegistryReplica) -> Desk:
         registry=lambda: replica.registry,
         recalls=recalls,
         products=products,
+        holds=holds,
+        zone=zone,
         # The key is read when it is wanted, and not kept.
         unseal=lambda sealed: unseal(sealed, folder.sealing_key()),
     )
@@ -291,6 +304,7 @@ async def running(settings: ServiceSettings, bind: Bind) -> AsyncIterator[tuple[
     async with open_premises(settings) as premises:
         bindings = [
             custody_binding(premises.office),
+            hold_binding(premises.office),
             exception_binding(premises.office),
             orders_binding(premises.office),
             station_binding(premises.office),
@@ -316,6 +330,7 @@ async def running(settings: ServiceSettings, bind: Bind) -> AsyncIterator[tuple[
                     ("erasures", premises.erasures.run()),
                     ("prover", premises.prover.run()),
                     ("watch", premises.office.watch.run()),
+                    ("expiry", ExpiryWatch(premises.office).run()),
                     ("advices", complete_advices(premises)),
                     ("checkpoints", wake_confirmer(premises)),
                     ("announce", announce(premises, server, services)),
