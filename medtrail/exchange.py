@@ -12,12 +12,14 @@ class Advice:
         part: From 0, less than part_count.
         part_count: 1 or more.
         signed_events: SignedEvent messages in an order that can be replayed.
+        absent_epcs: Units that the events put into containers of the shipment and that are in them no more.
     """
 
     despatch_event_id: str
     part: int
     part_count: int
     signed_events: tuple[bytes, ...]
+    absent_epcs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

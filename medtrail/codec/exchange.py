@@ -19,6 +19,7 @@ def encode_advice(advice: Advice) -> bytes:
         part=advice.part,
         part_count=advice.part_count,
         signed_events=advice.signed_events,
+        absent_epcs=advice.absent_epcs,
     ).SerializeToString(deterministic=True)
 
 
@@ -33,7 +34,13 @@ def decode_advice(data: bytes) -> Advice:
     if message.part >= message.part_count:
         text = f"expected a part below {message.part_count}, got {message.part}"
         raise MalformedError(text, code="ADVICE_PART", field="advice.part")
-    return Advice(message.despatch_event_id, message.part, message.part_count, tuple(message.signed_events))
+    return Advice(
+        message.despatch_event_id,
+        message.part,
+        message.part_count,
+        tuple(message.signed_events),
+        tuple(message.absent_epcs),
+    )
 
 
 def encode_ack(message_sha256: bytes) -> bytes:

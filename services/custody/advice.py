@@ -5,7 +5,7 @@ units themselves, and of the containers that they were in before, while they wer
 512 KiB, which may arrive in any order and more than once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -21,7 +21,7 @@ from medtrail.subjects import MessageKind
 from services.custody import absences, events_store, holdings_store, inbound_store
 from services.custody.dossier import contents_at, former_containers, units_of
 from services.custody.events_store import Stored
-from services.custody.holding import Books, Holding, HoldingState
+from services.custody.holding import AWAY_STATES, Books, Holding, HoldingState
 from services.custody.orders import goods
 from services.custody.receiving import arrivals_store
 from services.custody.rules import UNADVISED
@@ -183,6 +183,7 @@ def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln, a
     )
     for path, content in contents.items():
         arriving.take_in(books, units[path], content, parent=units.get(content.parent))
+    _end_earlier_fillings(books, contents, units)
     holdings_store.save_changes(connection, books, event_number=despatch.number)
     tally = goods.tally_of(
         goods.Content(units[path], units.get(content.parent), content.lot) for path, content in contents.items()
@@ -198,6 +199,15 @@ def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln, a
         provisional=arriving.provisional,
     )
     return set(units.values())
+
+
+def _end_earlier_fillings(books: Books, contents: Mapping[str, Content], units: Mapping[str, Unit]) -> None:
+    """Take what went away in a container that comes back out of it: it came back without."""
+    for path, unit in units.items():
+        for child in books.contents(unit):
+            content = contents.get(child.unit.path)
+            if child.state in AWAY_STATES and (content is None or content.parent != path):
+                books.change(child, parent=None)
 
 
 def _is_smallest(unit: Unit, content: Content) -> bool:

@@ -1,6 +1,6 @@
 """What a set of events says of goods on their way: what is inside, of which lot, from whom."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -8,8 +8,9 @@ from medtrail.epcis.cbv import expiry_of, lot_of
 from medtrail.epcis.model import Action, EpcisEvent, EventType
 from medtrail.errors import MalformedError
 from medtrail.event import Capture, Event
-from medtrail.gs1 import Sgtin, parse_epc
+from medtrail.gs1 import Gln, Sgtin, parse_epc
 from services.custody.rules import NO_TRAITS, Traits
+from services.custody.steps import is_receiving, takes_out
 from services.custody.units import Unit, as_unit
 
 
@@ -31,8 +32,13 @@ class _Replay:
     contents: dict[Unit, dict[Unit, None]] = field(default_factory=dict)
     traits: dict[Unit, Traits] = field(default_factory=dict)
     first_hand: set[Unit] = field(default_factory=set)
+    received_by: dict[Unit, Gln] = field(default_factory=dict)
 
     def take_in(self, event: Event, statement: EpcisEvent) -> None:
+        if takes_out(statement):
+            self._going(units_of((*statement.epc_list, *statement.input_epc_list)))
+        elif is_receiving(statement):
+            self._receiving(units_of(statement.epc_list), event.header.actor)
         if statement.type is EventType.AGGREGATION and statement.parent_id is not None:
             self._aggregation(statement, statement.parent_id)
         elif statement.type is EventType.OBJECT and statement.action is Action.ADD:
@@ -58,6 +64,36 @@ class _Replay:
                 self.contents[before].pop(child, None)
             self.parent_of[child] = parent
             inside[child] = None
+
+    def _going(self, units: Sequence[Unit]) -> None:
+        """Take what goes without its container out of it, as the books do."""
+        named = set(units)
+        for unit in units:
+            self.received_by.pop(unit, None)
+            if named.isdisjoint(self._containers(unit)):
+                self._take_out(unit)
+
+    def _receiving(self, units: Sequence[Unit], actor: Gln) -> None:
+        """Take what is received without its container out of it; what came in one that was received is only seen."""
+        named = set(units)
+        for unit in units:
+            containers = tuple(self._containers(unit))
+            if not any(container in named or self.received_by.get(container) == actor for container in containers):
+                self._take_out(unit)
+        self.received_by.update(dict.fromkeys(units, actor))
+
+    def _containers(self, unit: Unit) -> Iterator[Unit]:
+        seen = {unit}
+        container = self.parent_of.get(unit)
+        while container is not None and container not in seen:
+            yield container
+            seen.add(container)
+            container = self.parent_of.get(container)
+
+    def _take_out(self, unit: Unit) -> None:
+        parent = self.parent_of.pop(unit, None)
+        if parent is not None:
+            self.contents[parent].pop(unit, None)
 
     def _life(self, event: Event, statement: EpcisEvent, epcs: Sequence[str]) -> None:
         traits = Traits(lot_of(statement) or "", expiry_of(statement))

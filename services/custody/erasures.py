@@ -8,6 +8,7 @@ event of this hash was erased: an advice that comes later brings it no more.
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from functools import partial
 
 from sqlalchemy import Connection, select, update
@@ -15,7 +16,6 @@ from sqlmodel import col
 
 from medtrail.codec import decode_advice, encode_advice
 from medtrail.errors import MedtrailError
-from medtrail.exchange import Advice
 from medtrail.gs1 import Gln
 from medtrail.runtime import outbox
 from medtrail.runtime.database import Database
@@ -137,7 +137,7 @@ def _without(data: bytes, *, sha256: bytes) -> bytes | None:
     kept = tuple(one for one in part.signed_events if hashlib.sha256(one).digest() != sha256)
     if len(kept) == len(part.signed_events):
         return None
-    return encode_advice(Advice(part.despatch_event_id, part.part, part.part_count, kept))
+    return encode_advice(replace(part, signed_events=kept))
 
 
 def _forget_poison(connection: Connection, sha256: bytes) -> None:

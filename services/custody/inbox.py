@@ -130,7 +130,8 @@ def _take_in(connection: Connection, desk: Desk, *, sender: Gln, despatch_id: st
         raise AssertionError  # _find_despatch has read it
     withdrawn = [follow.despatch_declared(connection, desk, item) for item in declarations]
     if events_store.find_event(connection, signer=own.signer, event_id=despatch_id, declaration=True) is None:
-        advice.take_in_despatch(connection, own, sender=despatch.signer)
+        absent = _absent(connection, sender=sender, despatch_id=despatch_id)
+        advice.take_in_despatch(connection, own, sender=despatch.signer, absent=absent)
         follow.despatch_came(connection, desk, despatch_id)
     _take_in_sensors(connection, desk, sensing)
     follow.data_came(connection, desk, waiting)
@@ -154,6 +155,11 @@ def _take_in_sensors(connection: Connection, desk: Desk, numbers: Sequence[int])
 def _signed_events(connection: Connection, *, sender: Gln, despatch_id: str) -> Iterator[bytes]:
     for data in inbound_store.parts(connection, sender=sender, despatch_id=despatch_id):
         yield from decode_advice(data).signed_events
+
+
+def _absent(connection: Connection, *, sender: Gln, despatch_id: str) -> Iterator[str]:
+    for data in inbound_store.parts(connection, sender=sender, despatch_id=despatch_id):
+        yield from decode_advice(data).absent_epcs
 
 
 def _find_despatch(connection: Connection, registry: Registry, *, sender: Gln, despatch_id: str) -> _Heard:
@@ -332,8 +338,7 @@ def take_refusal(connection: Connection, desk: Desk, refusal: Refusal) -> None:
         return
     if not stored.own:
         events_store.set_refusal(connection, stored.number, refusal.code)
-        corrections.put_aside_goods_of(connection, stored, code=refusal.code)
-        inbound_store.set_refused(connection, stored.event.header.event_id)
+        follow.despatch_refused(connection, desk, stored, code=refusal.code)
         book.settle_event(connection, stored.number, gln=desk.gln, now=desk.clock())
         return
     if refusal.code in _KEY_CODES and _sign_anew(connection, desk, stored):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from medtrail.errors import ConflictError, MalformedError, MedtrailError
-from medtrail.gs1 import Gln, Sgtin, Sscc
+from medtrail.gs1 import Gln, OtherKey, Sgtin, Sscc
 from services.custody.conditions import (
     SALEABLE,
     check,
@@ -77,7 +77,8 @@ def commission(books: Books, units: Sequence[Named], origin: Origin, traits: Tra
 def pack(books: Books, parent: Named, children: Sequence[Named], origin: Origin) -> None:
     """Put units into a container. A container without trade item number comes into being by it.
 
-    What is in it already is said again; what is named together with its own container goes in with that.
+    What is in it already is said again; what is named together with its own container goes in with that. A tote that
+    was in other hands since it was filled last begins a new filling.
 
     Raises:
         ConflictError: A unit is not on hand, or would hold itself (CONTAINER_CYCLE).
@@ -85,6 +86,8 @@ def pack(books: Books, parent: Named, children: Sequence[Named], origin: Origin)
     holding = books.get(parent.unit)
     if holding is None and not isinstance(parent.unit, Sgtin):
         books.put(new_holding(parent.unit, origin))
+    elif holding is not None and isinstance(parent.unit, OtherKey):
+        _begin_filling(books, holding, origin)
     container = present(books, parent, origin)
     if container is None and _get(books, parent.unit).ending is Ending.EMPTIED:
         container = _use_again(books, parent, origin)
@@ -97,6 +100,30 @@ def pack(books: Books, parent: Named, children: Sequence[Named], origin: Origin)
             raise _cycle_error(named)
         _put_in(books, parent, named, origin)
     _move_inside(books, parent.unit, origin)
+
+
+def _begin_filling(books: Books, tote: Holding, origin: Origin) -> None:
+    """Make way in a tote for a new filling, where it was in other hands since the last: fillings are separate by time.
+
+    What went away in it is away, and not in it any more. What came in it here and was never taken out is taken out.
+    """
+    if tote.state in AWAY_STATES:
+        for part in books.contents(tote.unit):
+            books.change(part, parent=None)
+        books.change(
+            tote,
+            state=HoldingState.ON_HAND,
+            parent=None,
+            location=origin.location,
+            event_id=origin.event_id,
+            since_time=origin.time,
+        )
+    elif tote.here and tote.despatch_id and not tote.provisional:
+        for part in books.contents(tote.unit):
+            if part.despatch_id == tote.despatch_id:
+                take_alone(books, part)
+        # From here on it is no part of the delivery that brought it.
+        books.change(tote, despatch_id="")
 
 
 def _put_in(books: Books, parent: Named, named: Named, origin: Origin) -> None:

@@ -4,7 +4,7 @@ Containers are opened level by level. Of each level the events that name its uni
 more than a few are in memory, whatever a container held in the years before.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -14,10 +14,11 @@ from sqlmodel import col
 from medtrail.epcis.cbv import expiry_of, lot_of
 from medtrail.epcis.model import Action, EpcisEvent, EventType
 from medtrail.event import Capture, PayloadType
-from services.custody import events_store
+from services.custody import absences, events_store
 from services.custody.dossier import units_of
 from services.custody.events_store import Stored
 from services.custody.holdings_store import CHUNK, chunks, to_us
+from services.custody.steps import is_receiving, takes_out
 from services.custody.tables import EventUnit, KnownEvent
 from services.custody.units import Unit
 
@@ -36,6 +37,7 @@ class Content:
         lot: Empty when unknown.
         expiry: None when unknown.
         holds: Whether anything is inside of it.
+        received: When (microseconds since 1970) and by whom it was received; with an empty name, when it went again.
     """
 
     parent: str = ""
@@ -44,6 +46,7 @@ class Content:
     lot: str = ""
     expiry: date | None = None
     holds: bool = False
+    received: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class _Level:
     """One level of containers, while its events are replayed."""
 
     units: dict[str, Content]
+    above: Mapping[str, Content]
     inside: dict[str, dict[str, int]] = field(default_factory=dict)
     last_parent: dict[str, str] = field(default_factory=dict)
     first_hand: set[str] = field(default_factory=set)
@@ -75,6 +79,30 @@ class _Level:
             self._life(item, event, event.epc_list)
         elif event.type is EventType.TRANSFORMATION:
             self._life(item, event, event.output_epc_list)
+        if takes_out(event):
+            self._moved(event, by="")
+        elif is_receiving(event):
+            self._moved(event, by=str(item.event.header.actor))
+
+    def _moved(self, event: EpcisEvent, *, by: str) -> None:
+        """Take what moves without its container out of it; what came in one that was received is only seen."""
+        moment = to_us(event.event_time)
+        named = {unit.path for unit in units_of((*event.epc_list, *event.input_epc_list))}
+        for path in named & self.units.keys():
+            containers = self._containers(path)
+            came_inside = any(_received(self.above[container], moment) == by for container in containers if by)
+            if named.isdisjoint(containers) and not came_inside:
+                self.last_parent.pop(path, None)
+            unit = self.units[path]
+            unit.received = (*unit.received, (moment, by))
+
+    def _containers(self, path: str) -> list[str]:
+        found = []
+        parent = self.units[path].parent
+        while parent:
+            found.append(parent)
+            parent = self.above[parent].parent
+        return found
 
     def _aggregation(self, number: int, event: EpcisEvent) -> None:
         parents = units_of(() if event.parent_id is None else (event.parent_id,))
@@ -109,12 +137,26 @@ class _Level:
             if first_hand:
                 self.first_hand.add(unit.path)
 
-    def drop_those_moved(self) -> None:
-        """Leave out what was put into another container since."""
-        moved = [path for path, unit in self.units.items() if unit.parent and self.last_parent.get(path) != unit.parent]
+    def drop_those_moved(self, absent: Mapping[str, int], times: Mapping[int, int]) -> None:
+        """Leave out what was put into another container since, went alone, or is known to have been absent."""
+        moved = [
+            path
+            for path, unit in self.units.items()
+            if unit.parent
+            and (self.last_parent.get(path) != unit.parent or absent.get(path, -1) >= times[unit.packed_by])
+        ]
         for path in moved:
             del self.units[path]
             self.inside.pop(path, None)
+
+
+def _received(unit: Content, moment: int) -> str:
+    """Return who had received a unit at a moment; empty where nobody had, or it had gone again."""
+    by = ""
+    for time, who in unit.received:
+        if time <= moment:
+            by = who
+    return by
 
 
 def contents_of(
@@ -137,7 +179,7 @@ def contents_of(
     times: dict[int, int] = {}
     waiting = {unit.path: Content() for unit in outermost}
     while waiting:
-        level = _Level(waiting)
+        level = _Level(waiting, found)
         numbers = _numbers_naming(connection, waiting, until_us=until_us)
         times.update(numbers)
         for item in read_events(connection, sorted(numbers, key=lambda number: (numbers[number], number))):
@@ -145,7 +187,7 @@ def contents_of(
             if isinstance(statement, EpcisEvent):
                 look(statement)
                 level.take_in(item, statement)
-        level.drop_those_moved()
+        level.drop_those_moved(absences.latest(connection, list(waiting), until_us=until_us), times)
         found.update(level.units)
         waiting = _opened(level, found, times)
     for unit in found.values():

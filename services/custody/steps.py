@@ -367,6 +367,36 @@ _RULES: dict[StepKind, Callable[[Books, Step, Origin, RecallIndex], None]] = {
 }
 
 
+_GOING = frozenset(
+    {
+        StepKind.SHIP,
+        StepKind.SEND_BACK,
+        StepKind.VOID_SHIPPING,
+        StepKind.DISPENSE,
+        StepKind.DISPENSE_PART,
+        StepKind.END,
+        StepKind.TRANSFORM,
+    }
+)
+
+
+def takes_out(event: EpcisEvent) -> bool:
+    """Tell whether the units that an event names go with it, out of any container that it does not name."""
+    if event.type is EventType.TRANSFORMATION:
+        return True
+    if event.type not in {EventType.OBJECT, EventType.TRANSACTION} or event.action is Action.ADD:
+        return False
+    try:
+        return _of_biz_step(event, ()).kind in _GOING
+    except MalformedError:
+        return False
+
+
+def is_receiving(event: EpcisEvent) -> bool:
+    """Tell whether an event says that goods were received."""
+    return event.type in {EventType.OBJECT, EventType.TRANSACTION} and event.biz_step == "receiving"
+
+
 def is_despatch(event: EpcisEvent) -> bool:
     """Tell whether an event says that goods leave for somebody."""
     return event.type in {EventType.OBJECT, EventType.TRANSACTION} and event.biz_step == "shipping"

@@ -246,6 +246,33 @@ def test_a_tote_or_a_case_with_a_number_of_its_own_is_filled_again(container: Un
     assert [part.unit for part in made.contents(container)] == [OTHER]
 
 
+def test_a_tote_that_came_back_without_a_word_begins_a_new_filling() -> None:
+    made = books(PACK, OTHER)
+    rules.pack(made, Named(TOTE, "parent"), named([PACK]), origin(2))
+    ship(made, TOTE)
+    rules.pack(made, Named(TOTE, "parent"), named([OTHER]), origin(4))
+    assert [part.unit for part in made.contents(TOTE)] == [OTHER]
+    assert (state(made, TOTE), state(made, PACK), notices(made)) == (HoldingState.ON_HAND, HoldingState.DESPATCHED, [])
+
+
+def test_what_came_in_a_tote_is_not_mixed_with_a_new_filling() -> None:
+    made = Books(
+        [
+            Holding(TOTE, HoldingState.ON_HAND, "e", T0, despatch_id="d"),
+            Holding(PACK, HoldingState.ON_HAND, "e", T0, parent=TOTE, despatch_id="d"),
+            Holding(OTHER, HoldingState.ON_HAND, "e", T0),
+            Holding(CASE, HoldingState.ON_HAND, "e", T0),
+        ]
+    )
+    rules.pack(made, Named(TOTE, "parent"), named([OTHER]), origin(2))
+    assert [part.unit for part in made.contents(TOTE)] == [OTHER]
+    assert notices(made) == [("PARENT_NOT_UNPACKED", PACK)]
+    for number, unit in enumerate([PACK, CASE], 3):
+        rules.pack(made, Named(TOTE, "parent"), named([unit]), origin(number))
+    assert {part.unit for part in made.contents(TOTE)} == {OTHER, PACK, CASE}
+    assert notices(made) == []
+
+
 def test_an_emptied_case_leaves_its_pallet() -> None:
     made = books(PACK)
     rules.pack(made, Named(sscc(2), "parent"), named([PACK]), origin(2))

@@ -377,7 +377,7 @@ def test_refuses_batch_of_wrong_size(events: list[bytes], code: str) -> None:
 
 
 def test_inbox_messages_come_back() -> None:
-    advice = Advice("ni:///x", 1, 2, (b"a", b"b"))
+    advice = Advice("ni:///x", 1, 2, (b"a", b"b"), ("https://id.gs1.org/01/00300010123455/21/1",))
     receipt = Receipt(b"note", 3, (ReceiptItem("ni:///x", bytes(32), 5, resend=True),))
 
     assert codec.decode_advice(codec.encode_advice(advice)) == advice

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$medtrail/api/event/v1/exchange.proto\x12\x15medtrail.api.event.v1\"#\n\nEventBatch\x12\x15\n\rsigned_events\x18\x01 \x03(\x0c\"\\\n\x06\x41\x64vice\x12\x19\n\x11\x64\x65spatch_event_id\x18\x01 \x01(\t\x12\x0c\n\x04part\x18\x02 \x01(\r\x12\x12\n\npart_count\x18\x03 \x01(\r\x12\x15\n\rsigned_events\x18\x04 \x03(\x0c\"\x1d\n\x03\x41\x63k\x12\x16\n\x0emessage_sha256\x18\x01 \x01(\x0c\"_\n\x07Receipt\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x31\n\x05items\x18\x03 \x03(\x0b\x32\".medtrail.api.event.v1.ReceiptItem\"`\n\x0bReceiptItem\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x1b\n\x13signed_event_sha256\x18\x02 \x01(\x0c\x12\x12\n\nleaf_index\x18\x03 \x01(\x04\x12\x0e\n\x06resend\x18\x04 \x01(\x08\"4\n\x06Letter\x12\x14\n\x0csigned_event\x18\x01 \x01(\x0c\x12\x14\n\x0csealed_terms\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$medtrail/api/event/v1/exchange.proto\x12\x15medtrail.api.event.v1\"#\n\nEventBatch\x12\x15\n\rsigned_events\x18\x01 \x03(\x0c\"q\n\x06\x41\x64vice\x12\x19\n\x11\x64\x65spatch_event_id\x18\x01 \x01(\t\x12\x0c\n\x04part\x18\x02 \x01(\r\x12\x12\n\npart_count\x18\x03 \x01(\r\x12\x15\n\rsigned_events\x18\x04 \x03(\x0c\x12\x13\n\x0b\x61\x62sent_epcs\x18\x05 \x03(\t\"\x1d\n\x03\x41\x63k\x12\x16\n\x0emessage_sha256\x18\x01 \x01(\x0c\"_\n\x07Receipt\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x31\n\x05items\x18\x03 \x03(\x0b\x32\".medtrail.api.event.v1.ReceiptItem\"`\n\x0bReceiptItem\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x1b\n\x13signed_event_sha256\x18\x02 \x01(\x0c\x12\x12\n\nleaf_index\x18\x03 \x01(\x04\x12\x0e\n\x06resend\x18\x04 \x01(\x08\"4\n\x06Letter\x12\x14\n\x0csigned_event\x18\x01 \x01(\x0c\x12\x14\n\x0csealed_terms\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTBATCH']._serialized_start=63
   _globals['_EVENTBATCH']._serialized_end=98
   _globals['_ADVICE']._serialized_start=100
-  _globals['_ADVICE']._serialized_end=192
-  _globals['_ACK']._serialized_start=194
-  _globals['_ACK']._serialized_end=223
-  _globals['_RECEIPT']._serialized_start=225
-  _globals['_RECEIPT']._serialized_end=320
-  _globals['_RECEIPTITEM']._serialized_start=322
-  _globals['_RECEIPTITEM']._serialized_end=418
-  _globals['_LETTER']._serialized_start=420
-  _globals['_LETTER']._serialized_end=472
+  _globals['_ADVICE']._serialized_end=213
+  _globals['_ACK']._serialized_start=215
+  _globals['_ACK']._serialized_end=244
+  _globals['_RECEIPT']._serialized_start=246
+  _globals['_RECEIPT']._serialized_end=341
+  _globals['_RECEIPTITEM']._serialized_start=343
+  _globals['_RECEIPTITEM']._serialized_end=439
+  _globals['_LETTER']._serialized_start=441
+  _globals['_LETTER']._serialized_end=493
 # @@protoc_insertion_point(module_scope)

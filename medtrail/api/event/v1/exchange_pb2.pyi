@@ -52,6 +52,7 @@ class Advice(_message.Message):
     PART_FIELD_NUMBER: _builtins.int
     PART_COUNT_FIELD_NUMBER: _builtins.int
     SIGNED_EVENTS_FIELD_NUMBER: _builtins.int
+    ABSENT_EPCS_FIELD_NUMBER: _builtins.int
     despatch_event_id: _builtins.str
     """event_id of the despatch."""
     part: _builtins.int
@@ -62,6 +63,12 @@ class Advice(_message.Message):
     def signed_events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """SignedEvent messages: the despatch and all that tells what is inside, in an order that can be replayed."""
 
+    @_builtins.property
+    def absent_epcs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Units, as Digital Links, that the events put into containers of the shipment and that are in them no more: what took
+        them out is no matter of the receiver.
+        """
+
     def __init__(
         self,
         *,
@@ -69,10 +76,11 @@ class Advice(_message.Message):
         part: _builtins.int = ...,
         part_count: _builtins.int = ...,
         signed_events: _abc.Iterable[_builtins.bytes] | None = ...,
+        absent_epcs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["despatch_event_id", b"despatch_event_id", "part", b"part", "part_count", b"part_count", "signed_events", b"signed_events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_epcs", b"absent_epcs", "despatch_event_id", b"despatch_event_id", "part", b"part", "part_count", b"part_count", "signed_events", b"signed_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
