@@ -274,7 +274,7 @@ def run_respond(
     _change(found, case, ask)
 
 
-def run_resolve(found: Globals, case: str, resolution: str, *, reason: str, location: str, speaker: Speaker) -> None:
+def run_resolve(found: Globals, case: str, resolution: str, *, reason: str, location: str, person: str) -> None:
     """Resolve a case."""
     how = word(exceptions_pb2.CaseResolution, "CASE_RESOLUTION", resolution, field="RESOLUTION")
 
@@ -284,9 +284,8 @@ def run_resolve(found: Globals, case: str, resolution: str, *, reason: str, loca
             case_id=case_id,
             resolution=how,
             reason=reason,
-            person=speaker.person,
+            person=person,
             occasion=custody_pb2.Occasion(location=location),
-            contact=speaker.contact,
         )
         return session.exceptions.ResolveCase(request)
 

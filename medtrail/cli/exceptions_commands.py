@@ -147,15 +147,12 @@ def resolve(
     *,
     reason: Reason,
     location: Location = "",
-    email: Email = "",
-    phone: Phone = "",
     by: By = "",
 ) -> None:
     """Resolve a case, with its effect on the goods."""
-    from medtrail.cli.exceptions import Speaker, run_resolve
+    from medtrail.cli.exceptions import run_resolve
 
-    speaker = Speaker(email, phone, by, "")
-    run_resolve(context.obj, case, resolution, reason=reason, location=location, speaker=speaker)
+    run_resolve(context.obj, case, resolution, reason=reason, location=location, person=by)
 
 
 @exceptions_app.command("suspect")

@@ -113,16 +113,10 @@ def add_message(session: Session, case_id: str, *, text: str, person: str, inter
     """Add a remark, for this organisation only or for the partner too; a resolved case may still be talked about."""
     case = store.get_case(session.connection, case_id)
     if internal:
-        note(session, case, text=text, person=person)
+        exchange.note_for_house(session, case, text=text, person=person)
     else:
         exchange.say(session, case, Said(MessageKind.NOTE, person=person, text=text))
     return store.get_case(session.connection, case_id)
-
-
-def note(session: Session, case: Case, *, text: str, person: str) -> None:
-    """Keep a remark for this organisation only."""
-    message = CaseMessage(str(uuid.uuid4()), MessageKind.INTERNAL, session.desk.gln, session.now, person, text)
-    conversation.add_message(session.connection, case.case_id, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +221,7 @@ def _answer(item: CaseItem, reply: Reply) -> Answer:
 
 
 def resolve(
-    session: Session,
-    case_id: str,
-    resolution: CaseResolution,
-    occasion: Occasion,
-    *,
-    reason: str,
-    speaker: Speaker | None,
-    person: str = "",
+    session: Session, case_id: str, resolution: CaseResolution, occasion: Occasion, *, reason: str, person: str = ""
 ) -> tuple[Case, list[Accepted]]:
     """Resolve a case, with its effect on the goods, and tell the partner that knows of it.
 
@@ -244,38 +231,19 @@ def resolve(
         resolution: CORRECTED_DATA, ACCEPTED, RETURNED, DESTROYED or WITHDRAWN.
         occasion: When and where.
         reason: In words.
-        speaker: Needed where the case was reported to the partner.
         person: Who says it; may be empty.
 
     Raises:
         ConflictError: Resolved before; suspect product is cleared, not kept (CASE_SUSPECT); or the effect is forbidden.
-        MalformedError: Nobody to speak for the house (FIELD_MISSING).
     """
     case = require_open(store.get_case(session.connection, case_id))
     keeps = resolution not in {CaseResolution.RETURNED, CaseResolution.DESTROYED}
-    if keeps and (case.code is ExceptionCode.SUSPECT) and not case.partner_reported:
+    if keeps and case.code is ExceptionCode.SUSPECT and not case.partner_reported:
         message = "suspect product is cleared, returned or destroyed"
         raise ConflictError(message, code="CASE_SUSPECT", field="resolution")
-    if case.shared and speaker is None:
-        message = "the case was reported to the partner: say by which e-mail address we are reached"
-        raise MalformedError(message, code="FIELD_MISSING", field="contact.email")
     made = effects.carry_out(session, case, resolution, occasion, reason=reason)
-    store.close_case(session.connection, case_id, resolution, note=reason, now=session.now)
-    _tell(session, case, resolution, reason=reason, speaker=speaker, person=person)
+    exchange.close_and_tell(session, case_id, resolution, note=reason, person=person)
     return store.get_case(session.connection, case_id), made
-
-
-def _tell(
-    session: Session, case: Case, resolution: CaseResolution, *, reason: str, speaker: Speaker | None, person: str
-) -> None:
-    text = f"{resolution.replace('_', ' ')}: {reason}"
-    if case.shared and speaker is not None:
-        report = reports.closing_report(case, speaker.contact, session.now)
-        exchange.say(session, case, Said(MessageKind.REPORT, person=person, text=text, pdg=report))
-    elif case.partner_reported:
-        exchange.say(session, case, Said(MessageKind.NOTE, person=person, text=text))
-    else:
-        note(session, case, text=text, person=person)
 
 
 def take_file(session: Session, data: bytes, message: Report | Response, *, partner: Gln | None) -> Case:

@@ -17,7 +17,7 @@ from medtrail.errors import AuthorizationError, ConflictError, MalformedError, N
 from medtrail.event import Event, Header, PayloadType, new_salt
 from medtrail.exception_letter import ExceptionLetter, LetterKind
 from medtrail.gs1 import Gln
-from medtrail.pdg import Message, Report, ReportGroup, Resolution, Response, encode_message
+from medtrail.pdg import ContactInformation, Message, Report, ReportGroup, Resolution, Response, encode_message
 from medtrail.pdg_reader import decode_message
 from medtrail.trust import TRADING_ROLES
 from services.custody import events_store, inbound_store, letters
@@ -26,6 +26,7 @@ from services.custody.exceptions import conversation, store
 from services.custody.exceptions.case import Case, CaseMessage, CaseResolution, CaseStatus, MessageKind
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.exceptions.items import exchange_of
+from services.custody.exceptions.reports import closing_report
 from services.custody.letters import Heard
 from services.custody.parties import named_glns
 from services.custody.units import Unit, parse_unit
@@ -108,6 +109,36 @@ def say(session: Session, case: Case, said: Said, *, to: Gln | None = None) -> b
         made = replace(made, sha256=sha256, signed_event=signed_event)
     conversation.add_message(session.connection, case.case_id, made)
     return organisation is not None
+
+
+def close_and_tell(session: Session, case_id: str, resolution: CaseResolution, *, note: str, person: str = "") -> bool:
+    """Close a case and tell the partner that knows of it; return whether it was open."""
+    case = store.get_case(session.connection, case_id)
+    if not store.close_case(session.connection, case_id, resolution, note=note, now=session.now):
+        return False
+    text = f"{resolution.replace('_', ' ')}: {note}"
+    contact = _own_contact(session, case) if case.shared else None
+    if contact is not None:
+        report = closing_report(case, contact, session.now)
+        say(session, case, Said(MessageKind.REPORT, person=person, text=text, pdg=report))
+    elif case.partner_reported:
+        say(session, case, Said(MessageKind.NOTE, person=person, text=text))
+    else:
+        note_for_house(session, case, text=text, person=person)
+    return True
+
+
+def _own_contact(session: Session, case: Case) -> ContactInformation | None:
+    """Return how we were reached by what we said of a case last."""
+    said = conversation.messages_of_case(session.connection, case.case_id)
+    own = [message.pdg for message in said if message.sender == session.desk.gln and message.pdg]
+    return decode_message(own[-1]).sender if own else None
+
+
+def note_for_house(session: Session, case: Case, *, text: str, person: str) -> None:
+    """Keep a remark for this organisation only."""
+    message = CaseMessage(str(uuid.uuid4()), MessageKind.INTERNAL, session.desk.gln, session.now, person, text)
+    conversation.add_message(session.connection, case.case_id, message)
 
 
 def time_of(message: Message) -> datetime:

@@ -236,13 +236,9 @@ class ExceptionServicer(exceptions_pb2_grpc.ExceptionServiceServicer):
         resolution = messages.resolution_from(request.resolution)
         reason, occasion = check_reason(request.reason), self._office.occasion(request.occasion)
         person = _person(context, request.person)
-        contact = messages.contact_from(request.contact, gln=self._office.desk.gln)
-        speaker = None if contact is None else Speaker(contact, person)
 
         def work(session: Session) -> exceptions_pb2.ResolveCaseResponse:
-            case, made = commands.resolve(
-                session, case_id, resolution, occasion, reason=reason, speaker=speaker, person=person
-            )
+            case, made = commands.resolve(session, case_id, resolution, occasion, reason=reason, person=person)
             shown = self._shown(session.connection, case)
             return exceptions_pb2.ResolveCaseResponse(case=shown, events=map(accepted_to_message, made))
 

@@ -33,8 +33,8 @@ from services.custody.exceptions.case import (
     MessageKind,
 )
 from services.custody.exceptions.codes import ExceptionCode
-from services.custody.exceptions.commands import note, require_open
-from services.custody.exceptions.exchange import Said
+from services.custody.exceptions.commands import require_open
+from services.custody.exceptions.exchange import Said, note_for_house
 from services.custody.holding import Books
 from services.custody.holdings_store import to_us
 from services.custody.holds import HoldCode
@@ -119,7 +119,7 @@ def mark(
     store.change_units(session.connection, case_id, (named.unit for named in free), quarantined=True)
     _set_suspect(session, [named.unit for named in units], case_id)
     case = store.get_case(session.connection, case_id)
-    note(session, case, text=f"suspect product: {reason}", person=person)
+    note_for_house(session, case, text=f"suspect product: {reason}", person=person)
     return case, made
 
 
@@ -164,7 +164,7 @@ def note_some(session: Session, case_id: str, packs: Sequence[Named], *, person:
         raise MalformedError("name packs that were verified", code="FIELD_MISSING", field="verified_epcs")
     done = note_verified(session, case_id, packs)
     text = f"verified {len(packs)} packs: {len(done.verified)} of {done.verify_count}"
-    note(session, case, text=text, person=person)
+    note_for_house(session, case, text=text, person=person)
     return store.get_case(session.connection, case_id)
 
 
@@ -188,7 +188,7 @@ def clear(
     _set_suspect(session, [item.unit for item in units], "")
     store.change_units(session.connection, case_id, (item.unit for item in units), quarantined=False)
     store.close_case(session.connection, case_id, CaseResolution.CLEARED, note=reason, now=session.now)
-    note(session, case, text=f"cleared: {reason}", person=person)
+    note_for_house(session, case, text=f"cleared: {reason}", person=person)
     for partner in conversation.notified_partners(session.connection, case_id):
         exchange.say(session, case, Said(MessageKind.CLEARED, person=person, text=reason), to=partner)
     return store.get_case(session.connection, case_id), made
@@ -236,7 +236,7 @@ def declare_illegitimate(
     )
     units = [item.unit for item in store.units_of_case(session.connection, case_id)]
     session.load(units)
-    note(session, case, text=f"illegitimate product: {reason}", person=person)
+    note_for_house(session, case, text=f"illegitimate product: {reason}", person=person)
     for partner in sorted({*_concerned(session, case, units), *further}):
         said = Said(MessageKind.ILLEGITIMATE, person=person, text=reason, units=units)
         if exchange.say(session, case, said, to=partner):

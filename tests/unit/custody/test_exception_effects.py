@@ -12,7 +12,7 @@ from medtrail.pdg import ContactInformation
 from medtrail.subjects import MessageKind as InboxKind
 from services.custody import commands as verbs
 from services.custody import holdings_store, inbound_store, letters
-from services.custody.exceptions import alarms, commands, conversation, store, suspect
+from services.custody.exceptions import alarms, commands, conversation, exchange, store, suspect
 from services.custody.exceptions.case import Case, CaseResolution, CaseScan, CaseStatus, MessageKind
 from services.custody.exceptions.codes import RULES, Category, ExceptionCode
 from services.custody.exceptions.commands import NewCase, Speaker
@@ -47,7 +47,7 @@ def open_case(house: House, code: ExceptionCode, units: "Sequence[Unit]", **more
 
 def resolve(house: House, case: Case, how: CaseResolution) -> "tuple[Case, list[Accepted]]":
     occasion = house.occasion()
-    return house.write(lambda s: commands.resolve(s, case.case_id, how, occasion, reason="as agreed", speaker=SPEAKER))
+    return house.write(lambda s: commands.resolve(s, case.case_id, how, occasion, reason="as agreed"))
 
 
 def hold(house: House, units: "Sequence[Unit]", code: HoldCode) -> None:
@@ -209,17 +209,19 @@ def test_partners_case_does_nothing_to_goods_that_are_elsewhere(maker: House, ph
     assert made == []
 
 
-def test_shared_case_is_resolved_by_somebody_who_can_be_reached(maker: House, pharmacy: House) -> None:
+def test_partner_hears_of_a_shared_case_that_is_closed_by_data(maker: House, pharmacy: House) -> None:
     units = stock(maker, pharmacy, 1)
     case = open_case(pharmacy, ExceptionCode.SHORTAGE, units)
     pharmacy.write(lambda s: commands.propose(s, case.case_id, None, SPEAKER))
-    occasion = pharmacy.occasion()
-    with refused("FIELD_MISSING", MalformedError):
-        pharmacy.write(
-            lambda s: commands.resolve(
-                s, case.case_id, CaseResolution.ACCEPTED, occasion, reason="agreed", speaker=None
-            )
-        )
+    closed = pharmacy.write(
+        lambda s: exchange.close_and_tell(s, case.case_id, CaseResolution.CORRECTED_DATA, note="data came")
+    )
+    again = pharmacy.write(
+        lambda s: exchange.close_and_tell(s, case.case_id, CaseResolution.CORRECTED_DATA, note="data came")
+    )
+    assert (closed, again) == (True, False)
+    assert deliver(pharmacy, maker) == 2
+    assert maker.read(lambda c: store.get_case(c, case.case_id)).resolution is CaseResolution.BY_PARTNER
 
 
 # --- suspect product ---

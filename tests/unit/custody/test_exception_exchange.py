@@ -51,7 +51,7 @@ def respond(house: House, case_id: str, *replies: Reply) -> Case:
 
 def resolve(house: House, case_id: str, how: CaseResolution = CaseResolution.WITHDRAWN) -> Case:
     occasion = house.occasion()
-    return house.write(lambda s: commands.resolve(s, case_id, how, occasion, reason="agreed", speaker=SPEAKER))[0]
+    return house.write(lambda s: commands.resolve(s, case_id, how, occasion, reason="agreed"))[0]
 
 
 def say(house: House, case_id: str, text: str) -> Case:

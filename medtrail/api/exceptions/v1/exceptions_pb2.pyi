@@ -1333,7 +1333,6 @@ class ResolveCaseRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PERSON_FIELD_NUMBER: _builtins.int
     OCCASION_FIELD_NUMBER: _builtins.int
-    CONTACT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID."""
     case_id: _builtins.str
@@ -1348,10 +1347,6 @@ class ResolveCaseRequest(_message.Message):
     def occasion(self) -> _custody_pb2.Occasion:
         """When and where goods are accepted, put aside for return, or destroyed."""
 
-    @_builtins.property
-    def contact(self) -> Global___Contact:
-        """How we are reached; needed where the case was reported to the partner."""
-
     def __init__(
         self,
         *,
@@ -1361,11 +1356,10 @@ class ResolveCaseRequest(_message.Message):
         reason: _builtins.str = ...,
         person: _builtins.str = ...,
         occasion: _custody_pb2.Occasion | None = ...,
-        contact: Global___Contact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "occasion", b"occasion"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occasion", b"occasion"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "contact", b"contact", "occasion", b"occasion", "person", b"person", "reason", b"reason", "request_id", b"request_id", "resolution", b"resolution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "occasion", b"occasion", "person", b"person", "reason", b"reason", "request_id", b"request_id", "resolution", b"resolution"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
