@@ -32,6 +32,7 @@ from nacl.signing import SigningKey as NaclKey
 from nacl.signing import VerifyKey
 from rich.console import Console
 from rich.table import Table
+from station_bench import measure_stations  # type: ignore[import-not-found]  # beside this script
 from verify_bench import measure_verifications  # type: ignore[import-not-found]  # beside this script
 
 from ledger.fsck import check_folder
@@ -61,6 +62,7 @@ MAKER, WITNESS = "bench-maker", "bench-pharmacy"
 LOT, EXPIRY = "BENCH1", "2035-06-30"
 BATCH_EVENTS = 500
 CALLERS = 8
+STATION_PACE_S = 1.0
 HASHED_EPCS = 12
 MESSAGE_BYTES = 300
 CEILING_ROUNDS = 5
@@ -105,6 +107,8 @@ class Sizes:
         packs: Commissioned in large calls, and traced as one lot.
         packs_a_call: In those calls, at most 5,000.
         chained: Events sent past the services straight to the ledger.
+        stations: That scan at one time, at most; each a whole station, all in one process.
+        station_scans: That each of them makes.
     """
 
     signatures: int = 8_000
@@ -116,17 +120,29 @@ class Sizes:
     packs: int = 10_000
     packs_a_call: int = 1_000
     chained: int = 20_000
+    stations: int = 100
+    station_scans: int = 20
 
 
 SMALL_LOG = LogSizes(warm_up=10, chained=100, single=3, takeovers=1)
 SMALL = Sizes(
-    signatures=400, hashes=50, leaves=2_000, scans=50, imported=200, calls=10, packs=40, packs_a_call=20, chained=600
+    signatures=400,
+    hashes=50,
+    leaves=2_000,
+    scans=50,
+    imported=200,
+    calls=10,
+    packs=40,
+    packs_a_call=20,
+    chained=600,
+    stations=3,
+    station_scans=2,
 )
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured speed (unit 1/s or MB/s), time (unit s), size (unit B) or multiple (unit x)."""
+    """A measured speed (unit 1/s or MB/s), time (unit s or ms), size (unit B) or multiple (unit x)."""
 
     name: str
     value: float
@@ -289,6 +305,18 @@ class NetworkBench:
         )
         await self._trace_lot(packs)
         await self._chain(self._sizes.chained)
+        await measure_stations(
+            self._maker,
+            self._witness,
+            Path(self._maker.organisation.folder).parent.parent / "station-bench",
+            [serial for (serial,) in singles],
+            gtin=PACK_GTIN,
+            label=f"\x1d17{date.fromisoformat(EXPIRY):%y%m%d}10SINGLE",
+            stations=self._sizes.stations,
+            scans=self._sizes.station_scans,
+            pace_s=STATION_PACE_S,
+            tell=lambda name, value: self._figures.found.append(Figure(name, value, "ms")),
+        )
 
     async def _register(self) -> None:
         product = payload_pb2.Product(gtin=str(PACK_GTIN), level=payload_pb2.PACK_LEVEL_PACK, name="Trailomycin")
@@ -450,6 +478,7 @@ def draw(console: Console, figures: Figures) -> None:
         value = {
             "1/s": f"{figure.value:,.0f} /s",
             "s": f"{figure.value:.2f} s",
+            "ms": f"{figure.value:,.1f} ms",
             "B": f"{figure.value:,.0f} B",
             "MB/s": f"{figure.value:,.1f} MB/s",
             "x": f"{figure.value:.1f} times",

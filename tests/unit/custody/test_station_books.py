@@ -1,0 +1,472 @@
+"""A station's copy of the books, what it signs upon it, and the service taking that in."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import Connection
+
+from medtrail.codec import decode_payload, decode_signed_event, encode_payload, encode_signed_event
+from medtrail.envelope import SigningKey, sign
+from medtrail.errors import AuthorizationError, ConflictError, DuplicateError, MalformedError, MedtrailError
+from medtrail.event import Event, Header, KeyAddition, KeyRetirement, new_event_id, new_salt
+from medtrail.gs1 import parse_epc
+from medtrail.note import NoteSigner
+from medtrail.runtime import outbox
+from medtrail.runtime.database import Database
+from medtrail.runtime.tables import prepare
+from medtrail.trust import Registry
+from services.custody import commands, holdings_store, station_feed
+from services.custody.desk import Desk, Session
+from services.custody.exceptions.codes import ExceptionCode
+from services.custody.exceptions.store import cases_of_unit
+from services.custody.holding import Holding, HoldingState
+from services.custody.station_events import Taken, last_number, take_event
+from services.custody.station_messages import page_from_message, page_to_message, taken_from_message, taken_to_message
+from services.custody.units import Named, Unit, as_unit
+from services.custody.upgrade import upgrade
+from services.station import books, handover
+from services.station.books import Word
+
+if TYPE_CHECKING:
+    from tests.conftest import Network
+    from tests.unit.custody.conftest import House
+
+NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
+LOG = NoteSigner("log.example", bytes(32)).verifier
+
+
+def packs(*serials: int) -> tuple[Unit, ...]:
+    return tuple(as_unit(parse_epc(f"https://id.gs1.org/01/00300010123455/21/{s}"), field="epc") for s in serials)
+
+
+def named(units: tuple[Unit, ...]) -> tuple[Any, ...]:
+    return tuple(Named(unit, f"epcs[{number}]") for number, unit in enumerate(units))
+
+
+def authority_says(registry: Registry, statement: Any, *, key_id: str) -> Registry:
+    """A registry that has heard one more statement of the authority."""
+    changed = copy.deepcopy(registry)
+    header = Header(new_salt(), next(iter(changed.organisations())).gln, "authority", 1, new_event_id())
+    changed.apply(changed.next_index, key_id, Event(header, statement))
+    return changed
+
+
+@dataclass
+class Bay:
+    """A station of a house, with a database of its own; the wire is a call."""
+
+    house: "House"
+    desk: Desk
+    database: Database
+    feed_id: str = ""
+    number: int = 0
+
+    def follow(self, *, reset: bool = False) -> None:
+        """Take in all that the house's books tell."""
+        while True:
+            state = self.database.read_now(books.read_state)
+            feed = self.house.database.write_now(station_feed.begin_feed)
+            previous = 0 if reset or state.feed_id != feed else state.number
+            reset = False
+            page = self.house.read(lambda c: station_feed.page_after(c, previous))  # noqa: B023 - called at once
+            message = page_to_message(page, feed_id=feed, previous=previous, complete_time=NOW, ledger_time=NOW)
+            heard = page_from_message(type(message).FromString(message.SerializeToString()))
+            word = Word(feed, previous, heard, NOW, NOW, NOW + timedelta(seconds=2))
+
+            def write(connection: Connection) -> None:
+                books.take_page(connection, word, gln=self.house.gln, verifier=LOG)  # noqa: B023 - called at once
+                handover.settle_all(connection)
+
+            self.database.write_now(write)
+            if page.number >= page.newest:
+                return
+
+    def do(self, verb: Callable[..., Any], *units: Unit, **arguments: Any) -> None:
+        occasion = replace(self.house.occasion(), station=self.desk.source)
+        self.database.write_now(lambda c: verb(Session(c, self.desk, units), named(units), occasion, **arguments))
+
+    def waiting(self) -> list[bytes]:
+        return [item.data for item in self.database.read_now(handover.next_events)]
+
+    def hand_in(self, *events: bytes) -> list[Taken]:
+        """Hand events in, all that wait when none are given, and take the answers."""
+        found = []
+        for data in events or self.waiting():
+            taken = self.house.database.write_now(
+                lambda c: take_event(c, self.house.desk, data, key_id=self.desk.key.key_id)  # noqa: B023 - at once
+            )
+            message = taken_to_message(taken)
+            found.append(taken_from_message(type(message).FromString(message.SerializeToString())))
+            self.database.write_now(lambda c: handover.take_answer(c, found[-1]))
+        return found
+
+    def held(self, unit: Unit) -> Holding | None:
+        return self.database.read_now(lambda c: holdings_store.load_books(c, (unit,)).get(unit))
+
+    def state_of(self, unit: Unit) -> HoldingState | None:
+        holding = self.held(unit)
+        return None if holding is None else holding.state
+
+
+@pytest.fixture
+def make_bay(network: "Network", pharmacy: "House", tmp_path: Path) -> Iterator[Callable[[str], Bay]]:
+    made: list[Database] = []
+    authority = network.authority.signing_key().key_id
+
+    def make(name: str) -> Bay:
+        key = SigningKey.generate()
+        pharmacy.registry = authority_says(pharmacy.registry, KeyAddition(pharmacy.gln, key.key_id), key_id=authority)
+        database = Database(tmp_path / f"{name}.db")
+        database.write_now(prepare)
+        database.write_now(upgrade)
+        made.append(database)
+        return Bay(pharmacy, replace(pharmacy.desk, key=key, source=name), database)
+
+    yield make
+    for database in made:
+        database.close()
+
+
+@pytest.fixture
+def stock(maker: "House", pharmacy: "House") -> tuple[Unit, ...]:
+    """Five packs in the pharmacy's hands."""
+    units = packs(1, 2, 3, 4, 5)
+    maker.commission(units)
+    maker.ship(units, pharmacy.gln)
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    pharmacy.receive(units)
+    return units
+
+
+def open_conflicts(house: "House", unit: Unit) -> list[ExceptionCode]:
+    return [case.code for case in house.read(lambda c: cases_of_unit(c, unit))]
+
+
+# --- the copy ---
+
+
+def test_copy_is_the_books(make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House") -> None:
+    bay = make_bay("bay")
+    bay.follow()
+    assert [bay.held(unit) for unit in stock] == [pharmacy.held(unit) for unit in stock]
+    pharmacy.hold(stock[:1])
+    bay.follow()
+    assert bay.held(stock[0]) == pharmacy.held(stock[0])
+    state = bay.database.read_now(books.read_state)
+    assert (state.complete_time, state.ledger_time, state.ahead_s, state.loading) == (NOW, NOW, 2.0, False)
+    assert bay.database.read_now(books.count_units) == 5
+
+
+def test_what_is_gone_from_the_books_goes_from_the_copy(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("bay")
+    bay.follow()
+    pharmacy.database.write_now(lambda c: holdings_store.restore(c, stock[0].path, None))
+    bay.follow()
+    assert (bay.held(stock[0]), bay.state_of(stock[1])) == (None, HoldingState.ON_HAND)
+
+
+def test_other_numbering_makes_the_copy_anew(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("bay")
+    bay.follow()
+    stranger = packs(99)[0]
+    bay.database.write_now(lambda c: books.set_word(c, stranger.path, None))
+    holding = pharmacy.held(stock[0])
+    row = {**holdings_store.to_row(holding), "path": stranger.path}
+    bay.database.write_now(lambda c: books.set_word(c, stranger.path, row))
+    bay.follow(reset=True)
+    assert bay.held(stranger) is None
+    assert [bay.held(unit) for unit in stock] == [pharmacy.held(unit) for unit in stock]
+
+
+def test_refuses_a_page_that_leaves_something_out(make_bay: Callable[[str], Bay], stock: tuple[Unit, ...]) -> None:
+    bay = make_bay("bay")
+    bay.follow()
+    state = bay.database.read_now(books.read_state)
+    page = station_feed.FeedPage((), state.number + 5, state.number + 5, b"", 0, 0)
+    word = Word(state.feed_id, state.number + 3, page, NOW, NOW, NOW)
+    with pytest.raises(ConflictError) as caught:
+        bay.database.write_now(lambda c: books.take_page(c, word, gln=bay.house.gln, verifier=LOG))
+    assert (caught.value.code, len(stock)) == ("FEED_GAP", 5)
+
+
+def test_feed_costs_nothing_before_anybody_follows(stock: tuple[Unit, ...], pharmacy: "House") -> None:
+    assert pharmacy.read(station_feed.newest_number) == 0
+    first = pharmacy.database.write_now(station_feed.begin_feed)
+    assert pharmacy.read(station_feed.newest_number) >= len(stock)
+    assert pharmacy.database.write_now(station_feed.begin_feed) == first
+    assert pharmacy.read(station_feed.feed_id) == first
+
+
+def test_each_thing_stands_once_under_its_latest_number(stock: tuple[Unit, ...], pharmacy: "House") -> None:
+    pharmacy.database.write_now(station_feed.begin_feed)
+    before = pharmacy.read(station_feed.newest_number)
+    pharmacy.hold(stock[:1])
+    pharmacy.release(stock[:1])
+    page = pharmacy.read(lambda c: station_feed.page_after(c, before))
+    assert [(change.kind, change.key) for change in page.changes] == [(station_feed.FeedKind.UNIT, stock[0].path)]
+    whole = pharmacy.read(lambda c: station_feed.page_after(c, 0))
+    keys = [(change.kind, change.key) for change in whole.changes]
+    assert len(keys) == len(set(keys))
+
+
+# --- what is under way lies upon the service's word ---
+
+
+def test_own_work_shows_at_once_and_the_services_word_counts_in_the_end(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    bay.do(commands.dispense, stock[0], partial=False)
+    assert bay.state_of(stock[0]) is HoldingState.DISPENSED
+    # The service's newer word on the pack does not undo what was done here.
+    pharmacy.hold(stock[:1])
+    bay.follow()
+    assert bay.state_of(stock[0]) is HoldingState.DISPENSED
+    assert bay.database.read_now(lambda c: books.is_touched(c, stock[0].path))
+    bay.hand_in()
+    bay.follow()
+    assert bay.held(stock[0]) == pharmacy.held(stock[0])
+    assert not bay.database.read_now(lambda c: books.is_touched(c, stock[0].path))
+    assert bay.database.read_now(handover.open_count) == (0, True)
+
+
+def test_a_later_event_under_way_keeps_its_effect(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    bay.do(commands.hold, stock[0], reason="leaking")
+    bay.do(commands.hold, stock[1], reason="leaking")
+    bay.do(commands.dispense, stock[2], partial=True)
+    bay.do(commands.dispense, stock[2], partial=False)
+    bay.hand_in(*bay.waiting()[:3])
+    bay.follow()
+    assert bay.state_of(stock[2]) is HoldingState.DISPENSED
+    assert pharmacy.held(stock[2]).state is HoldingState.PARTIALLY_DISPENSED
+    bay.hand_in()
+    bay.follow()
+    assert bay.held(stock[2]) == pharmacy.held(stock[2])
+
+
+# --- taking events in ---
+
+
+def test_event_that_fits_is_as_if_done_at_the_service(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    pending = pharmacy.pending()
+    bay.do(commands.dispense, stock[0], partial=False)
+    (taken,) = bay.hand_in()
+    assert (taken.station, taken.source_seq, taken.conflicts, taken.resend) == ("till", 1, (), False)
+    assert pharmacy.held(stock[0]).state is HoldingState.DISPENSED
+    assert pharmacy.pending() == pending + 1
+    said = pharmacy.events()
+    (event,) = [item for item in said if item.header.source == "till"]
+    assert event.statement.read_point.id.endswith("/254/till")  # type: ignore[union-attr]
+    assert pharmacy.read(lambda c: last_number(c, "till")) == 1
+
+
+def test_event_handed_in_again_gets_its_first_answer(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    bay.do(commands.dispense, stock[0], partial=False)
+    (data,) = bay.waiting()
+    first, again = bay.hand_in(data, data)
+    assert again.resend
+    assert replace(again, resend=False, change_number=0) == replace(first, change_number=0)
+    assert len([event for event in pharmacy.events() if event.header.source == "till"]) == 1
+
+
+def test_offline_conflict_is_opened_when_two_tills_dispensed_one_pack(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    first, second = make_bay("till-1"), make_bay("till-2")
+    for bay in (first, second):
+        bay.follow()
+        bay.do(commands.dispense, stock[0], partial=False)
+    assert first.hand_in()[0].conflicts == ()
+    (taken,) = second.hand_in()
+    assert [(item.unit, item.code) for item in taken.conflicts] == [(stock[0], "UNIT_FINAL")]
+    assert open_conflicts(pharmacy, stock[0]) == [ExceptionCode.OFFLINE_CONFLICT]
+    assert pharmacy.held(stock[0]).state is HoldingState.DISPENSED
+    # It was said and signed: both go to the log.
+    assert {"till-1", "till-2"} <= {event.header.source for event in pharmacy.events()}
+    (again,) = second.hand_in(second_event(second))
+    assert (again.resend, again.conflicts) == (True, taken.conflicts)
+    (fate,) = second.database.read_now(lambda c: handover.recent_conflicts(c, limit=5))
+    assert fate.conflicts == taken.conflicts
+
+
+def second_event(bay: Bay) -> bytes:
+    fates = bay.database.read_now(lambda c: handover.recent_conflicts(c, limit=1))
+    return bay.database.read_now(lambda c: outbox.get_event(c, fates[0].sha256)).data
+
+
+def test_offline_conflict_spares_the_units_that_fit(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("bay")
+    bay.follow()
+    bay.do(commands.hold, *stock[:3], reason="wet")
+    pharmacy.dispense(stock[:1])
+    (taken,) = bay.hand_in()
+    assert [item.unit for item in taken.conflicts] == [stock[0]]
+    assert [pharmacy.held(unit).hold_reason for unit in stock[1:4]] == ["wet", "wet", ""]
+    assert [len(open_conflicts(pharmacy, unit)) for unit in stock[:3]] == [1, 0, 0]
+
+
+def test_offline_conflict_puts_goods_aside_that_are_still_here(
+    make_bay: Callable[[str], Bay], maker: "House", pharmacy: "House", stock: tuple[Unit, ...]
+) -> None:
+    more = packs(6)
+    maker.commission(more)
+    maker.ship(more, pharmacy.gln)
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    bay = make_bay("bay")
+    bay.follow()
+    bay.do(commands.receive, *more)
+    pharmacy.receive(more)
+    (taken,) = bay.hand_in()
+    assert [item.unit for item in taken.conflicts] == [more[0]]
+    holding = pharmacy.held(more[0])
+    assert (holding.state, holding.exception) == (HoldingState.EXCEPTION, "OFFLINE_CONFLICT")
+    assert pharmacy.held(stock[0]).state is HoldingState.ON_HAND
+
+
+def test_no_offline_conflict_when_what_came_between_leaves_the_event_possible(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    bay.do(commands.dispense, stock[0], partial=False)
+    pharmacy.hold(stock[1:2])
+    pharmacy.dispense(stock[2:3])
+    (taken,) = bay.hand_in()
+    assert taken.conflicts == ()
+    assert [open_conflicts(pharmacy, unit) for unit in stock[:3]] == [[], [], []]
+
+
+def refused(bay: Bay, data: bytes, *, key_id: str = "") -> MedtrailError:
+    with pytest.raises(MedtrailError) as caught:
+        bay.house.database.write_now(
+            lambda c: take_event(c, bay.house.desk, data, key_id=key_id or bay.desk.key.key_id)
+        )
+    return caught.value
+
+
+def test_refuses_events_out_of_turn(make_bay: Callable[[str], Bay], stock: tuple[Unit, ...]) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    for unit in stock[:2]:
+        bay.do(commands.dispense, unit, partial=False)
+    error = refused(bay, bay.waiting()[1])
+    assert (error.code, error.facts["expected"], isinstance(error, ConflictError)) == ("SOURCE_SEQ_GAP", "1", True)
+
+
+def test_refuses_a_second_event_under_one_number(make_bay: Callable[[str], Bay], stock: tuple[Unit, ...]) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    bay.do(commands.dispense, stock[0], partial=False)
+    (data,) = bay.waiting()
+    bay.hand_in(data)
+    error = refused(bay, resigned(bay, data, salt=new_salt()))
+    assert (error.code, isinstance(error, DuplicateError)) == ("SOURCE_SEQ_REUSED", True)
+
+
+def resigned(bay: Bay, data: bytes, *, key: SigningKey | None = None, **header: Any) -> bytes:
+    signed = decode_signed_event(data)
+    event = decode_payload(signed.payload_type, signed.payload)
+    changed = replace(event, header=replace(event.header, **header))
+    return encode_signed_event(sign(changed.payload_type, encode_payload(changed), key or bay.desk.key))
+
+
+def test_a_station_speaks_for_itself_only(make_bay: Callable[[str], Bay], stock: tuple[Unit, ...]) -> None:
+    bay, other = make_bay("till-1"), make_bay("till-2")
+    bay.follow()
+    bay.do(commands.dispense, stock[0], partial=False)
+    (data,) = bay.waiting()
+    assert refused(bay, data, key_id=other.desk.key.key_id).code == "STATION_KEY"
+    bay.hand_in(data)
+    # Nor does a key speak under the name of a station that has another one.
+    bay.do(commands.dispense, stock[1], partial=False)
+    (following,) = bay.waiting()
+    forged = resigned(bay, following, key=other.desk.key)
+    assert refused(bay, forged, key_id=other.desk.key.key_id).code == "STATION_KEY"
+
+
+def test_station_gets_a_new_key_when_the_old_one_is_retired(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House", network: "Network"
+) -> None:
+    bay, fresh = make_bay("till-1"), make_bay("till-1b")
+    bay.follow()
+    bay.do(commands.dispense, stock[0], partial=False)
+    bay.hand_in()
+    authority = network.authority.signing_key().key_id
+    pharmacy.registry = authority_says(pharmacy.registry, KeyRetirement(bay.desk.key.key_id), key_id=authority)
+    bay.desk = replace(bay.desk, registry=lambda: pharmacy.registry)
+    with pytest.raises(AuthorizationError) as caught:
+        bay.do(commands.dispense, stock[1], partial=False)
+    assert caught.value.code == "KEY_RETIRED"
+    bay.desk = replace(bay.desk, key=fresh.desk.key)
+    bay.do(commands.dispense, stock[1], partial=False)
+    assert [taken.source_seq for taken in bay.hand_in()] == [2]
+
+
+def test_a_till_neither_ships_nor_speaks_as_another_source(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], maker: "House"
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    occasion = bay.house.occasion()
+    consignee = commands.Consignee(maker.gln, maker.gln)
+    bay.database.write_now(
+        lambda c: commands.ship(Session(c, bay.desk, stock[:1]), named(stock[:1]), occasion, consignee)
+    )
+    (data,) = bay.waiting()
+    error = refused(bay, data)
+    assert (error.code, isinstance(error, MalformedError)) == ("EVENT_NOT_FOR_STATION", True)
+    for name in ("main", "Till", "a" * 21, "-x"):
+        assert refused(bay, resigned(bay, data, source=name)).code == "STATION_NAME"
+
+
+def test_station_whose_memory_was_lost_goes_on_behind_its_last_number(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...]
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    bay.database.write_now(lambda c: handover.catch_up(c, source="till", last_seq=7))
+    bay.do(commands.dispense, stock[0], partial=False)
+    (fate,) = bay.database.read_now(lambda c: handover.fates(c, [item.sha256 for item in handover.next_events(c)]))
+    assert (fate.source_seq, fate.answered) == (8, False)
+    # While something waits, its numbers stand.
+    bay.database.write_now(lambda c: handover.catch_up(c, source="till", last_seq=20))
+    bay.do(commands.dispense, stock[1], partial=False)
+    assert bay.database.read_now(handover.waiting).count == 2
+    assert [
+        decode_payload(s.payload_type, s.payload).header.source_seq for s in map(decode_signed_event, bay.waiting())
+    ] == [8, 9]
+
+
+def test_answer_about_another_event_is_not_believed(make_bay: Callable[[str], Bay], stock: tuple[Unit, ...]) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    bay.do(commands.dispense, stock[0], partial=False)
+    with pytest.raises(MedtrailError) as caught:
+        bay.database.write_now(lambda c: handover.take_answer(c, Taken("till", 1, bytes(32), (), 1)))
+    assert caught.value.code == "ANSWER_UNASKED"
