@@ -9,6 +9,7 @@ from services.custody.desk import Session
 from services.custody.exceptions import store as case_store
 from services.custody.exceptions.case import CaseResolution, CaseScan
 from services.custody.exceptions.codes import ExceptionCode, rule_of
+from services.custody.exceptions.exchange import close_and_tell
 from services.custody.receiving import deliveries_store, lines_store
 from services.custody.receiving.codes import Posting, ResultCode
 from services.custody.receiving.deliveries_store import Delivery, ScanRecord
@@ -117,9 +118,7 @@ def close_settled(session: Session, units: Sequence[Unit]) -> list[str]:
         if case is None or case.code not in BY_DATA or any(other.posting in UNSETTLED for other in others):
             continue
         note = "the data were corrected, and the goods were received"
-        if case_store.close_case(
-            session.connection, line.case_id, CaseResolution.CORRECTED_DATA, note=note, now=session.now
-        ):
+        if close_and_tell(session, line.case_id, CaseResolution.CORRECTED_DATA, note=note):
             closed[line.case_id] = None
     return list(closed)
 
@@ -132,7 +131,5 @@ def change_case(session: Session, line: Line, code: ExceptionCode) -> str:
         others = lines_store.of_case(session.connection, line.case_id)
         if not any(other.posting in UNSETTLED for other in others):
             note = f"data have come; they do not fit the goods: see case {case_id}"
-            case_store.close_case(
-                session.connection, line.case_id, CaseResolution.CORRECTED_DATA, note=note, now=session.now
-            )
+            close_and_tell(session, line.case_id, CaseResolution.CORRECTED_DATA, note=note)
     return case_id

@@ -14,6 +14,7 @@ from services.custody.events_store import Stored
 from services.custody.exceptions import store as case_store
 from services.custody.exceptions.case import CaseResolution
 from services.custody.exceptions.codes import ExceptionCode, rule_of
+from services.custody.exceptions.exchange import close_and_tell
 from services.custody.holding import HoldingState
 from services.custody.receiving import arrivals_store, deliveries, deliveries_store, lines_store, settle
 from services.custody.receiving.arrivals_store import Waiting
@@ -156,4 +157,4 @@ def forget_missing(session: Session, despatch_id: str) -> None:
         others = lines_store.of_case(connection, case_id)
         if not any(other.posting in {Posting.MISSING, Posting.PUT_ASIDE} for other in others):
             note = "the sender has taken back the despatch that told of the goods"
-            case_store.close_case(connection, case_id, CaseResolution.CORRECTED_DATA, note=note, now=session.now)
+            close_and_tell(session, case_id, CaseResolution.CORRECTED_DATA, note=note)
