@@ -79,8 +79,15 @@ class Chunk:
         return self.first + len(self.events)
 
 
-def run_import(found: Globals, path: Path, *, second_hand: bool) -> None:
-    """Send a document and say what became of each event; exit code 1 when any was refused."""
+def run_import(found: Globals, path: Path, *, second_hand: bool, happened: bool = False) -> None:
+    """Send a document and say what became of each event; exit code 1 when any was refused.
+
+    Args:
+        found: Where and as whom.
+        path: Of the document.
+        second_hand: Others' acts are passed on.
+        happened: What breaks a rule of the books is recorded with an alert, instead of refused.
+    """
     file_format = format_of(path)
     network = read_network(found.folder)
     name = network.organisations[0].name if found.organisation is None else found.organisation
@@ -90,7 +97,7 @@ def run_import(found: Globals, path: Path, *, second_hand: bool) -> None:
         stream = open_events(file, format=file_format)
         journal = Journal(identity.journal(found.folder), identity)
         try:
-            result = _import(found, stream, journal, second_hand=second_hand)
+            result = _import(found, stream, journal, second_hand=second_hand, happened=happened)
         finally:
             journal.close()
     body = {
@@ -107,7 +114,7 @@ def run_import(found: Globals, path: Path, *, second_hand: bool) -> None:
         sys.exit(ExitCode.REFUSED)
 
 
-def _import(found: Globals, stream: EventStream, journal: Journal, *, second_hand: bool) -> Imported:
+def _import(found: Globals, stream: EventStream, journal: Journal, *, second_hand: bool, happened: bool) -> Imported:
     result = Imported()
     resumed = journal.resumed
     if resumed is None and stream.size <= MAX_DOCUMENT_BYTES:
@@ -135,7 +142,13 @@ def _import(found: Globals, stream: EventStream, journal: Journal, *, second_han
         run_session(
             found,
             lambda session: send_chunks(
-                session, chunks, result, request_id=journal.request_id, second_hand=second_hand, note=note
+                session,
+                chunks,
+                result,
+                request_id=journal.request_id,
+                second_hand=second_hand,
+                happened=happened,
+                note=note,
             ),
         )
     if not result.errors:
@@ -217,6 +230,7 @@ async def send_chunks(
     *,
     request_id: Callable[[int, bytes], str],
     second_hand: bool,
+    happened: bool = False,
     note: Callable[[Chunk, custody_pb2.CaptureEventsResponse], object] = lambda _chunk, _answer: None,
 ) -> None:
     """Send chunks one after the other, and count what became of their events; stops at the first refused chunk.
@@ -227,6 +241,7 @@ async def send_chunks(
         result: Where answers are counted.
         request_id: Of a chunk by the index of its first event and its content.
         second_hand: Whether others' acts are passed on.
+        happened: Whether all has happened already, whether it should have or not.
         note: Called with each answer.
     """
     sent: asyncio.Queue[tuple[Chunk, bool]] = asyncio.Queue()
@@ -237,7 +252,7 @@ async def send_chunks(
         starts = True
         for chunk, ends in in_transactions(chunks, together=second_hand):
             begins = chunk.first if starts else begins
-            request = custody_pb2.CaptureEventsRequest(events=chunk.events, second_hand=second_hand)
+            request = custody_pb2.CaptureEventsRequest(events=chunk.events, second_hand=second_hand, happened=happened)
             # Where its transaction begins is part of a chunk: taken up in the middle, it is another transaction.
             content = request.SerializeToString(deterministic=True) + (b"" if starts else str(begins).encode())
             request.request_id = request_id(chunk.first, content)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from medtrail.cli.books_commands import alerts, dispense, holding, undo
 from medtrail.cli.exceptions_commands import exceptions_app
 from medtrail.cli.gs1_commands import gs1_app
-from medtrail.cli.orders_commands import orders_app
 from medtrail.cli.orders_commands import orders_app
 from medtrail.cli.output import Output
 from medtrail.cli.pack_commands import fmd_app, vrs_app
@@ -39,7 +39,6 @@ app.add_typer(report_app, name="report")
 app.add_typer(portal_app, name="portal")
 app.add_typer(station_app, name="station")
 app.add_typer(exceptions_app, name="exceptions")
-app.add_typer(orders_app, name="orders")
 app.add_typer(orders_app, name="orders")
 
 
@@ -135,14 +134,21 @@ def import_file(
     second_hand: Annotated[
         bool, typer.Option("--second-hand", help="Pass on what another party did, as its counterpart.")
     ] = False,
+    happened: Annotated[
+        bool, typer.Option("--happened", help="It has happened: what breaks a rule is recorded, with an alert.")
+    ] = False,
 ) -> None:
     """Send the events of an EPCIS document through the organisation's CaptureEvents."""
     from medtrail.cli.capture import run_import
 
-    run_import(context.obj, file, second_hand=second_hand)
+    run_import(context.obj, file, second_hand=second_hand, happened=happened)
 
 
 app.command()(export)
+app.command()(dispense)
+app.command()(undo)
+app.command()(holding)
+app.command()(alerts)
 
 
 @app.command()
