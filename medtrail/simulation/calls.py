@@ -155,7 +155,8 @@ class Calls:
         return self.answers.get(name, Answer())
 
     def _occasion(self, act: Act) -> custody_pb2.Occasion:
-        return custody_pb2.Occasion(event_time=codec.to_timestamp(self.moment(act.at)))
+        moment = codec.to_timestamp(self.moment(act.at))
+        return custody_pb2.Occasion(event_time=moment, event_time_zone_offset=act.details.get("offset", ""))
 
     async def _commission(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = manufacturer_pb2.CommissionRequest(request_id=request_id, occasion=self._occasion(act))

@@ -46,7 +46,7 @@ def _object(units: Sequence[str], moment: datetime, *, action: Action, biz_step:
 
 def sensed(units: Sequence[str], moment: datetime, *, celsius: str, place: str) -> EpcisEvent:
     """Return that a logger beside goods read a temperature, at a place (GLN)."""
-    report = SensorReport(type="gs1:Temperature", value=Decimal(celsius), uom="CEL", time=moment)
+    report = SensorReport(type="Temperature", value=Decimal(celsius), uom="CEL", time=moment)
     metadata = SensorMetadata(time=moment, device_id="urn:epc:id:giai:9523101.logger1")
     made = _object(units, moment, action=Action.OBSERVE, biz_step="sensor_reporting", disposition="in_progress")
     where = Place(_place(place))

@@ -7,7 +7,7 @@ from medtrail.api.custody.v1 import custody_pb2
 from medtrail.api.exceptions.v1 import exceptions_pb2
 from medtrail.api.ledger.v1 import ledger_pb2
 from medtrail.cli.answers import class_name, evidence_name, verdict_name
-from medtrail.errors import NotFoundError
+from medtrail.errors import NotFoundError, UnavailableError
 from medtrail.gs1.keys import RESOLVER
 from medtrail.simulation.acts import is_trade_item
 from medtrail.simulation.calls import label, link
@@ -284,17 +284,23 @@ class Comparer:
         stub = self._driver.stubs(who).custody
         packs = [(pack, goods) for goods in scans for pack in dict.fromkeys((*goods.packs[:3], goods.packs[-1]))]
         numbers = dict(enumerate(packs))
+        answered: dict[int, str] = {}
 
         async def asked() -> AsyncIterator[custody_pb2.ScanIncomingRequest]:
             for number, (pack, goods) in numbers.items():
-                read = label(pack, lot=goods.lot, expiry=goods.expiry)
-                yield custody_pb2.ScanIncomingRequest(scan_number=number, scan=read)
+                if number not in answered:
+                    read = label(pack, lot=goods.lot, expiry=goods.expiry)
+                    yield custody_pb2.ScanIncomingRequest(scan_number=number, scan=read)
 
-        async def ask() -> dict[int, str]:
-            answers = stub.ScanIncoming(asked())
-            return {answer.scan_number: verdict_name(answer.verdict.code) async for answer in answers}
+        async def ask() -> None:
+            async for answer in stub.ScanIncoming(asked()):
+                # Without the ledger an answer is provisional, and says so: it is asked for again.
+                if answer.verdict.tree_size:
+                    answered[answer.scan_number] = verdict_name(answer.verdict.code)
+            if len(answered) < len(numbers):
+                raise UnavailableError("the ledger was not asked", code="LEDGER_UNREACHABLE")
 
-        answered = await insist(ask)
+        await insist(ask)
         for number, (pack, goods) in numbers.items():
             so = self._truth.verdict(pack, who=who, lot=goods.lot, expiry=goods.expiry, ground=self._ground)
             self.result.note("verdicts", f"scan at {who}", pack, so=so, answered=answered.get(number, "nothing"))

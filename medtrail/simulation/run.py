@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from medtrail.simulation.acts import DAY, Act
+from medtrail.simulation.acts import Act
 from medtrail.simulation.comparison import Comparer, Comparison
 from medtrail.simulation.driver import Driver
 from medtrail.simulation.script import LENGTH_DAYS, Goods, Wave
 from medtrail.simulation.troubles import PLAIN
 from medtrail.simulation.truth.model import Truth
-from medtrail.simulation.world import Chain, World
+from medtrail.simulation.world import Calendar, Chain, World
 
 COMPARED_AT_ONCE = 4
 PLAIN_SCANNED = 50
@@ -29,20 +29,32 @@ def start_of(now: datetime) -> datetime:
     return datetime(now.year, now.month, now.day, tzinfo=UTC) - timedelta(days=LENGTH_DAYS)
 
 
+def zone_hours(now: datetime) -> int:
+    """Return how far the network's clocks are behind UTC, in hours: so that its day does not end while it runs."""
+    return 11 if now.hour in {10, 11} else 12
+
+
+def calendar_of(now: datetime) -> Calendar:
+    """Return the days of a simulation that ends by now."""
+    start = start_of(now)
+    last_day = (now - timedelta(hours=zone_hours(now))).date()
+    return Calendar(start.date(), int((now - start).total_seconds()), last_day)
+
+
 class Player:
     """Tells acts to the truth and to the network.
 
     Args:
         driver: Of the network.
-        start: Second 0.
+        calendar: The days.
         progress: Told how far it is.
     """
 
-    def __init__(self, driver: Driver, *, start: datetime, progress: Progress) -> None:
+    def __init__(self, driver: Driver, *, calendar: Calendar, progress: Progress) -> None:
         self.driver = driver
         self.progress = progress
         parties = [member.party for member in driver.parties.values()]
-        self.truth = Truth(parties, start=start.date(), today=LENGTH_DAYS * DAY)
+        self.truth = Truth(parties, start=calendar.start, today=calendar.now)
         self.comparison = Comparison()
         self.acts = 0
         self._number = 0
@@ -108,13 +120,13 @@ class Simulation:
     Args:
         world: The plan.
         driver: Of the network.
-        start: Second 0.
+        calendar: The days.
         progress: Told how far it is.
     """
 
-    def __init__(self, world: World, driver: Driver, *, start: datetime, progress: Progress) -> None:
+    def __init__(self, world: World, driver: Driver, *, calendar: Calendar, progress: Progress) -> None:
         self._world = world
-        self._player = Player(driver, start=start, progress=progress)
+        self._player = Player(driver, calendar=calendar, progress=progress)
         self.seconds: dict[str, float] = {}
 
     @property

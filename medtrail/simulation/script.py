@@ -47,6 +47,7 @@ class Goods:
         case: The case as its maker packed it.
         packs: In the case; one lot.
         tote: A reusable tote, its own.
+        now: The present, seconds since the start.
     """
 
     number: int
@@ -61,6 +62,7 @@ class Goods:
     packs: tuple[str, ...]
     tote: str
     sscc: str
+    now: int
 
 
 @dataclass(slots=True)
@@ -148,9 +150,9 @@ class Script:
         if close:
             self.close(who=where, of=name)
 
-    def close(self, *, who: str = "", of: str = "delivery") -> None:
-        """The pharmacy closes a delivery."""
-        self.do(Verb.CLOSE_DELIVERY, who or self.goods.pharmacy, of=of)
+    def close(self, *, who: str = "", of: str = "delivery", at: int | None = None, offset: str = "+00:00") -> None:
+        """The pharmacy closes a delivery; ``offset`` is that of its clocks."""
+        self.do(Verb.CLOSE_DELIVERY, who or self.goods.pharmacy, at=at, of=of, offset=offset)
 
     def open_case(self, *, who: str = "") -> None:
         """Take all packs out of the case."""

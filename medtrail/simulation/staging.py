@@ -1,6 +1,7 @@
 """Sets the stage for a simulation: a network of its own, its trade items, and who disturbs it."""
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -15,10 +16,11 @@ from medtrail.simulation.disturbance import Disturber
 from medtrail.simulation.driver import Driver, insist
 from medtrail.simulation.network import MANUFACTURERS, members, network_toml
 from medtrail.simulation.report import Report
-from medtrail.simulation.run import Simulation, start_of
+from medtrail.simulation.run import Simulation, calendar_of, start_of, zone_hours
 from medtrail.simulation.world import make_world
 
 NETWORK_FOLDER = "network"
+ZONE_VARIABLE = "MEDTRAIL_TIME_ZONE"
 
 Tell = Callable[[str, int, int], None]
 """Told of a phase, what is done of it, and how much there is."""
@@ -48,13 +50,20 @@ async def network(folder: Path, *, seed: int, now: datetime) -> AsyncIterator[tu
     root.mkdir(parents=True, exist_ok=True)
     (root / "network.toml").write_text(network_toml(), encoding="utf-8")
     embedded = EmbeddedNetwork(root, report=lambda _text: None)
-    running = await embedded.start()
+    zone = os.environ.get(ZONE_VARIABLE)
+    # Processes that are started again read it anew: it stays as long as the network runs.
+    os.environ[ZONE_VARIABLE] = f"Etc/GMT+{zone_hours(now)}"
     try:
+        running = await embedded.start()
         async with Driver.open(running, start=start_of(now), seed=seed, parties=members()) as driver:
             await _register(driver)
             yield embedded, driver
     finally:
         await embedded.stop()
+        if zone is None:
+            del os.environ[ZONE_VARIABLE]
+        else:
+            os.environ[ZONE_VARIABLE] = zone
 
 
 async def _register(driver: Driver) -> None:
@@ -78,11 +87,12 @@ async def simulate(folder: Path, options: Options, *, tell: Tell) -> Report:
         MedtrailError: The network did not start, or got stuck.
     """
     now = datetime.now(UTC)
-    world = make_world(options.packs, seed=options.seed, members=members(), start=start_of(now).date())
+    calendar = calendar_of(now)
+    world = make_world(options.packs, seed=options.seed, members=members(), calendar=calendar)
     async with network(folder, seed=options.seed, now=now) as (embedded, driver):
         disturber = Disturber(embedded.pids, seed=options.seed, kill=options.kill, still=options.late)
         disturbing = asyncio.create_task(disturber.run())
-        simulation = Simulation(world, driver, start=start_of(now), progress=tell)
+        simulation = Simulation(world, driver, calendar=calendar, progress=tell)
         try:
             await simulation.play()
         finally:

@@ -215,13 +215,14 @@ def damaged(script: Script) -> None:
 
 @trouble
 def expired(script: Script) -> None:
-    """Goods come past their expiry: held at the door, never dispensed, destroyed in the end."""
+    """Goods are received on the day after their last, by the clock of the place: held, and destroyed in the end."""
     goods = script.goods
     _loose(script)
     script.on(Wave.DESPATCH).send(goods.packs)
-    script.on(Wave.RECEIVE).deliver(goods.packs)
-    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
-    script.on(Wave.MEND).do(Verb.END, goods.pharmacy, goods.packs[:2], reason="destroyed")
+    script.on(Wave.AFTER).deliver(goods.packs, close=False)
+    script.close(at=goods.now, offset="+14:00")
+    script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1], at=goods.now + 1)
+    script.do(Verb.END, goods.pharmacy, goods.packs[:2], at=goods.now + 2, reason="destroyed")
 
 
 @trouble

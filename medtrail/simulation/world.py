@@ -47,14 +47,29 @@ class World:
         return Counter(script.trouble for script in self.scripts)
 
 
-def make_world(packs: int, *, seed: int, members: dict[str, Member], start: date) -> World:
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """The days of a simulation.
+
+    Attributes:
+        start: Day of second 0, UTC.
+        now: The present, seconds since the start.
+        last_day: A day that is over for whoever lives far in the east, and not for who lives far in the west.
+    """
+
+    start: date
+    now: int
+    last_day: date
+
+
+def make_world(packs: int, *, seed: int, members: dict[str, Member], calendar: Calendar) -> World:
     """Return the plan for so many packs or a few more.
 
     Args:
         packs: At least so many.
         seed: The same seed and size make the same plan.
         members: Numbers of the parties.
-        start: Day of second 0: expiries follow from it.
+        calendar: Expiries follow from it.
     """
     chance = random.Random(seed)  # noqa: S311 - a repeatable choice, no secret
     size = min(PACKS_A_CASE, max(6, packs // FEWEST_DELIVERIES))
@@ -62,10 +77,10 @@ def make_world(packs: int, *, seed: int, members: dict[str, Member], start: date
     kinds = _kinds(count, chance)
     scripts = []
     for number, kind in enumerate(kinds):
-        goods = _goods(number, size, chance, members)
-        # What comes too late is of a lot of its own, which ends on the way.
+        goods = replace(_goods(number, size, chance, members), now=calendar.now)
+        # What expires is of a lot of its own.
         old = kind == "expired"
-        expiry = start + timedelta(days=DAY_OF[Wave.RECEIVE] - 1 if old else EXPIRY_DAYS)
+        expiry = calendar.last_day if old else calendar.start + timedelta(days=EXPIRY_DAYS)
         lot = f"E{goods.lot}" if old else goods.lot
         scripts.append(_script(replace(goods, expiry=expiry.isoformat(), lot=lot), kind))
     waves = [list(_making(scripts, wave, members)) for wave in Wave]
@@ -108,6 +123,7 @@ def _goods(number: int, size: int, chance: random.Random, members: dict[str, Mem
         packs=tuple(f"/01/{member.pack_gtin}/21/P{number:07d}{offset:02d}" for offset in range(size)),
         tote=members[distributor].tote(number),
         sscc=members[distributor].sscc(number),
+        now=0,
     )
 
 

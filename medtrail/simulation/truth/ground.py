@@ -213,8 +213,7 @@ class Ground:
         elif said.what in {"dispense", "end"}:
             self._end(fact, said, strength)
         elif said.what == "sense":
-            if said.excursion:
-                fact.alerts.add("TEMPERATURE_EXCURSION")
+            self._sense(fact, said, strength)
             return
         elif said.what == "arrive" and fact.phase in {"transit", "arrived"}:
             if fact.phase == "transit":
@@ -222,6 +221,12 @@ class Ground:
         else:
             self._have(fact, said, strength)
         self._describe(fact, said)
+
+    def _sense(self, fact: Fact, said: Said, strength: str) -> None:
+        if said.excursion:
+            fact.alerts.add("TEMPERATURE_EXCURSION")
+        if fact.phase == "held" and fact.holder == said.who:
+            self._confirm(fact, strength)
 
     def _commission(self, fact: Fact, said: Said, *, inherited: bool) -> None:
         if inherited:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from decimal import Decimal
 
-from medtrail.simulation.acts import DAY, Act, Party, Verb, gtin_of, is_trade_item, serial_of
+from medtrail.simulation.acts import DAY, HOUR, Act, Party, Verb, gtin_of, is_trade_item, serial_of
 from medtrail.simulation.truth.deliveries import Delivery, Known, Label
 from medtrail.simulation.truth.ground import DESTROYED, LOST, Ground, Said
 from medtrail.simulation.truth.house import (
@@ -30,6 +30,8 @@ from medtrail.simulation.truth.verdicts import Scan, verdict
 UNDO_DAYS = 10
 STORED_AT = (Decimal(2), Decimal(25))
 """Degrees Celsius between which every trade item of the simulation is kept."""
+# Acts on goods for which nobody has them in hand.
+_SEES_NOTHING = frozenset({Verb.UNDO, Verb.DECLARE_ERROR, Verb.SENSE})
 _NEVER_UNDONE = frozenset({"destroyed", "stolen", "lost"})
 _END_OF = {"stolen": LOST, "lost": LOST}
 
@@ -134,7 +136,7 @@ class Truth:
         if act.name:
             self._deeds[act.name] = Deed(act, self.said[first:], before)
         for unit in (*act.units, act.parent):
-            if unit in house.entries and act.verb not in {Verb.UNDO, Verb.DECLARE_ERROR}:
+            if unit in house.entries and act.verb not in _SEES_NOTHING:
                 house.entries[unit].inferred = False
         return ""
 
@@ -241,7 +243,8 @@ class Truth:
     def _close(self, act: Act) -> None:
         delivery = self._deliveries[act.of]
         recalled = {unit for unit in delivery.expected if self.recalled(unit)}
-        for parent, units in delivery.close(day=self.day(act.at), recalled=recalled).items():
+        day = self.day(act.at + int(act.details.get("offset", "+00:00")[:3]) * HOUR)
+        for parent, units in delivery.close(day=day, recalled=recalled).items():
             self._say(replace(act, units=tuple(units), parent=parent), "unpack")
         self._arrived(delivery.house, delivery.received)
         for named, what in (
