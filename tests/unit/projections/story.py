@@ -9,6 +9,7 @@ from typing import Any
 from ledger.projections.belief import UnitBelief
 from ledger.projections.directory import Directory
 from ledger.projections.facts import EventFact, UnitRef, fact_of, refs_of
+from ledger.projections.recalls import RecallEntry
 from ledger.projections.replay import Replay
 from ledger.projections.world import World
 from medtrail.codec import encode_payload, encode_signed_event
@@ -20,8 +21,11 @@ from medtrail.epcis.model import (
     EpcisEvent,
     ErrorDeclaration,
     EventType,
+    Extension,
     Place,
     QuantityElement,
+    SensorElement,
+    SensorReport,
     SourceDest,
 )
 from medtrail.event import (
@@ -31,11 +35,17 @@ from medtrail.event import (
     Genesis,
     Header,
     KeyRevocation,
+    PackLevel,
     PayloadType,
+    Product,
+    Recall,
+    RecallScope,
     Role,
     Statement,
+    StorageLimits,
+    StorageRange,
 )
-from medtrail.gs1 import Gln
+from medtrail.gs1 import Gln, Gtin
 from medtrail.trust import Registry
 
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -64,6 +74,9 @@ def path(epc: str) -> str:
 
 CASE = "https://id.gs1.org/00/003000112345678903"
 PALLET = "https://id.gs1.org/00/003000141234567899"
+TOTE = "https://id.gs1.org/8003/00300010000015A"
+CASE_UNIT = f"https://id.gs1.org/01/{CASE_GTIN}/21/110"
+OURS = "urn:medtrail:epcis"
 LGTIN = f"https://id.gs1.org/01/{GTIN}/10/{LOT}"
 
 
@@ -167,11 +180,51 @@ class Story:
         values = {"biz_step": "dispensing", "disposition": "dispensed", "action": Action.DELETE, **fields}
         return self.tell(actor, epc_list=epcs, **values)
 
-    def declare(self, event: Event, *, signer: str | None = None, **fields: Any) -> Event:
+    def hold(self, *epcs: str, actor: str = PHARMACY, reason: str = "", **fields: Any) -> Event:
+        said = (Extension(OURS, "reason", reason),) if reason else ()
+        values = {"biz_step": "holding", "disposition": "non_sellable_other", "extensions": said, **fields}
+        return self.tell(actor, epc_list=epcs, **values)
+
+    def release(self, *epcs: str, actor: str = PHARMACY, **fields: Any) -> Event:
+        return self.tell(actor, epc_list=epcs, biz_step="storing", disposition="sellable_accessible", **fields)
+
+    def open(self, *epcs: str, actor: str = PHARMACY, taken: str = "", left: str = "", **fields: Any) -> Event:
+        """Hand out a part of each pack; how much is said where ``taken`` is."""
+        said = tuple(Extension(OURS, name, text) for name, text in (("quantity", taken), ("remainder", left)) if text)
+        values = {"disposition": "partially_dispensed", "action": Action.OBSERVE, "extensions": said, **fields}
+        return self.dispense(*epcs, actor=actor, **values)
+
+    def end(
+        self, *epcs: str, actor: str, step: str = "decommissioning", word: str = "inactive", **fields: Any
+    ) -> Event:
+        return self.tell(actor, epc_list=epcs, action=Action.DELETE, biz_step=step, disposition=word, **fields)
+
+    def recall(self, *, at: float, ends: Event | None = None, signer: str = MAKER, **fields: Any) -> Event:
+        """Recall the lot from a moment on, or end a recall; ``at`` is in minutes after the start."""
+        values = {"scopes": (RecallScope(Gtin(GTIN), LOT),), **fields}
+        ended = "" if ends is None else ends.header.event_id
+        start = START + timedelta(minutes=at)
+        statement = Recall("R-1", "retail", "why", "what", start, terminated_recall_id=ended, **values)
+        return self.sign(signer, statement)
+
+    def limit(self, highest: str = "8", gtin: str = GTIN) -> Event:
+        """Say up to how many degrees Celsius a product is to be kept."""
+        limits = StorageLimits(temperature=StorageRange(highest=Decimal(highest)))
+        return self.sign(MAKER, Product(Gtin(gtin), PackLevel.PACK, "Epcistra", storage=limits))
+
+    def sense(self, *epcs: str, actor: str = MAKER, degrees: str, **fields: Any) -> Event:
+        element = SensorElement(reports=(SensorReport(type="Temperature", value=Decimal(degrees), uom="CEL"),))
+        values = {"biz_step": "sensor_reporting", "sensor_element_list": (element,), **fields}
+        return self.tell(actor, epc_list=epcs, **values)
+
+    def declare(
+        self, event: Event, *, signer: str | None = None, after: timedelta = timedelta(), **fields: Any
+    ) -> Event:
         """Declare an earlier event to be in error; its signer does unless another is named."""
         assert isinstance(event.statement, EpcisEvent)
         actor = signer or str(event.header.actor)
-        declared = replace(event.statement, error_declaration=ErrorDeclaration(self.clock, "did_not_occur"), **fields)
+        declaration = ErrorDeclaration(self.clock + after, "did_not_occur", fields.pop("corrects", ()))
+        declared = replace(event.statement, error_declaration=declaration, **fields)
         return self.sign(actor, declared, event_id=event.header.event_id)
 
     # --- asking ---
@@ -208,13 +261,30 @@ class Story:
             units={unit: tuple(refs) for unit, refs in units.items()},
             lots={unit: tuple(refs) for unit, refs in lots.items()},
             declarations=tuple(fact for fact, _ in entries if fact.declaration),
+            limits={
+                event.statement.gtin.path: event.statement.storage
+                for event, _ in self._known(order, size)
+                if isinstance(event.statement, Product) and event.statement.storage is not None
+            },
         )
+
+    def _known(self, order: Sequence[int] | None, size: int | None) -> list[tuple[Event, str]]:
+        told = self.told if order is None else [self.told[number] for number in order]
+        return told[:size]
+
+    def recalls(self, order: Sequence[int] | None = None, *, size: int | None = None) -> list[RecallEntry]:
+        return [
+            RecallEntry(fact_of(index, event, key_id=key_id), event.statement)
+            for index, (event, key_id) in enumerate(self._known(order, size))
+            if isinstance(event.statement, Recall)
+        ]
 
     def directory(self) -> Directory:
         return Directory(registry(*self.further_trust))
 
     def replay(self, order: Sequence[int] | None = None, *, size: int | None = None, **how: Any) -> Replay:
-        return Replay(self.world(order, size=size), self.directory(), **how).run()
+        recalls = self.recalls(order, size=size)
+        return Replay(self.world(order, size=size), self.directory(), recalls=recalls, **how).run()
 
     def belief(self, epc: str, **how: Any) -> UnitBelief:
         found = self.replay(**how).belief(path(epc))
