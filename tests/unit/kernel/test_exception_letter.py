@@ -72,6 +72,7 @@ def test_letter_stands_in_nobodys_history() -> None:
         (lambda letter: setattr(letter, "resolution_request", "Give it away"), "RESOLUTION_UNKNOWN"),
         (lambda letter: letter.ClearField("message_time"), "FIELD_MISSING"),
     ],
+    ids=["no kind", "report without message", "note with message", "code", "case", "message", "request", "no time"],
 )
 def test_wrong_field_is_refused(change: Callable[[payload_pb2.ExceptionLetter], object], code: str) -> None:
     with pytest.raises(MalformedError) as caught:
