@@ -19,6 +19,16 @@ def evidence_name(evidence: ledger_pb2.EvidenceKind.ValueType) -> str:
     return ledger_pb2.EvidenceKind.Name(evidence).removeprefix("EVIDENCE_KIND_").lower()
 
 
+def state_name(state: ledger_pb2.CustodyState.ValueType) -> str:
+    """Return a custody state in lower case: ``on_hold``."""
+    return ledger_pb2.CustodyState.Name(state).removeprefix("CUSTODY_STATE_").lower()
+
+
+def ending_name(ending: ledger_pb2.Ending.ValueType) -> str | None:
+    """Return how a life ended in lower case, or None where it did not: ``exported``."""
+    return ledger_pb2.Ending.Name(ending).removeprefix("ENDING_").lower() if ending else None
+
+
 def level_name(level: payload_pb2.PackLevel.ValueType) -> str:
     """Return a packaging level in lower case; ``unknown`` where master data say none."""
     return payload_pb2.PackLevel.Name(level).removeprefix("PACK_LEVEL_").lower().replace("unspecified", "unknown")
@@ -50,6 +60,11 @@ def state_document(state: ledger_pb2.UnitState) -> dict[str, Any]:
     return {
         "epc": state.epc,
         "class": class_name(state.unit_class),
+        "states": [state_name(item) for item in state.custody_states],
+        "ending": ending_name(state.ending),
+        "hold": {"reason": state.hold_reason, "leaf_index": _hold_index(state)} if state.hold_reason else None,
+        "remainder": {"quantity": state.remainder, "uom": state.remainder_uom or None} if state.remainder else None,
+        "recalls": list(state.recall_ids),
         "holder": state.holder or None,
         "destination": state.destination or None,
         "owner": state.owner or None,
@@ -70,10 +85,28 @@ def state_document(state: ledger_pb2.UnitState) -> dict[str, Any]:
                 "message": alert.message,
                 "leaf_index": alert.leaf_index,
                 "provisional": alert.provisional,
+                "grave": alert.grave,
             }
             for alert in state.alerts
         ],
     }
+
+
+def _hold_index(state: ledger_pb2.UnitState) -> int | None:
+    return state.hold_index if state.HasField("hold_index") else None
+
+
+def states_words(state: ledger_pb2.UnitState) -> str:
+    """Return what else holds of a unit beside where it is, in words: ``aggregated, on hold (DAMAGED: wet)``."""
+    words = []
+    for item in state.custody_states:
+        name = state_name(item).replace("_", " ")
+        if item == ledger_pb2.CUSTODY_STATE_ON_HOLD and state.hold_reason:
+            name += f" ({state.hold_reason.replace(chr(10), '; ')})"
+        elif item == ledger_pb2.CUSTODY_STATE_PARTIALLY_DISPENSED and state.remainder:
+            name += f" ({state.remainder} {state.remainder_uom or 'pieces'} left)"
+        words.append(name)
+    return ", ".join(words)
 
 
 def verdict_document(verdict: verdict_pb2.Verdict) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from medtrail.cli.answers import (
     moment_of,
     place_words,
     state_document,
+    state_name,
+    states_words,
     time_text,
 )
 from medtrail.cli.main import Globals
@@ -32,6 +34,15 @@ from medtrail.item_map import log_entry
 from medtrail.merkle import hash_leaf, verify_inclusion
 
 UNITS_A_PAGE = 1000
+# What the class of a group does not say, and who looks for a lot wants to know.
+_WORTH_TELLING = frozenset(
+    {
+        ledger_pb2.CUSTODY_STATE_ON_HOLD,
+        ledger_pb2.CUSTODY_STATE_SUSPECT,
+        ledger_pb2.CUSTODY_STATE_DESTROYED,
+        ledger_pb2.CUSTODY_STATE_EXPORTED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +222,8 @@ def _draw_pack(console: Console, trace: PackTrace, files: list[str]) -> None:
     since = time_text(state, "since_time")
     where = place_words(state.unit_class, state.holder, state.destination)
     console.print(f"  {where}" + (f" since {since}" if since else "") + f" ({evidence_name(state.evidence)})")
+    if state.custody_states:
+        console.print(f"  {states_words(state)}", markup=False)
     facts = [("lot", state.lot), ("expiry", state.expiry), ("maker", state.maker), ("in", short_epc(state.parent))]
     console.print("  " + ", ".join(f"{name} {value}" for name, value in facts if value), markup=False)
     for alert in state.alerts:
@@ -299,6 +312,7 @@ def lot_document(gtin: str, lot: str, trace: LotTrace) -> dict[str, Any]:
                 "evidence": evidence_name(group.evidence),
                 "since": time_text(group, "oldest_time"),
                 "newest": time_text(group, "newest_time"),
+                "states": {state_name(item.custody_state): item.unit_count for item in group.custody_states},
             }
             for group in answer.groups
         ],
@@ -344,6 +358,10 @@ def draw_lot(console: Console, gtin: str, lot: str, trace: LotTrace) -> None:
         since = f" since {oldest}" if oldest else ""
         until = f" to {newest}" if newest and newest != oldest else ""
         console.print(f"  {group.unit_count:>7} {where}{since}{until} ({evidence_name(group.evidence)})", markup=False)
+        for counted in group.custody_states:
+            if counted.custody_state in _WORTH_TELLING:
+                told = state_name(counted.custody_state).replace("_", " ")
+                console.print(f"  {counted.unit_count:>7}   of them {told}")
     for item in answer.quantities:
         where = place_words(item.unit_class, item.holder, item.destination)
         console.print(f"  {item.quantity:>7} {item.uom} {where} (quantity only, {evidence_name(item.evidence)})")

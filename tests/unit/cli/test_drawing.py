@@ -159,6 +159,16 @@ def test_lot_is_drawn_with_its_empty_classes(units: int, words: str) -> None:
     assert lines[6] == "complete up to entry 9 of log.example"
 
 
+def test_lot_tells_what_the_class_does_not_say() -> None:
+    found = _lot(units=3)
+    for state, count in ((ledger_pb2.CUSTODY_STATE_HELD, 3), (ledger_pb2.CUSTODY_STATE_ON_HOLD, 2)):
+        found.answer.groups[0].custody_states.add(custody_state=state, unit_count=count)
+    console, out = _console()
+    trace.draw_lot(console, "00300010123455", "A", found)
+    assert out.getvalue().splitlines()[3].split() == ["2", "of", "them", "on", "hold"]
+    assert trace.lot_document("00300010123455", "A", found)["groups"][0]["states"] == {"held": 3, "on_hold": 2}
+
+
 def test_lot_is_told_to_machines_with_every_class() -> None:
     document = trace.lot_document("00300010123455", "A", _lot(units=3))
     assert document["classes"]["on_hand"] == 3

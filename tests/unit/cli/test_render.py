@@ -169,7 +169,38 @@ def test_state_document_tells_alerts_and_times() -> None:
     document = answers.state_document(state)
     assert document["since"] == "2026-05-04T10:00:00Z"
     assert document["persistent_dispositions"] == ["stolen"]
-    assert document["alerts"] == [{"code": "TWO_PLACES", "message": "seen twice", "leaf_index": 7, "provisional": True}]
+    (alert,) = document["alerts"]
+    assert alert == {
+        "code": "TWO_PLACES",
+        "message": "seen twice",
+        "leaf_index": 7,
+        "provisional": True,
+        "grave": False,
+    }
+
+
+def test_state_document_tells_states_hold_remainder_and_ending() -> None:
+    state = ledger_pb2.UnitState(
+        custody_states=[
+            ledger_pb2.CUSTODY_STATE_HELD,
+            ledger_pb2.CUSTODY_STATE_ON_HOLD,
+            ledger_pb2.CUSTODY_STATE_PARTIALLY_DISPENSED,
+        ],
+        hold_reason="DAMAGED: wet\nEXPIRED",
+        hold_index=7,
+        remainder="10",
+        remainder_uom="EA",
+        recall_ids=["urn:uuid:r"],
+    )
+    document = answers.state_document(state)
+    assert document["states"] == ["held", "on_hold", "partially_dispensed"]
+    assert document["hold"] == {"reason": "DAMAGED: wet\nEXPIRED", "leaf_index": 7}
+    assert (document["remainder"], document["recalls"]) == ({"quantity": "10", "uom": "EA"}, ["urn:uuid:r"])
+    assert document["ending"] is None
+    told = "held, on hold (DAMAGED: wet; EXPIRED), partially dispensed (10 EA left)"
+    assert answers.states_words(state) == told
+    exported = answers.state_document(ledger_pb2.UnitState(ending=ledger_pb2.ENDING_EXPORTED))
+    assert (exported["ending"], exported["hold"], exported["remainder"]) == ("exported", None, None)
 
 
 def test_verdict_document_tells_all_that_is_known() -> None:
