@@ -49,6 +49,8 @@ from services.custody.ledger_client import LedgerClient
 from services.custody.office import DispensingPolicy, Office
 from services.custody.orders.servicer import orders_binding
 from services.custody.recalls import KnownRecall
+from services.custody.receiving import settle
+from services.custody.receiving.servicer import receiving_binding
 from services.custody.scan import Scanner
 from services.custody.servicer import custody_binding
 from services.custody.station_servicer import station_binding
@@ -90,6 +92,10 @@ class Premises:
 
 
 Bind = Callable[[Premises], Sequence[Binding]]
+
+
+def _alarms(connection: Connection) -> tuple[Alarm, ...]:
+    return (*expired_alarms(connection), *case_alarms(connection))
 
 
 @contextlib.asynccontextmanager
@@ -168,10 +174,6 @@ def _zone(name: str) -> ZoneInfo:
         raise MalformedError(message, code="SETTING_INVALID", field="MEDTRAIL_TIME_ZONE") from error
 
 
-def _alarms(connection: Connection) -> tuple[Alarm, ...]:
-    return (*expired_alarms(connection), *case_alarms(connection))
-
-
 def make_desk(
     folder: OrganisationFolder, replica: RegistryReplica, *, holds: HoldPolicy = NO_POLICY, zone: tzinfo = UTC
 ) -> Desk:
@@ -192,11 +194,11 @@ def make_desk(
         key=folder.signing_key(),
         registry=lambda: replica.registry,
         recalls=recalls,
+        # The key is read when it is wanted, and not kept.
+        unseal=lambda sealed: unseal(sealed, folder.sealing_key()),
         products=products,
         holds=holds,
         zone=zone,
-        # The key is read when it is wanted, and not kept.
-        unseal=lambda sealed: unseal(sealed, folder.sealing_key()),
     )
 
 
@@ -206,12 +208,17 @@ def make_handlers(
     """Return what happens with messages, by kind."""
     receipts = relay.receipts(verifier, policy=policy)
 
+    def advised() -> None:
+        confirmer.wake()
+        # Goods that were here before their advice may have been received by it.
+        relay.wake()
+
     def advice(connection: Connection, message: InboxMessage) -> AfterCommit | None:
         if message.sender is None:
             text = "the ledger advises nothing"
             raise AuthorizationError(text, code="SENDER_FORBIDDEN", field="subject")
         inbox.take_advice(connection, desk, message.data, sender=message.sender)
-        return confirmer.wake
+        return advised
 
     def receipt(connection: Connection, message: InboxMessage) -> AfterCommit | None:
         # The runtime verifies the checkpoint first; only then the books are told.
@@ -263,8 +270,10 @@ async def complete_advices(premises: Premises) -> None:
         try:
             if await premises.office.database.write(retry):
                 premises.confirmer.wake()
-            if await premises.office.database.write(partial(letters.take_waiting, desk=desk)):
                 premises.relay.wake()
+            for work in (letters.take_waiting, settle.settle_all):
+                if await premises.office.database.write(partial(work, desk=desk)):
+                    premises.relay.wake()
         except UnavailableError as error:
             log.warning("advices wait", code=error.code, reason=error.message)
             await asyncio.sleep(RETRY_S)
@@ -308,6 +317,7 @@ async def running(settings: ServiceSettings, bind: Bind) -> AsyncIterator[tuple[
             exception_binding(premises.office),
             orders_binding(premises.office),
             station_binding(premises.office),
+            receiving_binding(premises.office, sample_share=settings.sample_share),
             *bind(premises),
         ]
         server = await serve(

@@ -10,6 +10,8 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from medtrail.epcis.model import EpcisEvent
+from medtrail.errors import MedtrailError
+from medtrail.runtime.logging import get_logger
 from services.custody import commands, events, events_store, holdings_store, inbound_store, rules
 from services.custody.conditions import with_inside
 from services.custody.desk import Accepted, Desk, Effect, Session
@@ -23,6 +25,8 @@ from services.custody.receiving.codes import CASE_OF_RESULT, Posting, ResultCode
 from services.custody.receiving.reconcile import Label, mismatches
 from services.custody.shipment import contents_of
 from services.custody.units import Named, Unit, unit_of_path
+
+log = get_logger(__name__)
 
 FIELD = "despatch"
 AT_ONCE = 1000
@@ -73,8 +77,22 @@ def settle(connection: Connection, desk: Desk, paths: Sequence[str]) -> list[Acc
     for (despatch_id, _), named in ready.items():
         shipment = shipments[despatch_id]
         if shipment is not None:
-            made += _receive(session, named, shipment, waiting)
+            made += _try(session, named, shipment, waiting)
     return made
+
+
+def _try(
+    session: Session, named: Sequence[Named], shipment: InboundShipment, waiting: Mapping[str, Waiting]
+) -> list[Accepted]:
+    """Receive units; where something forbids it they go on waiting, and the data that came are kept all the same."""
+    try:
+        with session.connection.begin_nested():
+            return _receive(session, named, shipment, waiting)
+    except MedtrailError as error:
+        log.warning("not received later", despatch_id=shipment.despatch_id, code=error.code, why=str(error))
+        session.received.clear()
+        session.reload()
+        return []
 
 
 def _has_data(connection: Connection, holding: Holding, shipments: dict[str, InboundShipment | None]) -> bool:

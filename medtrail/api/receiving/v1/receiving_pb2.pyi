@@ -504,7 +504,7 @@ class ScanDeliveryResponse(_message.Message):
 
     @_builtins.property
     def verdict(self) -> _verdict_pb2.Verdict:
-        """The verdict on a pack; absent of a container."""
+        """The verdict on a trade item; absent of other containers, and where neither label nor books tell lot and expiry."""
 
     @_builtins.property
     def sample_epcs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
