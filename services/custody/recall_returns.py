@@ -98,6 +98,8 @@ def gather(
         message = f"no pack under recall {known.recall.number} is here"
         raise NotFoundError(message, code="NOTHING_TO_RETURN", field=FIELD)
     session.load(chosen)
+    # With all that is inside: what else is in them decides whether they go whole.
+    session.load({container.unit for unit in chosen for container in session.books.containers(unit)})
     index = RecallIndex([known])
     whole = list(dict.fromkeys(_largest(session.books, unit, index) for unit in chosen))
     named = [Named(unit, f"{FIELD}: {unit.path}") for unit in whole]

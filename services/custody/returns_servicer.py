@@ -25,6 +25,7 @@ from services.custody.office import Office, check_number, check_reason, check_re
 from services.custody.return_codes import ReturnCode
 from services.custody.returns import Item, Outcome, Terms
 from services.custody.returns_store import Authorisation, Returned
+from services.custody.scan import Scanner
 from services.custody.units import Named
 from services.custody.verdicts import Seen
 
@@ -39,6 +40,18 @@ Vouch = Callable[[str, Seen, Verdict], Awaitable[Verdict]]
 async def no_vouching(_scan: str, _seen: Seen, verdict: Verdict) -> Verdict:
     """Return the verdict as it is."""
     return verdict
+
+
+async def judge_scan(
+    scanner: Scanner, vouch: Vouch, scan: str, moment: datetime, *, field: str
+) -> Item | MalformedError:
+    """Return a scanned pack with its verdict for a moment, or why its scan cannot be read."""
+    try:
+        seen = scanner.read(scan, moment)
+    except MalformedError as error:
+        return error
+    verdict = await vouch(scan, seen, beside_drill(await scanner.judge_seen(seen, moment)))
+    return Item(Named(seen.sgtin, field), verdict, seen.expiry)
 
 
 class ReturnServicer(returns_pb2_grpc.ReturnServiceServicer):
@@ -156,15 +169,8 @@ class ReturnServicer(returns_pb2_grpc.ReturnServiceServicer):
 
     async def judge(self, scan: str, judge_time: datetime | None, *, field: str) -> Item | MalformedError:
         """Return a scanned pack with its verdict, or why its scan cannot be read."""
-        office = self._office
-        moment = judge_time or office.desk.clock()
-        try:
-            seen = office.scanner.read(scan, moment)
-        except MalformedError as error:
-            return error
-        verdict = beside_drill(await office.scanner.judge(scan, judge_time))
-        verdict = await self._vouch(scan, seen, verdict)
-        return Item(Named(seen.sgtin, field), verdict, seen.expiry)
+        moment = judge_time or self._office.desk.clock()
+        return await judge_scan(self._office.scanner, self._vouch, scan, moment, field=field)
 
     async def accept_one(self, request: Any, scan: str, answer: Any) -> Any:  # noqa: ANN401  # a role's own messages
         """Take one pack back, as a request of another service asks.
