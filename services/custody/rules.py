@@ -345,7 +345,11 @@ def receive(books: Books, units: Sequence[Named], origin: Origin, *, returned: b
 
 def _put_aside(books: Books, named: Named, holding: Holding | None, origin: Origin) -> None:
     if holding is not None:
-        take_alone(books, holding)
+        holding = take_alone(books, holding)
+        if isinstance(named.unit, OtherKey) and holding.state in AWAY_STATES:
+            # A tote comes back when it was emptied: what went away in it stays away.
+            for part in books.contents(named.unit):
+                books.change(part, parent=None)
     known = new_holding(named.unit, origin) if holding is None else holding
     for part in (known, *books.inside(named.unit)):
         books.change(

@@ -255,6 +255,14 @@ def test_a_tote_that_came_back_without_a_word_begins_a_new_filling() -> None:
     assert (state(made, TOTE), state(made, PACK), notices(made)) == (HoldingState.ON_HAND, HoldingState.DESPATCHED, [])
 
 
+def test_a_tote_that_comes_back_unadvised_comes_back_empty() -> None:
+    made = books(PACK)
+    rules.pack(made, Named(TOTE, "parent"), named([PACK]), origin(2))
+    ship(made, TOTE)
+    assert rules.receive(made, named([TOTE]), origin(3)).unadvised == (TOTE,)
+    assert (state(made, PACK), made.contents(TOTE)) == (HoldingState.DESPATCHED, ())
+
+
 def test_what_came_in_a_tote_is_not_mixed_with_a_new_filling() -> None:
     made = Books(
         [
