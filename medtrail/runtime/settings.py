@@ -211,6 +211,7 @@ class StationSettings(BaseSettings):
         log_vkey: Verifier key of the log's checkpoints.
         authority_key_id: The pinned authority key, did:key.
         time_zone: IANA name; a pack is usable to the end of its expiry day here.
+        decommission_at_opening: The first opening of a pack takes its serial number out of use (EU).
         log_level: debug, info, warning or error.
     """
 
@@ -226,6 +227,7 @@ class StationSettings(BaseSettings):
     log_vkey: str
     authority_key_id: str
     time_zone: str = "UTC"
+    decommission_at_opening: bool = False
     log_level: LogLevel = "info"
 
 

@@ -9,7 +9,7 @@ from medtrail.errors import ConflictError, MalformedError
 from medtrail.gs1 import Sgtin
 from services.custody import commands, events
 from services.custody.desk import Accepted, Session
-from services.custody.dispensing import Portion
+from services.custody.dispensing import Portion, parse_quantity
 from services.custody.events import Occasion
 from services.custody.holding import Holding, HoldingState
 from services.custody.units import Named, Unit
@@ -83,6 +83,24 @@ class Wanted:
     uom: str = ""
     pack_size: Decimal | None = None
     decommission: bool = False
+
+
+def parse_wanted(*, partial: bool, quantity: str, uom: str, pack_size: str, decommission: bool) -> Wanted:
+    """Return what a request wants handed out of each pack.
+
+    Raises:
+        MalformedError: QUANTITY_MALFORMED, UOM_MALFORMED, or a unit or a pack size without a quantity (FIELD_MISSING).
+    """
+    wanted = parse_quantity(quantity, field="quantity") if quantity else None
+    size = parse_quantity(pack_size, field="pack_size") if pack_size else None
+    for value, field in ((wanted, "quantity"), (size, "pack_size")):
+        if value == 0:
+            message = "expected more than 0"
+            raise MalformedError(message, code="QUANTITY_MALFORMED", field=field)
+    if wanted is None and (size is not None or uom):
+        message = "a unit and a pack size belong to a quantity"
+        raise MalformedError(message, code="FIELD_MISSING", field="quantity")
+    return Wanted(partial, wanted, check_uom(uom), size, decommission)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,15 @@
 """PharmacyService: hands packs to patients."""
 
 from medtrail.api.pharmacy.v1 import pharmacy_pb2, pharmacy_pb2_grpc
-from medtrail.errors import MalformedError
 from medtrail.fmd import FmdCode, FmdState
 from medtrail.runtime.guard import Context
 from medtrail.runtime.server import Binding
 from services.custody import verifications
 from services.custody.desk import Session
-from services.custody.dispensing import Portion, parse_quantity
+from services.custody.dispensing import Portion
 from services.custody.messages import accepted_to_message
 from services.custody.office import Office
-from services.custody.portions import HandedOut, Wanted, check_uom, hand_out
+from services.custody.portions import HandedOut, hand_out, parse_wanted
 from services.custody.rules import require_pack_unit
 from services.custody.units import Unit
 from services.custody.verifications import Record, RecordKind
@@ -30,7 +29,13 @@ class PharmacyServicer(pharmacy_pb2_grpc.PharmacyServiceServicer):
         for named in units:
             require_pack_unit(named)
         occasion = self._office.occasion(request.occasion)
-        wanted = _wanted(request, decommission=self._office.dispensing.decommission_at_opening)
+        wanted = parse_wanted(
+            partial=request.partial,
+            quantity=request.quantity,
+            uom=request.quantity_uom,
+            pack_size=request.pack_size,
+            decommission=self._office.dispensing.decommission_at_opening,
+        )
 
         def work(session: Session) -> pharmacy_pb2.DispenseResponse:
             handed = hand_out(session, units, occasion, wanted)
@@ -40,19 +45,6 @@ class PharmacyServicer(pharmacy_pb2_grpc.PharmacyServiceServicer):
 
         touched = [named.unit for named in units]
         return await self._office.write(request, pharmacy_pb2.DispenseResponse, work, units=touched)
-
-
-def _wanted(request: pharmacy_pb2.DispenseRequest, *, decommission: bool) -> Wanted:
-    quantity = parse_quantity(request.quantity, field="quantity") if request.quantity else None
-    size = parse_quantity(request.pack_size, field="pack_size") if request.pack_size else None
-    for value, field in ((quantity, "quantity"), (size, "pack_size")):
-        if value == 0:
-            message = "expected more than 0"
-            raise MalformedError(message, code="QUANTITY_MALFORMED", field=field)
-    if quantity is None and (size is not None or request.quantity_uom):
-        message = "a unit and a pack size belong to a quantity"
-        raise MalformedError(message, code="FIELD_MISSING", field="quantity")
-    return Wanted(request.partial, quantity, check_uom(request.quantity_uom), size, decommission)
 
 
 def _keep_record(session: Session, unit: Unit) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import hmac
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -25,7 +25,7 @@ from medtrail.runtime.tables import prepare
 from medtrail.trust import Organisation
 from services.custody.bootstrap import make_desk
 from services.custody.desk import Desk, now_utc
-from services.custody.office import Office
+from services.custody.office import DispensingPolicy, Office
 from services.custody.upgrade import upgrade
 from services.station.link import ServiceLink
 from services.station.scanner import StationScanner
@@ -134,6 +134,7 @@ async def open_station(settings: StationSettings) -> AsyncIterator[Station]:
             after_write=sync.wake,
             replica=replica,
             watch=OverdueWatch(database, overdue_after=OVERDUE_AFTER),
+            dispensing=DispensingPolicy(decommission_at_opening=settings.decommission_at_opening),
         )
         yield Station(folder, office, scanner, sync, link)
     finally:
@@ -151,15 +152,7 @@ def _desk(folder: StationFolder, replica: RegistryReplica, settings: StationSett
             message = f"{location} is no location of {folder.gln}"
             raise MalformedError(message, code="SETTING_INVALID", field="MEDTRAIL_STATION_LOCATION")
         locations = (location, *(other for other in locations if other != location))
-    return Desk(
-        gln=desk.gln,
-        locations=locations,
-        key=desk.key,
-        registry=desk.registry,
-        recalls=desk.recalls,
-        clock=StationClock(),
-        source=folder.station,
-    )
+    return replace(desk, locations=locations, clock=StationClock(), source=folder.station)
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -20,6 +20,7 @@ from services.custody.desk import Accepted, Session
 from services.custody.events import Occasion
 from services.custody.messages import waiting_to_message
 from services.custody.office import Office, check_reason
+from services.custody.portions import hand_out, parse_wanted
 from services.custody.rules import require_pack_unit
 from services.custody.scan import in_order
 from services.custody.station_messages import conflict_to_message
@@ -127,10 +128,16 @@ class StationDeskServicer(station_pb2_grpc.StationDeskServiceServicer):
         for named in units:
             require_pack_unit(named)
         occasion = self._occasion(request)
+        wanted = parse_wanted(
+            partial=request.partial,
+            quantity=request.quantity,
+            uom=request.quantity_uom,
+            pack_size=request.pack_size,
+            decommission=self._office.dispensing.decommission_at_opening,
+        )
 
         def work(session: Session) -> station_pb2.DispenseResponse:
-            made = commands.dispense(session, units, occasion, partial=request.partial)
-            return station_pb2.DispenseResponse(events=_events(made))
+            return station_pb2.DispenseResponse(events=_events(hand_out(session, units, occasion, wanted).accepted))
 
         return await self._recorded(request, station_pb2.DispenseResponse, work, units)
 

@@ -1,11 +1,12 @@
 """Stations of an organisation: on the copy of its books, with the service there, away, and back."""
 
+import shutil
 import socket
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from medtrail.api.custody.v1 import custody_pb2
 from medtrail.api.event.v1 import verdict_pb2
 from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
 from medtrail.codec import encode_batch
-from medtrail.errors import ConflictError
+from medtrail.errors import ConflictError, MalformedError, MedtrailError
 from medtrail.gs1 import parse_epc
 from medtrail.runtime import outbox
 from medtrail.runtime.bus import connect_bus
@@ -53,8 +54,9 @@ def scan_of(serial: object, *, lot: str = "A123") -> str:
 class Till:
     """A running station, and calls to it as the machine beside it makes them."""
 
-    def __init__(self, station: Station, desk: "station_pb2_grpc.StationDeskServiceAsyncStub") -> None:
+    def __init__(self, station: Station, address: str, desk: "station_pb2_grpc.StationDeskServiceAsyncStub") -> None:
         self.station = station
+        self.address = address
         self.desk = desk
 
     async def scan(self, text: str) -> station_pb2.ScanResponse:
@@ -116,7 +118,7 @@ async def till(world: "World", folder: StationFolder, address: str) -> AsyncIter
     async with running(settings) as (station, server):
         channel = connect_desk(server.address, folder=folder)
         async with channel:
-            yield Till(station, station_pb2_grpc.StationDeskServiceStub(channel))
+            yield Till(station, server.address, station_pb2_grpc.StationDeskServiceStub(channel))
 
 
 def address_of(client: "Client") -> str:
@@ -266,3 +268,68 @@ async def all_logged(client: "Client") -> bool:
 
 def exception_cases(connection: "Connection", epc: str) -> "list[Case]":
     return cases_of_unit(connection, as_unit(parse_epc(epc), field="epc"))
+
+
+def code_of(caught: "pytest.ExceptionInfo[MedtrailError]") -> tuple[str, str | None]:
+    return caught.value.code, caught.value.field
+
+
+def test_the_door_of_a_station(play: "Play") -> None:
+    async def story(world: "World") -> None:
+        pharmacy = await stocked(world, "1", "2", "3")
+        folder = await add_station(world, "pharmacy", "till-1")
+        async with till(world, folder, address_of(pharmacy)) as station:
+            await ready(world, station, units=3)
+            assert (await station.scan("rubbish")).verdict.code == verdict_pb2.VERDICT_CODE_UNREADABLE
+            await station.receive(pack(1), pack(2))
+            request = station_pb2.DispenseRequest(
+                request_id=str(uuid.uuid4()), epcs=[pack(1)], quantity="2", quantity_uom="EA", pack_size="10"
+            )
+            for _ in range(2):
+                # Asked again, as after a crash: one event, and the same answer.
+                (event,) = (await station.desk.Dispense(request)).events
+                assert event.source_seq == 2
+            assert (await pharmacy.holding(pack(1))).state == custody_pb2.HOLDING_STATE_PARTIALLY_DISPENSED
+            with pytest.raises(MedtrailError) as caught:
+                await station.desk.Sync(station_pb2.SyncRequest(timeout_seconds=99))
+            assert code_of(caught) == ("TIMEOUT_RANGE", "timeout_seconds")
+            with pytest.raises(MedtrailError) as caught:
+                await station.desk.GetStatus(station_pb2.GetStatusRequest(conflict_count=-1))
+            assert code_of(caught) == ("COUNT_RANGE", "conflict_count")
+            other = replaced(folder, world.folder / "other", desk_token="not the token")
+            async with connect_desk(station.address, folder=other) as channel:
+                stranger = station_pb2_grpc.StationDeskServiceStub(channel)
+                with pytest.raises(MedtrailError) as caught:
+                    await stranger.GetStatus(station_pb2.GetStatusRequest())
+                assert caught.value.code == "TOKEN_WRONG"
+
+    play(story)
+
+
+def replaced(folder: StationFolder, path: Path, *, desk_token: str) -> StationFolder:
+    """A copy of a station's folder with another token."""
+    shutil.copytree(folder.path, path)
+    (path / "desk.token").write_text(desk_token, encoding="ascii")
+    return StationFolder(path)
+
+
+UNREADABLE: list[tuple[dict[str, str], str | None, str]] = [
+    ({"epc": "https://id.gs1.org/00/003000100000000015"}, "UNIT_NOT_PACK", "epc"),
+    ({"epc": "nonsense"}, None, "epc"),
+    ({"lot": ""}, "TEXT_LENGTH", "lot"),
+    ({"expiry": "soon"}, "DATE_WRONG", "expiry"),
+]
+
+
+def test_what_a_station_asks_must_be_readable(play: "Play") -> None:
+    async def story(world: "World") -> None:
+        pharmacy = await world.start("pharmacy")
+        service = station_pb2_grpc.StationServiceStub(pharmacy.channel)
+        for given, code, field in UNREADABLE:
+            fields: dict[str, Any] = {"epc": pack(1), "lot": "A123", "expiry": "2028-03-31", **given}
+            with pytest.raises(MalformedError) as caught:
+                await service.VerifyPack(station_pb2.VerifyPackRequest(**fields))
+            assert caught.value.field == field
+            assert code in {None, caught.value.code}
+
+    play(story)
