@@ -1,5 +1,6 @@
 """From an act to the call that tells a party's own service of it."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ class Answer:
 Call = Callable[[Stubs, Act, str], Awaitable[Answer]]
 
 MOST_SCANS = 1000
+PAUSE_S = 0.5
+AGAIN = MOST_SCANS * 2**40
 _CONDITION_OF = {
     "": receiving_pb2.UNIT_CONDITION_UNSPECIFIED,
     "damaged": receiving_pb2.UNIT_CONDITION_DAMAGED,
@@ -89,6 +92,11 @@ def label(unit: str, *, lot: str, expiry: str) -> str:
     """Return what a scanner reads off a pack: GS1 DataMatrix with its symbology identifier."""
     day = expiry[2:].replace("-", "")
     return f"]d201{gtin_of(unit)}21{serial_of(unit)}{SEPARATOR}17{day}10{lot}"
+
+
+async def _each(scans: Sequence[receiving_pb2.ScanDeliveryRequest]) -> AsyncIterator[receiving_pb2.ScanDeliveryRequest]:
+    for scan in scans:
+        yield scan
 
 
 def _made(answer: Any) -> Answer:  # noqa: ANN401 - any answer with events
@@ -205,22 +213,45 @@ class Calls:
     async def _scan_delivery(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         # Scans are told again under the same numbers: they follow from the act, as its request id does.
         first = uuid.UUID(request_id).int % 2**40 * MOST_SCANS
+        waiting = [self._scan(act, unit, first + number) for number, unit in enumerate(act.units)]
+        shown: dict[str, str] = {}
+        while waiting:
+            again = []
+            scans = {scan.scan_number: scan for scan in waiting}
+            async for answer in stubs.receiving.ScanDelivery(_each(waiting)):
+                scan = scans[answer.scan_number]
+                shown[scan.scan] = receiving_pb2.ReconciliationCode.Name(answer.code)
+                if answer.code == receiving_pb2.RECONCILIATION_CODE_OVER and not answer.verdict.tree_size:
+                    again.append((scan, answer.delivery_scan_number))
+            waiting = [await self._taken_back(stubs, scan, number) for scan, number in again]
+        return Answer(code=" ".join(code.removeprefix("RECONCILIATION_CODE_") for code in shown.values()))
 
-        async def scans() -> AsyncIterator[receiving_pb2.ScanDeliveryRequest]:
-            for number, unit in enumerate(act.units):
-                yield receiving_pb2.ScanDeliveryRequest(
-                    delivery_id=self.answer(act.of).made_id,
-                    station="bay",
-                    scan_number=first + number,
-                    scan=label(unit, lot=act.lot, expiry=act.expiry) if act.lot and is_trade_item(unit) else link(unit),
-                    container=link(act.parent) if act.parent else "",
-                    condition=_CONDITION_OF[act.details.get("condition", "")],
-                    scan_time=codec.to_timestamp(self.moment(act.at)),
-                )
+    def _scan(self, act: Act, unit: str, number: int) -> receiving_pb2.ScanDeliveryRequest:
+        read = label(unit, lot=act.lot, expiry=act.expiry) if act.lot and is_trade_item(unit) else link(unit)
+        return receiving_pb2.ScanDeliveryRequest(
+            delivery_id=self.answer(act.of).made_id,
+            station="bay",
+            scan_number=number,
+            scan=read,
+            container=link(act.parent) if act.parent else "",
+            condition=_CONDITION_OF[act.details.get("condition", "")],
+            scan_time=codec.to_timestamp(self.moment(act.at)),
+        )
 
-        names = receiving_pb2.ReconciliationCode
-        codes = [answer.code async for answer in stubs.receiving.ScanDelivery(scans())]
-        return Answer(code=" ".join(names.Name(code).removeprefix("RECONCILIATION_CODE_") for code in codes))
+    async def _taken_back(
+        self, stubs: Stubs, scan: receiving_pb2.ScanDeliveryRequest, number: int
+    ) -> receiving_pb2.ScanDeliveryRequest:
+        """Take a scan back that the ledger was not asked about, as it was away; return it to be made once more."""
+        request_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{scan.delivery_id}/{scan.scan_number}"))
+        undo = receiving_pb2.UndoScanRequest(
+            request_id=request_id, delivery_id=scan.delivery_id, delivery_scan_number=number
+        )
+        await stubs.receiving.UndoScan(undo)
+        await asyncio.sleep(PAUSE_S)
+        again = receiving_pb2.ScanDeliveryRequest()
+        again.CopyFrom(scan)
+        again.scan_number += AGAIN
+        return again
 
     async def _close_delivery(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = receiving_pb2.CloseDeliveryRequest(

@@ -119,8 +119,11 @@ class Comparer:
         house = self._truth.houses[name]
         recalled = self._truth.affected(house)
         so = {unit: self._entry(unit, entry, recalled) for unit, entry in house.entries.items()}
-        answered = {_path(holding.epc): self._holding(holding) async for holding in self._holdings(name)}
-        self.result.note_all("holdings", f"books of {name}", so=so, answered=answered)
+        self.result.note_all("holdings", f"books of {name}", so=so, answered=await self.held(name))
+
+    async def held(self, name: str) -> dict[str, Values]:
+        """Return what a party's books say, by unit."""
+        return {_path(holding.epc): self._holding(holding) async for holding in self._holdings(name)}
 
     async def _holdings(self, name: str) -> AsyncIterator[custody_pb2.Holding]:
         stub = self._driver.stubs(name).custody
@@ -167,6 +170,11 @@ class Comparer:
 
     async def alerts(self, name: str) -> None:
         """Compare what a party was warned of."""
+        found = await self.alerts_of(name)
+        self._pairs("alerts of services", f"alerts of {name}", self._truth.houses[name].alerts, found)
+
+    async def alerts_of(self, name: str) -> set[tuple[str, str]]:
+        """Return the codes of which a party was warned, each with its unit."""
         stub = self._driver.stubs(name).custody
         request = custody_pb2.ListAlertsRequest(page_size=ALERTS_A_PAGE)
         found: set[tuple[str, str]] = set()
@@ -174,9 +182,8 @@ class Comparer:
             answer = await insist(lambda: stub.ListAlerts(request))
             found |= {(alert.code, _path(alert.epc)) for alert in answer.alerts}
             if not answer.next_page_token:
-                break
+                return found
             request.page_token = answer.next_page_token
-        self._pairs("alerts of services", f"alerts of {name}", self._truth.houses[name].alerts, found)
 
     def _pairs(self, kind: str, asked: str, so: Iterable[tuple[str, str]], found: Iterable[tuple[str, str]]) -> None:
         wanted, has = set(so), set(found)
@@ -191,6 +198,11 @@ class Comparer:
 
     async def cases(self, name: str) -> None:
         """Compare the exceptions of a party: which there are, of which units, and whether they are resolved."""
+        so = {(f"{code} {state}", unit) for code, unit, state in self._truth.houses[name].exceptions()}
+        self._pairs("exceptions", f"exceptions of {name}", so, await self.cases_of(name))
+
+    async def cases_of(self, name: str) -> set[tuple[str, str]]:
+        """Return the codes of a party's exceptions, open or resolved, each with its unit."""
         stub = self._driver.stubs(name).exceptions
         request = exceptions_pb2.ListCasesRequest(page_size=CASES_A_PAGE, include_resolved=True)
         found: set[tuple[str, str]] = set()
@@ -204,10 +216,8 @@ class Comparer:
                 word = f"{code} {'resolved' if resolved else 'open'}"
                 found |= {(word, _path(item.epc)) for item in case.units}
             if not answer.next_page_token:
-                break
+                return found
             request.page_token = answer.next_page_token
-        so = {(f"{code} {state}", unit) for (code, unit), state in self._truth.houses[name].cases.items()}
-        self._pairs("exceptions", f"exceptions of {name}", so, found)
 
     # --- the ledger ---
 
@@ -235,16 +245,21 @@ class Comparer:
 
     async def unit(self, unit: str, *, who: str) -> None:
         """Compare what the ledger believes of one unit: a logistic unit, or one that nobody commissioned."""
+        fact = self._ground.facts.get(unit)
+        believed = await self.believed(unit, who=who)
+        so = {} if fact is None or not fact.phase else {unit: self._fact(fact)}
+        answered = {} if believed is None else {unit: believed}
+        self.result.note_all("units believed alone", "ledger", so=so, answered=answered)
+
+    async def believed(self, unit: str, *, who: str) -> Values | None:
+        """Return what the ledger tells a party of a unit; None for nothing."""
         stub = self._driver.stubs(who).ledger
         request = ledger_pb2.TracePackRequest(epc=link(unit), page_size=1)
-        fact = self._ground.facts.get(unit)
         try:
             answer = await insist(lambda: stub.TracePack(request))
-            answered = {unit: self._state(answer.state)} if answer.HasField("state") else {}
         except NotFoundError:
-            answered = {}
-        so = {} if fact is None or not fact.phase else {unit: self._fact(fact)}
-        self.result.note_all("units believed alone", "ledger", so=so, answered=answered)
+            return None
+        return self._state(answer.state) if answer.HasField("state") else None
 
     def others(self) -> list[str]:
         """Return the units that stand in no lot."""
@@ -281,26 +296,36 @@ class Comparer:
 
     async def scans(self, who: str, scans: Sequence[Goods]) -> None:
         """Compare what a party's scanner answers to some packs of deliveries, as their labels are."""
+        labels = {
+            pack: (goods.lot, goods.expiry)
+            for goods in scans
+            for pack in dict.fromkeys((*goods.packs[:3], goods.packs[-1]))
+        }
+        answered = await self.scanned(who, labels)
+        for pack, (lot, expiry) in labels.items():
+            so = self._truth.verdict(pack, who=who, lot=lot, expiry=expiry, ground=self._ground)
+            self.result.note("verdicts", f"scan at {who}", pack, so=so, answered=answered[pack])
+
+    async def scanned(self, who: str, labels: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+        """Return the verdicts of a party's scanner on packs, each with lot and expiry as on its label."""
         stub = self._driver.stubs(who).custody
-        packs = [(pack, goods) for goods in scans for pack in dict.fromkeys((*goods.packs[:3], goods.packs[-1]))]
-        numbers = dict(enumerate(packs))
-        answered: dict[int, str] = {}
+        packs = list(labels)
+        answered: dict[str, str] = {}
 
         async def asked() -> AsyncIterator[custody_pb2.ScanIncomingRequest]:
-            for number, (pack, goods) in numbers.items():
-                if number not in answered:
-                    read = label(pack, lot=goods.lot, expiry=goods.expiry)
+            for number, pack in enumerate(packs):
+                if pack not in answered:
+                    lot, expiry = labels[pack]
+                    read = label(pack, lot=lot, expiry=expiry)
                     yield custody_pb2.ScanIncomingRequest(scan_number=number, scan=read)
 
         async def ask() -> None:
             async for answer in stub.ScanIncoming(asked()):
                 # Without the ledger an answer is provisional, and says so: it is asked for again.
                 if answer.verdict.tree_size:
-                    answered[answer.scan_number] = verdict_name(answer.verdict.code)
-            if len(answered) < len(numbers):
+                    answered[packs[answer.scan_number]] = verdict_name(answer.verdict.code)
+            if len(answered) < len(packs):
                 raise UnavailableError("the ledger was not asked", code="LEDGER_UNREACHABLE")
 
         await insist(ask)
-        for number, (pack, goods) in numbers.items():
-            so = self._truth.verdict(pack, who=who, lot=goods.lot, expiry=goods.expiry, ground=self._ground)
-            self.result.note("verdicts", f"scan at {who}", pack, so=so, answered=answered.get(number, "nothing"))
+        return answered

@@ -114,6 +114,23 @@ class Player:
         await asyncio.gather(*map(one, work))
 
 
+def scanned_of(world: World) -> list[tuple[str, list[Goods]]]:
+    """Return who scans packs of which deliveries in the end, in parts."""
+    found: dict[str, list[Goods]] = {}
+    plain = 0
+    for script in world.scripts:
+        goods = script.goods
+        plain += script.trouble == PLAIN
+        if script.trouble != PLAIN or plain <= PLAIN_SCANNED:
+            for who in (goods.pharmacy, goods.neighbour):
+                found.setdefault(who, []).append(goods)
+    return [
+        (who, goods[first : first + SCANNED_TOGETHER])
+        for who, goods in found.items()
+        for first in range(0, len(goods), SCANNED_TOGETHER)
+    ]
+
+
 class Simulation:
     """Plays a world, wave by wave.
 
@@ -147,20 +164,7 @@ class Simulation:
 
     async def compare(self) -> None:
         """Compare everything."""
-        scanned: dict[str, list[Goods]] = {}
-        plain = 0
-        for script in self._world.scripts:
-            goods = script.goods
-            plain += script.trouble == PLAIN
-            if script.trouble != PLAIN or plain <= PLAIN_SCANNED:
-                for who in (goods.pharmacy, goods.neighbour):
-                    scanned.setdefault(who, []).append(goods)
-        parts = [
-            (who, found[first : first + SCANNED_TOGETHER])
-            for who, found in scanned.items()
-            for first in range(0, len(found), SCANNED_TOGETHER)
-        ]
-        await self._timed("compare", self._player.compare(self._world.lots, parts))
+        await self._timed("compare", self._player.compare(self._world.lots, scanned_of(self._world)))
 
     async def _timed(self, phase: str, work: Awaitable[None]) -> None:
         loop = asyncio.get_running_loop()

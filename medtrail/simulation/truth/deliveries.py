@@ -146,11 +146,9 @@ class Delivery:
         house.receive(self.received)
         for unit in self.put_aside:
             self._put_aside(unit)
-        for unit in missing:
-            house.open_case("SHORTAGE", unit)
-        for unit, code in self.found.items():
-            if code in _CASE_OF:
-                house.open_case(_CASE_OF[code], unit)
+        house.open_case("SHORTAGE", missing)
+        for code, case in _CASE_OF.items():
+            house.open_case(case, [unit for unit, found in self.found.items() if found == code])
         self.closed = True
         self.held = self._hold_flawed(day=day, recalled=recalled)
         return taken
@@ -174,6 +172,7 @@ class Delivery:
         """Hold the packs that came as advised and may not be sold all the same; return them by the hold's code."""
         house, held = self.house, dict[str, list[str]]()
         packs = [part for unit in self.received for part in house.whole(unit) if is_pack(house, part)]
+        cases: dict[str, list[str]] = {}
         for pack in packs:
             entry = house.entries[pack]
             label = self.labels.get(pack)
@@ -184,9 +183,11 @@ class Delivery:
             )
             flaws = [code for code, applies in faults if applies]
             for code in flaws:
-                house.open_case(code, pack)
+                cases.setdefault(code, []).append(pack)
             if flaws and not entry.holds:
                 held.setdefault(flaws[0], []).append(pack)
+        for code, named in cases.items():
+            house.open_case(code, named)
         for code, named in held.items():
             house.hold(named, reason=code)
         return held

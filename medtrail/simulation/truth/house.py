@@ -85,12 +85,20 @@ class Advised:
 
 
 @dataclass(slots=True)
+class Case:
+    """Something that is the matter with a unit: the units of its case, and whether this one is settled."""
+
+    units: tuple[str, ...]
+    settled: bool = False
+
+
+@dataclass(slots=True)
 class House:
     """One party's books.
 
     Attributes:
         alerts: (code, unit) of what the house was warned of.
-        cases: Exception cases by (code, unit): open or resolved.
+        cases: What is or was the matter, by (code, unit).
         labels: Lot and expiry as read off what is put aside.
     """
 
@@ -98,7 +106,7 @@ class House:
     entries: dict[str, Entry] = field(default_factory=dict)
     contents: dict[str, dict[str, None]] = field(default_factory=dict)
     alerts: set[tuple[str, str]] = field(default_factory=set)
-    cases: dict[tuple[str, str], str] = field(default_factory=dict)
+    cases: dict[tuple[str, str], Case] = field(default_factory=dict)
     labels: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     # --- looking ---
@@ -260,8 +268,8 @@ class House:
             if read and said and read != said:
                 entry.state, entry.exception = EXCEPTION, code
                 for old in _WITHOUT_DATA:
-                    if self.cases.pop((old, unit), ""):
-                        self.open_case(code, unit)
+                    if self.cases.pop((old, unit), None) is not None:
+                        self.open_case(code, (unit,))
                 return True
         return False
 
@@ -353,15 +361,24 @@ class House:
 
     # --- exceptions ---
 
-    def open_case(self, code: str, unit: str) -> None:
-        """Say that something is the matter; once, as long as it is."""
-        self.cases[code, unit] = "open"
+    def open_case(self, code: str, units: Sequence[str]) -> None:
+        """Say that something is the matter with units: one case, which ends when nothing is with any of them."""
+        group = tuple(units)
+        for unit in units:
+            self.cases[code, unit] = Case(group)
 
     def resolve_cases(self, unit: str, *codes: str) -> None:
-        """Say that it is no more."""
+        """Say that nothing is the matter with a unit any more."""
         for code in codes:
             if (code, unit) in self.cases:
-                self.cases[code, unit] = "resolved"
+                self.cases[code, unit].settled = True
+
+    def exceptions(self) -> Iterator[tuple[str, str, str]]:
+        """Yield code, unit, and whether the case is open or resolved."""
+        for (code, unit), case in self.cases.items():
+            others = (self.cases.get((code, other)) for other in case.units)
+            settled = all(other is None or other.settled for other in others)
+            yield code, unit, "resolved" if settled else "open"
 
     def dispense(
         self, units: Sequence[str], *, day: str, recalled: set[str], part: bool, portion: Portion | None = None

@@ -276,8 +276,7 @@ class Truth:
             self._say(act, "release")
         else:
             self._say(act, "hold")
-            for unit in act.units:
-                house.open_case("RETURN_UNVERIFIED", unit)
+            house.open_case("RETURN_UNVERIFIED", act.units)
 
     def _hold(self, act: Act) -> None:
         self.houses[act.who].hold(act.units, reason=act.details.get("code", "OTHER"))
@@ -364,7 +363,7 @@ class Truth:
             self.houses[act.who].here(unit)
             for part in house.whole(unit):
                 house.entries[part].holds |= {"TEMPERATURE_EXCURSION"}
-            house.open_case("TEMPERATURE_EXCURSION", unit)
+        house.open_case("TEMPERATURE_EXCURSION", act.units)
 
     # --- exceptions ---
 
@@ -374,19 +373,18 @@ class Truth:
         for unit in act.units:
             house.put_into(unit, "")
             house.entries[unit].state, house.entries[unit].inferred = INBOUND, False
-            house.open_case("CONCEALED_SHORTAGE", unit)
         if act.units:
-            self._say(replace(act, parent=act.parent), "unpack")
+            house.open_case("CONCEALED_SHORTAGE", act.units)
+            self._say(act, "unpack")
         over = tuple(act.details.get("over", "").split())
         for unit in over:
             house.add(unit, Entry(EXCEPTION, exception=UNADVISED))
-            house.open_case("CONCEALED_OVERAGE", unit)
         if over:
+            house.open_case("CONCEALED_OVERAGE", over)
             self._say(replace(act, units=over, parent=""), "arrive")
 
     def _open_case(self, act: Act) -> None:
-        for unit in act.units:
-            self.houses[act.who].open_case(act.reason, unit)
+        self.houses[act.who].open_case(act.reason, act.units)
 
     def _resolve(self, act: Act) -> None:
         """End the cases of units: as they are, by destroying them, or by sending them back."""
@@ -408,8 +406,7 @@ class Truth:
         house = self.houses[act.who]
         house.hold(act.units, reason="SUSPECT")
         self._say(act, "suspect")
-        for unit in act.units:
-            house.open_case("SUSPECT", unit)
+        house.open_case("SUSPECT", act.units)
 
     def _clear(self, act: Act) -> None:
         house = self.houses[act.who]
