@@ -16,6 +16,7 @@ class AlertCode(StrEnum):
     """What is wrong with what was recorded; part of the interface: codes are added, never renamed."""
 
     PARENT_NOT_UNPACKED = "PARENT_NOT_UNPACKED"
+    DOUBLE_CONTAINER = "DOUBLE_CONTAINER"
     SECOND_COMMISSIONING = "SECOND_COMMISSIONING"
     NOT_HELD = "NOT_HELD"
     USED_AFTER_END = "USED_AFTER_END"

@@ -37,6 +37,7 @@ from services.custody.conditions import (
 )
 from services.custody.holding import AWAY_STATES, Books, Ending, Holding, HoldingState
 from services.custody.holds import RETURN_UNVERIFIED, added, lines_of, without
+from services.custody.notices import AlertCode
 from services.custody.origin import Origin
 from services.custody.recalls import RecallIndex
 from services.custody.units import Named, Unit
@@ -127,16 +128,17 @@ def _begin_filling(books: Books, tote: Holding, origin: Origin) -> None:
 
 
 def _put_in(books: Books, parent: Named, named: Named, origin: Origin) -> None:
-    above = (parent.unit, *(container.unit for container in books.containers(parent.unit)))
-    if named.unit in above:
+    if any(container.unit == named.unit for container in books.containers(parent.unit)):
         object_to(books, origin, _cycle_error(named), named.unit)
-        # It went in, so what it went into had left it.
-        books.change(_get(books, above[above.index(named.unit) - 1]), parent=None)
+        return
     child = present(books, named, origin)
     if child is None or child.parent == parent.unit:
         return
     check(books, origin, child, named, require_unopened, require_no_exception)
-    books.change(take_alone(books, child), parent=parent.unit, event_id=origin.event_id, since_time=origin.time)
+    if child.parent is not None:
+        message = f"{named.unit.path} was put into {parent.unit.path} while in {child.parent.path}: it is in one only"
+        books.notice(AlertCode.DOUBLE_CONTAINER, named.unit, message)
+    books.change(child, parent=parent.unit, event_id=origin.event_id, since_time=origin.time)
 
 
 def _cycle_error(named: Named) -> ConflictError:
@@ -195,10 +197,15 @@ def _take_out(books: Books, parent: Named, named: Named, origin: Origin) -> None
     if child is None:
         return
     if child.parent != parent.unit:
-        inside = "in none" if child.parent is None else f"in {child.parent.path}"
-        message = f"{named.unit.path} is not in {parent.unit.path}, but {inside}"
-        error = ConflictError(message, code="NOT_IN_CONTAINER", field=named.field)
-        object_to(books, origin, error, named.unit)
+        if any(container.unit == parent.unit for container in books.containers(named.unit)):
+            # It lies further in: it came out of all that is between.
+            child = take_alone(books, child)
+        else:
+            inside = "in none" if child.parent is None else f"in {child.parent.path}"
+            message = f"{named.unit.path} is not in {parent.unit.path}, but {inside}"
+            error = ConflictError(message, code="NOT_IN_CONTAINER", field=named.field)
+            object_to(books, origin, error, named.unit)
+            return
     books.change(child, parent=None, event_id=origin.event_id, since_time=origin.time)
 
 
@@ -225,6 +232,10 @@ def ship(
     conditions = going_back if as_return else SALEABLE
     going = []
     for named in outermost(books, units):
+        known = books.get(named.unit)
+        if origin.happened and known is not None and (known.state, known.partner) == (state, partner):
+            # It is on its way there, by itself or in its container, and is only said again.
+            continue
         holding = present(books, named, origin)
         if holding is None:
             continue
@@ -444,6 +455,11 @@ def end(books: Books, units: Sequence[Named], origin: Origin, *, ending: Ending)
         ConflictError: A unit is not in the house.
     """
     for named in outermost(books, units):
+        known = books.get(named.unit)
+        if origin.happened and known is not None and known.ending is not None and known.ending is not Ending.EMPTIED:
+            # First taken out of use, then destroyed: one end in two steps.
+            _end(books, known, ending, origin)
+            continue
         holding = present(books, named, origin)
         if holding is None:
             continue

@@ -26,6 +26,9 @@ from services.custody.units import Named
 _NEVER_UNDONE = frozenset({Ending.DESTROYED, Ending.STOLEN, Ending.LOST})
 
 
+_ENDS = frozenset({HoldingState.DISPENSED, HoldingState.ENDED})
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request to undo.
@@ -118,7 +121,7 @@ def declare(session: Session, statement: EpcisEvent, *, field: str) -> Accepted:
     standing: list[str] = []
     for named in step_of(statement, field=field).units if deed is not None else ():
         holding = session.books.get(named.unit)
-        if deed is None or holding is None or holding.event_id != event_id or not holding.final:
+        if deed is None or holding is None or holding.event_id != event_id or holding.state not in _ENDS:
             continue
         try:
             check_undo(session, named, holding, deed, request)

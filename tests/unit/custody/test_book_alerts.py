@@ -186,6 +186,23 @@ def test_used_after_end_of_an_emptied_pallet_that_is_filled_again() -> None:
     assert (state(books, PALLET), [part.unit for part in books.contents(PALLET)]) == (HoldingState.ON_HAND, [OTHER])
 
 
+def test_no_used_after_end_of_what_is_destroyed_after_it_was_taken_out_of_use() -> None:
+    books = stock(PACK)
+    happened(books, replace(step(StepKind.END, PACK), ending=Ending.DAMAGED))
+    assert happened(books, step(StepKind.END, PACK)) == []
+    holding = books.get(PACK)
+    assert holding is not None
+    assert holding.ending is Ending.DESTROYED
+    assert refused(books, step(StepKind.END, PACK)) == "UNIT_FINAL"
+
+
+def test_no_not_held_where_a_despatch_is_only_said_again() -> None:
+    books = packed()
+    happened(books, step(StepKind.SHIP, CASE))
+    assert happened(books, step(StepKind.SHIP, PACK)) == []
+    assert [part.unit for part in books.contents(CASE)] == [PACK]
+
+
 def test_no_used_after_end_of_a_tote_that_is_filled_again() -> None:
     books = stock(PACK, OTHER)
     happened(books, step(StepKind.PACK, PACK, parent=TOTE))
@@ -303,26 +320,30 @@ def test_no_container_dispensed_where_it_is_empty() -> None:
     assert happened(books, step(StepKind.DISPENSE, CASE)) == []
 
 
-def test_not_in_container_and_it_is_out_of_the_other() -> None:
+def test_not_in_container_and_nothing_changes() -> None:
     books = packed()
     out = step(StepKind.UNPACK, PACK, parent=TOTE)
     happened(books, step(StepKind.PACK, parent=TOTE))
     assert refused(Books(books), out) == "NOT_IN_CONTAINER"
     assert happened(books, out) == alert("NOT_IN_CONTAINER", PACK)
-    assert books.contents(CASE) == ()
+    assert [part.unit for part in books.contents(CASE)] == [PACK]
 
 
-def test_no_not_in_container_of_what_is_inside() -> None:
+def test_no_not_in_container_of_what_is_inside_or_further_in() -> None:
     assert happened(packed(), step(StepKind.UNPACK, PACK, parent=CASE)) == []
+    books = packed()
+    happened(books, step(StepKind.PACK, CASE, parent=PALLET))
+    assert happened(books, step(StepKind.UNPACK, PACK, parent=PALLET)) == alert("PARENT_NOT_UNPACKED", PACK)
+    assert ([part.unit for part in books.contents(PALLET)], books.contents(CASE)) == ([CASE], ())
 
 
-def test_container_cycle_is_cut() -> None:
+def test_container_cycle_changes_nothing() -> None:
     books = stock(CASE)
     happened(books, step(StepKind.PACK, CASE, parent=PALLET))
     turned = step(StepKind.PACK, PALLET, parent=CASE)
     assert refused(Books(books), turned) == "CONTAINER_CYCLE"
     assert happened(books, turned) == alert("CONTAINER_CYCLE", PALLET)
-    assert ([part.unit for part in books.contents(CASE)], books.contents(PALLET)) == ([PALLET], ())
+    assert (books.contents(CASE), [part.unit for part in books.contents(PALLET)]) == ((), [CASE])
 
 
 def test_container_cycle_is_never_a_fact_of_one_unit() -> None:
@@ -334,7 +355,21 @@ def test_container_cycle_is_never_a_fact_of_one_unit() -> None:
 def test_no_container_cycle_of_a_case_on_another_pallet() -> None:
     books = stock(CASE)
     happened(books, step(StepKind.PACK, CASE, parent=PALLET))
-    assert happened(books, step(StepKind.PACK, CASE, parent=TOTE)) == alert("PARENT_NOT_UNPACKED", CASE)
+    assert happened(books, step(StepKind.PACK, CASE, parent=TOTE)) == alert("DOUBLE_CONTAINER", CASE)
+
+
+def test_double_container_and_it_is_in_the_second() -> None:
+    books = packed()
+    assert happened(books, step(StepKind.PACK, PACK, parent=TOTE)) == alert("DOUBLE_CONTAINER", PACK)
+    assert ([part.unit for part in books.contents(TOTE)], books.contents(CASE)) == ([PACK], ())
+    apply_step(packed(), step(StepKind.PACK, PACK, parent=TOTE), origin(happened=False), recalls=NO_RECALLS)
+
+
+def test_no_double_container_where_it_was_taken_out_first_or_is_put_in_again() -> None:
+    books = packed()
+    assert happened(books, step(StepKind.PACK, PACK, parent=CASE)) == []
+    happened(books, step(StepKind.UNPACK, PACK, parent=CASE))
+    assert happened(books, step(StepKind.PACK, PACK, parent=TOTE)) == []
 
 
 def test_not_despatched_where_a_shipping_is_voided_that_was_none() -> None:
@@ -367,7 +402,12 @@ def test_every_code_has_its_tests_and_its_line_in_the_docs() -> None:
     docs = (Path(__file__).parents[3] / "docs" / "book-alerts.md").read_text()
     lines = set(re.findall(r"^\| `([A-Z_]+)` \|", docs, flags=re.MULTILINE))
     assert lines == {code.value for code in AlertCode}
-    rules = {*ALERT_OF.values(), AlertCode.PARENT_NOT_UNPACKED, AlertCode.UNDO_FORBIDDEN}
+    rules = {
+        *ALERT_OF.values(),
+        AlertCode.PARENT_NOT_UNPACKED,
+        AlertCode.DOUBLE_CONTAINER,
+        AlertCode.UNDO_FORBIDDEN,
+    }
     for code in rules:
         name = code.value.lower()
         assert f"def test_{name}" in source, code
