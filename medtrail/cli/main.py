@@ -10,11 +10,14 @@ import typer
 from medtrail.cli.books_commands import alerts, dispense, holding, undo
 from medtrail.cli.exceptions_commands import exceptions_app
 from medtrail.cli.gs1_commands import gs1_app
+from medtrail.cli.holds_commands import add_hold_commands, holds_app, requests_app
 from medtrail.cli.orders_commands import orders_app
 from medtrail.cli.output import Output
 from medtrail.cli.pack_commands import fmd_app, vrs_app
 from medtrail.cli.partner_commands import export, report_app
 from medtrail.cli.portal_commands import portal_app
+from medtrail.cli.receive_commands import receive_app
+from medtrail.cli.returns_commands import returns_app
 from medtrail.cli.station_commands import station_app
 from medtrail.errors import MalformedError, MedtrailError
 
@@ -39,7 +42,12 @@ app.add_typer(report_app, name="report")
 app.add_typer(portal_app, name="portal")
 app.add_typer(station_app, name="station")
 app.add_typer(exceptions_app, name="exceptions")
+app.add_typer(holds_app, name="holds")
+app.add_typer(requests_app, name="release-requests")
+app.add_typer(returns_app, name="returns")
+add_hold_commands(app)
 app.add_typer(orders_app, name="orders")
+app.add_typer(receive_app, name="receive")
 
 
 @dataclass(frozen=True, slots=True)

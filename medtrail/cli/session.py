@@ -11,11 +11,14 @@ from medtrail.api.custody.v1 import custody_pb2_grpc
 from medtrail.api.distributor.v1 import distributor_pb2_grpc
 from medtrail.api.exceptions.v1 import exceptions_pb2_grpc
 from medtrail.api.fmd.v1 import fmd_pb2_grpc
+from medtrail.api.holds.v1 import holds_pb2_grpc
 from medtrail.api.ledger.v1 import ledger_pb2_grpc
 from medtrail.api.manufacturer.v1 import manufacturer_pb2_grpc
 from medtrail.api.orders.v1 import orders_pb2_grpc
 from medtrail.api.pharmacy.v1 import pharmacy_pb2_grpc
 from medtrail.api.recall.v1 import recall_pb2_grpc
+from medtrail.api.receiving.v1 import receiving_pb2_grpc
+from medtrail.api.returns.v1 import returns_pb2_grpc
 from medtrail.api.verification.v1 import verification_pb2_grpc
 from medtrail.checkpoint import SignedCheckpoint, open_checkpoint
 from medtrail.cli.main import Globals
@@ -40,10 +43,13 @@ class Session:
     manufacturer: "manufacturer_pb2_grpc.ManufacturerServiceAsyncStub"
     distributor: "distributor_pb2_grpc.DistributorServiceAsyncStub"
     pharmacy: "pharmacy_pb2_grpc.PharmacyServiceAsyncStub"
+    receiving: "receiving_pb2_grpc.ReceivingServiceAsyncStub"
     recall: "recall_pb2_grpc.RecallServiceAsyncStub"
     exceptions: "exceptions_pb2_grpc.ExceptionServiceAsyncStub"
     fmd: "fmd_pb2_grpc.FmdServiceAsyncStub"
+    holds: "holds_pb2_grpc.HoldServiceAsyncStub"
     orders: "orders_pb2_grpc.OrderServiceAsyncStub"
+    returns: "returns_pb2_grpc.ReturnServiceAsyncStub"
     verification: "verification_pb2_grpc.VerificationServiceAsyncStub"
     ledger: "ledger_pb2_grpc.LedgerServiceAsyncStub"
 
@@ -58,8 +64,10 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(network: RunningNetwork, organisation: OrganisationAddress) -> AsyncIterator[Session]:
-    """Open channels for an organisation; they close at the end."""
+async def open_session(
+    network: RunningNetwork, organisation: OrganisationAddress, *, person: str = ""
+) -> AsyncIterator[Session]:
+    """Open channels for an organisation, and for a person of it where one is named; they close at the end."""
     folder = OrganisationFolder(Path(organisation.folder))
     own = connect(
         organisation.address,
@@ -67,6 +75,7 @@ async def open_session(network: RunningNetwork, organisation: OrganisationAddres
         audience=Gln(organisation.gln),
         server=organisation.name,
         deadline_s=CALL_DEADLINE_S,
+        person=person,
     )
     ledger = connect(
         network.ledger_address,
@@ -83,17 +92,25 @@ async def open_session(network: RunningNetwork, organisation: OrganisationAddres
             manufacturer=manufacturer_pb2_grpc.ManufacturerServiceStub(own),
             distributor=distributor_pb2_grpc.DistributorServiceStub(own),
             pharmacy=pharmacy_pb2_grpc.PharmacyServiceStub(own),
+            receiving=receiving_pb2_grpc.ReceivingServiceStub(own),
             recall=recall_pb2_grpc.RecallServiceStub(own),
             exceptions=exceptions_pb2_grpc.ExceptionServiceStub(own),
             fmd=fmd_pb2_grpc.FmdServiceStub(own),
+            holds=holds_pb2_grpc.HoldServiceStub(own),
             orders=orders_pb2_grpc.OrderServiceStub(own),
+            returns=returns_pb2_grpc.ReturnServiceStub(own),
             verification=verification_pb2_grpc.VerificationServiceStub(own),
             ledger=ledger_pb2_grpc.LedgerServiceStub(ledger),
         )
 
 
-def run_session(found: Globals, work: Callable[[Session], Awaitable[T]]) -> T:
+def run_session(found: Globals, work: Callable[[Session], Awaitable[T]], *, person: str = "") -> T:
     """Do something as the organisation of ``--as``; without it, as the first of the network.
+
+    Args:
+        found: The command's options.
+        work: What to do.
+        person: Who does it; empty: nobody is named.
 
     Raises:
         UnavailableError: No network runs in the folder.
@@ -104,7 +121,7 @@ def run_session(found: Globals, work: Callable[[Session], Awaitable[T]]) -> T:
     organisation = network.organisations[0] if name is None else network.organisation(name)
 
     async def run() -> T:
-        async with open_session(network, organisation) as session:
+        async with open_session(network, organisation, person=person) as session:
             return await work(session)
 
     return asyncio.run(run())
