@@ -147,29 +147,36 @@ class Driver:
 
     async def _heard(self, name: str) -> None:
         station = self.stations[name]
-        await self._until(lambda: self._nothing_waits(station), f"{name} has told everyone everything")
+        await self._until(lambda: self._waiting(station), f"{name} has told everyone everything")
         due = self._despatched.get(name, set())
         if due:
-            await self._until(lambda: self._advised(station, due), f"{name} has all advice, confirmed")
+            await self._until(lambda: self._not_advised(station, due), f"{name} has all advice, confirmed")
         if self._recalls:
-            await self._until(lambda: self._knows_recalls(station), f"{name} knows the recalls")
+            await self._until(lambda: self._unknown_recalls(station), f"{name} knows the recalls")
 
-    async def _until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    async def _until(self, left: Callable[[], Awaitable[int]], what: str) -> None:
+        """Wait until nothing is left.
+
+        Raises:
+            VerificationError: As much was left for three minutes.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE_S
-        while not await insist(condition):
-            if loop.time() > deadline:
+        deadline, before = loop.time() + PATIENCE_S, -1
+        while now := await insist(left):
+            if now != before:
+                deadline, before = loop.time() + PATIENCE_S, now
+            elif loop.time() > deadline:
                 message = f"waited {PATIENCE_S:.0f} s in vain: {what}"
                 raise VerificationError(message, code="SIMULATION_STUCK")
             await asyncio.sleep(POLL_S)
 
     @staticmethod
-    async def _nothing_waits(station: Station) -> bool:
+    async def _waiting(station: Station) -> int:
         status = await station.stubs.custody.GetStatus(custody_pb2.GetStatusRequest())
-        return not status.events.count and not status.messages.count
+        return int(status.events.count + status.messages.count)
 
     @staticmethod
-    async def _advised(station: Station, due: set[str]) -> bool:
+    async def _not_advised(station: Station, due: set[str]) -> int:
         missing = set(due)
         request = custody_pb2.ListInboundRequest(page_size=PAGE, include_received=True)
         while missing:
@@ -178,18 +185,18 @@ class Driver:
             if not answer.next_page_token:
                 break
             request.page_token = answer.next_page_token
-        return not missing
+        return len(missing)
 
-    async def _knows_recalls(self, station: Station) -> bool:
+    async def _unknown_recalls(self, station: Station) -> int:
         answer = await station.stubs.recall.ListRecalls(recall_pb2.ListRecallsRequest(page_size=PAGE))
-        return self._recalls <= {item.recall_id for item in answer.recalls}
+        return len(self._recalls - {item.recall_id for item in answer.recalls})
 
     async def _believed(self) -> None:
         station = next(iter(self.stations.values()))
 
-        async def followed() -> bool:
+        async def unread() -> int:
             status = await station.stubs.ledger.GetStatus(ledger_pb2.GetStatusRequest())
             positions = [item.position for item in status.followers if item.name == "projector"]
-            return bool(positions) and min(positions) >= status.tree_size
+            return max(1, status.tree_size) if not positions else status.tree_size - min(positions)
 
-        await self._until(followed, "the ledger has read all that is in the log")
+        await self._until(unread, "the ledger has read all that is in the log")
