@@ -19,8 +19,9 @@ from services.custody.exceptions.store import Extras, close_case, find_case, ope
 from services.custody.holdings_store import chunks, to_us
 from services.custody.orders import links
 from services.custody.orders.goods import tally_from
-from services.custody.orders.state import Filed, Mismatch, Movement, OrderState, OrderView, view_of
+from services.custody.orders.state import view_of
 from services.custody.orders.tables import DocumentRow, EventLink, GoodsRow, OrderRow
+from services.custody.orders.view import Filed, Mismatch, Movement, OrderState, OrderView
 from services.custody.tables import KnownEvent
 
 _DOCUMENT = DocumentRow.__table__  # type: ignore[attr-defined]

@@ -23,7 +23,7 @@ from services.custody.desk import Accepted, Desk, Session
 from services.custody.letters import Heard
 from services.custody.orders import book
 from services.custody.orders.book import KnownDocument
-from services.custody.orders.state import Filed
+from services.custody.orders.view import Filed
 
 
 def issue(

@@ -25,7 +25,7 @@ from services.custody.desk import Accepted, Session
 from services.custody.holdings_store import from_us
 from services.custody.orders.book import KnownDocument, KnownOrder
 from services.custody.orders.commands import Heading
-from services.custody.orders.state import Line, Mismatch, Movement, OrderState, OrderView
+from services.custody.orders.view import Line, Mismatch, Movement, OrderState, OrderView
 
 _STATE_TO_MESSAGE = {state: orders_pb2.OrderState.Value(f"ORDER_STATE_{state.name}") for state in OrderState}
 _STATE_FROM_MESSAGE = {number: state for state, number in _STATE_TO_MESSAGE.items()}

@@ -16,7 +16,7 @@ from medtrail.runtime.paging import page_size
 from medtrail.runtime.server import Binding
 from services.custody.desk import Accepted, Session
 from services.custody.office import Office, parse_gln
-from services.custody.orders import book, commands, links
+from services.custody.orders import advices, book, commands, links
 from services.custody.orders.book import DocumentQuery, OrderQuery
 from services.custody.orders.commands import Heading
 from services.custody.orders.messages import (
@@ -105,7 +105,7 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         lines = lines_from_messages(list(request.lines))
 
         def command(session: Session, heading: Heading) -> Accepted:
-            return commands.advise_despatch(session, heading, order, tuple(request.event_ids), lines)
+            return advices.advise_despatch(session, heading, order, tuple(request.event_ids), lines)
 
         return await self._issue(request, orders_pb2.IssueDespatchAdviceResponse, DocumentKind.DESPATCH_ADVICE, command)
 
@@ -116,7 +116,7 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         lines = lines_from_messages(list(request.lines)) if request.lines else None
 
         def command(session: Session, heading: Heading) -> Accepted:
-            made = commands.advise_received(session, heading, despatch_id=request.despatch_event_id, lines=lines)
+            made = advices.advise_received(session, heading, despatch_id=request.despatch_event_id, lines=lines)
             if made is None:
                 message = "the sender of the despatch is not enrolled: it has no inbox"
                 raise NotFoundError(message, code="PARTNER_UNKNOWN", field="despatch_event_id")

@@ -4,198 +4,24 @@ A pure function of the set of documents and despatches that are known: in whiche
 both parties reach the same answer once they know the same. docs/orders.md has the table of states.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
 
-from medtrail.document import Document, DocumentFunction, DocumentKind, DocumentReference
-from medtrail.gs1 import Gln, Gtin
-from medtrail.terms import LineStatus, Terms, TermsLine
-from services.custody.orders.goods import Tally
-
-ZERO = Decimal(0)
-PIECES = frozenset({"", "EA", "H87", "C62"})
-"""Units of measure in which trade items are counted one by one."""
-
-
-class OrderState(StrEnum):
-    """State of an order."""
-
-    PLACED = "placed"
-    CONFIRMED = "confirmed"
-    PARTLY_SHIPPED = "partly_shipped"
-    SHIPPED = "shipped"
-    PARTLY_RECEIVED = "partly_received"
-    RECEIVED = "received"
-    INVOICED = "invoiced"
-    CANCELLED = "cancelled"
-    CLOSED = "closed"
-
-
-class MismatchKind(StrEnum):
-    """How documents, or documents and goods, differ."""
-
-    LINE_UNKNOWN = "LINE_UNKNOWN"
-    CONFIRMATION_DIFFERS = "CONFIRMATION_DIFFERS"
-    NOT_ORDERED = "NOT_ORDERED"
-    OVER_DELIVERED = "OVER_DELIVERED"
-    SHIPPED_AFTER_CANCELLATION = "SHIPPED_AFTER_CANCELLATION"
-    ADVICE_DIFFERS = "ADVICE_DIFFERS"
-    RECEIVED_DIFFERS = "RECEIVED_DIFFERS"
-    INVOICED_TOO_MUCH = "INVOICED_TOO_MUCH"
-    PRICE_DIFFERS = "PRICE_DIFFERS"
-
-
-@dataclass(frozen=True, slots=True)
-class Filed:
-    """A document as kept here: who issued it, what it says, its terms."""
-
-    issuer: Gln
-    document: Document
-    terms: Terms
-
-    @property
-    def name(self) -> DocumentReference:
-        """Its name."""
-        return self.document.named(self.issuer)
-
-    @property
-    def order(self) -> tuple[datetime, str]:
-        """Which of two of a kind is the later."""
-        return self.document.issue_time, self.document.number
-
-
-@dataclass(frozen=True, slots=True)
-class Movement:
-    """A despatch or a receiving.
-
-    Attributes:
-        despatch_id: Its own event_id where it is a despatch, else that of the despatch that it answers.
-        receiving: It is a receiving.
-        party: Party GLN of who did it.
-        tally: What it holds.
-        shared: It names other orders too: what of it is for which its advices tell, not its contents.
-        advices: Despatch advices that it names.
-    """
-
-    event_id: str
-    despatch_id: str
-    receiving: bool
-    party: Gln
-    tally: Tally
-    shared: bool = False
-    advices: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """A difference; ``line_number`` 0 where no line fits; ``origin``: document or event that says so."""
-
-    kind: MismatchKind
-    line_number: int = 0
-    gtin: Gtin | None = None
-    wanted: Decimal | None = None
-    found: Decimal | None = None
-    origin: str = ""
-
-
-@dataclass(slots=True)
-class Line:
-    """A line of an order with its quantities.
-
-    Attributes:
-        ordered: As ordered.
-        answer: The seller's latest; None while there is none.
-        dropped: Nothing more is to come than was shipped.
-    """
-
-    ordered: TermsLine
-    answer: TermsLine | None = None
-    shipped: Decimal = ZERO
-    received: Decimal = ZERO
-    invoiced: Decimal = ZERO
-    dropped: bool = False
-
-    @property
-    def counted(self) -> bool:
-        """Whether its unit of measure is the trade item."""
-        return self.ordered.uom in PIECES
-
-    @property
-    def confirmed(self) -> Decimal | None:
-        """What the seller confirmed to come now; None while there is no answer."""
-        if self.answer is None:
-            return None
-        if self.answer.status is LineStatus.ACCEPTED:
-            return self.ordered.quantity
-        return ZERO if self.answer.status is LineStatus.REJECTED else self.answer.quantity
-
-    @property
-    def agreed(self) -> Decimal:
-        """What is to be shipped in all, as ordered and answered."""
-        confirmed = self.confirmed
-        later = self.answer is not None and self.answer.status is LineStatus.BACK_ORDERED
-        return self.ordered.quantity if confirmed is None or later else confirmed
-
-    @property
-    def due(self) -> Decimal:
-        """What is to be shipped in all: what is agreed, or what was shipped where the rest is not wanted any more."""
-        return min(self.agreed, self.shipped) if self.dropped else self.agreed
-
-    @property
-    def open(self) -> Decimal:
-        """What is still to be shipped."""
-        return max(ZERO, self.due - self.shipped)
-
-    @property
-    def back_ordered(self) -> Decimal:
-        """Of what is still to be shipped, what the seller said would come later."""
-        if self.answer is None or self.answer.status is not LineStatus.BACK_ORDERED:
-            return ZERO
-        return min(self.open, max(ZERO, self.ordered.quantity - self.answer.quantity))
-
-    @property
-    def confirmed_date(self) -> date | None:
-        """Day that the seller confirmed; None where it said nothing."""
-        return None if self.answer is None else self.answer.confirmed_date
-
-    @property
-    def price(self) -> tuple[Decimal | None, str]:
-        """Price and currency as agreed."""
-        if self.answer is not None and self.answer.status is LineStatus.CHANGED and self.answer.price is not None:
-            return self.answer.price, self.answer.currency
-        return self.ordered.price, self.ordered.currency
-
-
-@dataclass(slots=True)
-class OrderView:
-    """An order as it stands."""
-
-    order: Filed
-    lines: tuple[Line, ...]
-    state: OrderState = OrderState.PLACED
-    mismatches: list[Mismatch] = field(default_factory=list)
-
-    @property
-    def gtins(self) -> frozenset[Gtin]:
-        """The trade items of its lines."""
-        return frozenset(line.ordered.gtin for line in self.lines)
-
-    @property
-    def seller(self) -> Gln:
-        """Party GLN of the seller."""
-        return self.order.document.counterparty
-
-    @property
-    def open(self) -> bool:
-        """Whether something is still to be despatched."""
-        return any(line.open for line in self.lines)
-
-    def line(self, number: int) -> Line | None:
-        """Return a line by its number, or None."""
-        return next((line for line in self.lines if line.ordered.line_number == number), None)
+from medtrail.document import DocumentFunction, DocumentKind
+from medtrail.gs1 import Gtin
+from medtrail.terms import LineStatus, TermsLine
+from services.custody.orders.view import (
+    PIECES,
+    ZERO,
+    Filed,
+    Line,
+    Mismatch,
+    MismatchKind,
+    Movement,
+    OrderState,
+    OrderView,
+)
 
 
 def view_of(order: Filed, documents: Iterable[Filed], movements: Iterable[Movement]) -> OrderView:
@@ -321,18 +147,31 @@ def _ship(view: OrderView, advices: Sequence[Filed], despatches: Sequence[Moveme
 
 
 def _fill(view: OrderView, counts: Mapping[Gtin, Decimal]) -> None:
-    """Put what was counted on the lines of its trade item, in their order; what is too much on the last."""
+    """Put what was counted on the lines of its trade item, as far as it is agreed; what is too much on the last."""
+    for line, part in _portions(view, counts, lambda line: line.agreed - line.shipped):
+        line.shipped += part
+
+
+def _portions(
+    view: OrderView, counts: Mapping[Gtin, Decimal], *rooms: Callable[[Line], Decimal]
+) -> Iterator[tuple[Line, Decimal]]:
+    """Yield how much of what was counted goes on which line; note what is on none.
+
+    Each room is filled on all lines, in their order, before the next; what is left goes on the last.
+    """
     for gtin in sorted(counts):
         left = counts[gtin]
         lines = [line for line in view.lines if line.ordered.gtin == gtin and line.counted]
         if not lines:
-            view.mismatches.append(Mismatch(MismatchKind.NOT_ORDERED, 0, gtin, None, left))
+            if left:
+                view.mismatches.append(Mismatch(MismatchKind.NOT_ORDERED, 0, gtin, None, left))
             continue
-        for line in lines:
-            part = min(left, max(ZERO, line.agreed - line.shipped))
-            line.shipped += part
-            left -= part
-        lines[-1].shipped += left
+        for room in rooms:
+            for line in lines:
+                part = min(left, max(ZERO, room(line)))
+                left -= part
+                yield line, part
+        yield lines[-1], left
 
 
 def _sum(parts: Iterable[Mapping[Gtin, Decimal | int]]) -> dict[Gtin, Decimal]:
@@ -361,20 +200,47 @@ def _compare(
 
 
 def _receive(view: OrderView, advices: Sequence[Filed], shipments: _Shipments) -> None:
-    about: dict[frozenset[str], list[Filed]] = {}
+    about: dict[frozenset[str], dict[Gtin, Decimal]] = {}
+    pieces: dict[Gtin, Decimal] = {}
+    last: dict[frozenset[str], str] = {}
     for advice in advices:
-        about.setdefault(frozenset(_despatches_of(advice, shipments)), []).append(advice)
+        despatches = frozenset(_despatches_of(advice, shipments))
+        came = _in_ordered_items(view, advice, [shipments.by_id[key] for key in despatches])
+        _add(about.setdefault(despatches, {}), came)
+        _add(pieces, came)
+        last[despatches] = advice.name.uri
         for said in advice.terms.lines:
-            line = _line_of(view, said, advice)
+            line = None if said.uom in PIECES else _line_of(view, said, advice)
             if line is not None:
                 line.received += said.quantity
-    for despatches, group in about.items():
+    # An advice counts packs by lot; on which line of their trade item they were is told by what was shipped.
+    for line, part in _portions(
+        view, pieces, lambda line: line.shipped - line.received, lambda line: line.agreed - line.received
+    ):
+        line.received += part
+    for despatches, came in about.items():
         alone = all(despatches == other or not despatches & other for other in about)
         if not despatches or not alone or any(shipments.by_id[key].shared for key in despatches):
             continue
         sent = _sum(shipments.by_id[key].tally.counts(view.gtins) for key in despatches)
-        came = _sum({line.gtin: line.quantity} for item in group for line in item.terms.lines)
-        _compare(view, sent, came, MismatchKind.RECEIVED_DIFFERS, group[-1].name.uri)
+        _compare(view, sent, came, MismatchKind.RECEIVED_DIFFERS, last[despatches])
+
+
+def _in_ordered_items(view: OrderView, advice: Filed, despatches: Iterable[Movement]) -> dict[Gtin, Decimal]:
+    """Return what an advice counts in pieces; packs of what was ordered by the case as parts of cases."""
+    inside: dict[Gtin, tuple[Gtin, Decimal]] = {}
+    for movement in despatches:
+        inside.update(movement.tally.packing(view.gtins))
+    found: dict[Gtin, Decimal] = {}
+    for said in advice.terms.lines:
+        if said.uom not in PIECES:
+            continue
+        gtin, quantity = said.gtin, said.quantity
+        if gtin not in view.gtins and gtin in inside:
+            gtin, per_item = inside[gtin]
+            quantity /= per_item
+        _add(found, {gtin: quantity})
+    return found
 
 
 def _despatches_of(advice: Filed, shipments: _Shipments) -> Iterator[str]:

@@ -34,11 +34,11 @@ from services.custody import corrections, events, events_store, inbox
 from services.custody.desk import Accepted, no_sealing_key
 from services.custody.exceptions import store as cases
 from services.custody.exceptions.codes import ExceptionCode
-from services.custody.orders import book, commands, documents
+from services.custody.orders import advices, book, commands, documents
 from services.custody.orders.book import DocumentQuery, OrderQuery
 from services.custody.orders.commands import Heading
-from services.custody.orders.state import MismatchKind, OrderState, OrderView
 from services.custody.orders.tables import OrderRow
+from services.custody.orders.view import MismatchKind, OrderState, OrderView
 from services.custody.units import Unit
 from tests.unit.custody.conftest import CASE_GTIN, GTIN, START, House, named, packs, sscc
 
@@ -68,11 +68,11 @@ def invoice(seller: House, buyer: House, lines: Sequence[TermsLine] = (), number
 
 
 def advise(seller: House, *event_ids: str, number: str = "D1", lines: Sequence[TermsLine] = ()) -> Accepted:
-    return seller.write(lambda s: commands.advise_despatch(s, heading(seller, number), None, event_ids, lines))
+    return seller.write(lambda s: advices.advise_despatch(s, heading(seller, number), None, event_ids, lines))
 
 
 def advise_received(buyer: House, despatch_id: str, number: str = "R1") -> Accepted | None:
-    return buyer.write(lambda s: commands.advise_received(s, heading(buyer, number), despatch_id=despatch_id))
+    return buyer.write(lambda s: advices.advise_received(s, heading(buyer, number), despatch_id=despatch_id))
 
 
 def post(sender: House, receiver: House) -> None:
@@ -187,7 +187,7 @@ def test_an_advice_links_a_despatch_that_did_not_name_the_order(maker: House, ph
     maker.commission(packs(*range(10)))
     (despatch,) = maker.ship(packs(*range(10)), pharmacy.gln)
     name = book.order_name(pharmacy.gln, "P1")
-    maker.write(lambda s: commands.advise_despatch(s, heading(maker, "D1"), name, [despatch.event_id], ()))
+    maker.write(lambda s: advices.advise_despatch(s, heading(maker, "D1"), name, [despatch.event_id], ()))
     # The advice document comes before the advice of the goods, and after.
     for data in maker.letters_to(pharmacy):
         pharmacy.hear_letter(data, sender=maker.gln)
@@ -494,7 +494,7 @@ def test_an_advice_is_of_own_despatches_to_one_partner_of_one_order(
     assert code_of(lambda: advise(maker, "urn:uuid:none"), NotFoundError) == "DESPATCH_UNKNOWN"
     name = book.order_name(pharmacy.gln, "P1")
     wrong = lambda: maker.write(  # noqa: E731
-        lambda s: commands.advise_despatch(s, heading(maker, "D3"), name, [third.event_id], ())
+        lambda s: advices.advise_despatch(s, heading(maker, "D3"), name, [third.event_id], ())
     )
     assert code_of(wrong, ConflictError) == "DESPATCHES_DIFFER"
     advise(maker, third.event_id, number="D4")

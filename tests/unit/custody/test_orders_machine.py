@@ -16,9 +16,9 @@ from medtrail.errors import ConflictError
 from medtrail.subjects import MessageKind
 from medtrail.terms import LineStatus, TermsLine
 from services.custody import events
-from services.custody.orders import book, commands
+from services.custody.orders import advices, book, commands
 from services.custody.orders.commands import Heading
-from services.custody.orders.state import OrderView
+from services.custody.orders.view import OrderView
 from tests.unit.custody.conftest import GTIN, Clock, House, packs
 
 if TYPE_CHECKING:
@@ -158,9 +158,7 @@ class Story:
             event_id = self.random.choice(self.model.despatches)
             known = book.DocumentQuery(event_id=event_id)
             if not self.seller.read(lambda c: book.list_documents(c, known, before=None, limit=1)):
-                self.seller.write(
-                    lambda s: commands.advise_despatch(s, self.heading(self.seller), None, [event_id], ())
-                )
+                self.seller.write(lambda s: advices.advise_despatch(s, self.heading(self.seller), None, [event_id], ()))
 
     def receive(self) -> None:
         inbound = [item for item in self.buyer.all_holdings().values() if item.state.value == "inbound"]
@@ -169,7 +167,7 @@ class Story:
             units = [item.unit for item in inbound if item.despatch_id == despatch_id]
             chosen = self.random.sample(units, self.random.randint(1, len(units)))
             self.buyer.receive(chosen)
-            self.buyer.write(lambda s: commands.advise_received(s, self.heading(self.buyer), despatch_id=despatch_id))
+            self.buyer.write(lambda s: advices.advise_received(s, self.heading(self.buyer), despatch_id=despatch_id))
             self.model.received += len(chosen)
 
     def invoice(self) -> None:

@@ -13,7 +13,8 @@ from medtrail.document import Document, DocumentKind, DocumentReference
 from medtrail.gs1 import Gln, Gtin, Sgtin
 from medtrail.terms import LineStatus, Terms, TermsLine
 from services.custody.orders.goods import MAX_LOTS, Content, Tally, tally_of
-from services.custody.orders.state import Filed, Mismatch, MismatchKind, Movement, OrderState, OrderView, view_of
+from services.custody.orders.state import view_of
+from services.custody.orders.view import Filed, Mismatch, MismatchKind, Movement, OrderState, OrderView
 from tests.unit.custody.conftest import sscc
 
 BUYER, SELLER, STRANGER = Gln("4012345000009"), Gln("0300011111116"), Gln("0399999999991")
@@ -251,6 +252,43 @@ def test_tallies_count_through_containers_and_keep_some_lots() -> None:
     assert tally.counts() == {PACK: MAX_LOTS + 2, OTHER: 1}
     assert tally.counts([CASE]) == {CASE: 1, OTHER: 1}
     assert len(tally.lots[str(PACK)]) == MAX_LOTS
+
+
+def received(number: str, *lines: TermsLine, despatches: tuple[str, ...] = ("e1",)) -> Filed:
+    return filed(DocumentKind.RECEIVING_ADVICE, number, *lines, event_ids=despatches)
+
+
+def test_an_advice_that_counts_by_lot_is_put_on_the_lines_that_were_shipped() -> None:
+    advice = filed(DocumentKind.DESPATCH_ADVICE, "D", line(2, 3), event_ids=("e1",))
+    lots = received("R", line(1, 1, lots=("A",)), line(2, 2, lots=("B",)), line(3, 0, lots=("C",)))
+    found = view([line(1, 4), line(2, 4)], [advice, lots], [despatch("e1", packs=3)])
+    assert [item.received for item in found.lines] == [0, 3]
+    assert kinds(found) == []
+
+
+def test_packs_received_of_cases_that_were_ordered_count_as_parts_of_cases() -> None:
+    tally = Tally({str(CASE): (2, 0), f"{CASE}/{PACK}": (20, 20)})
+    movement = Movement("e1", "e1", receiving=False, party=SELLER, tally=tally)
+    found = view([line(1, 2, CASE)], [received("R", line(1, 15))], [movement])
+    assert (found.lines[0].received, found.state) == (D("1.5"), OrderState.PARTLY_RECEIVED)
+    assert [(item.kind, item.wanted, item.found) for item in found.mismatches] == [
+        (MismatchKind.RECEIVED_DIFFERS, D(2), D("1.5"))
+    ]
+    whole = view([line(1, 2, CASE)], [received("R", line(1, 20))], [movement])
+    assert (whole.state, kinds(whole)) == (OrderState.RECEIVED, [])
+
+
+def test_what_was_received_by_weight_is_on_the_line_that_the_advice_names() -> None:
+    advice = received("R", line(quantity=7, uom="KGM"), despatches=())
+    found = view([line(uom="KGM")], [advice])
+    assert (found.lines[0].received, kinds(found)) == (D(7), [])
+
+
+def test_more_than_was_shipped_goes_on_the_last_line_of_its_trade_item() -> None:
+    found = view([line(1, 2), line(2, 2)], [received("R", line(9, 6), despatches=())], [despatch("e1", packs=3)])
+    assert [item.received for item in found.lines] == [2, 4]
+    other = view([line()], [received("R", line(1, 6, OTHER), line(2, 0, CASE), despatches=())])
+    assert kinds(other) == [MismatchKind.NOT_ORDERED]
 
 
 # --- docs ---
