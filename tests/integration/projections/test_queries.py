@@ -15,11 +15,12 @@ from ledger.projections import projector as projector_module
 from ledger.projections import store
 from ledger.projections.judging import Scan
 from ledger.projections.projector import Projector, open_projection
+from ledger.projections.states import CustodyState, states_of
 from ledger.projections.store import ChainedEvent, EventFilter
 from ledger.queries import Queries
 from medtrail.api.event.v1 import payload_pb2
 from medtrail.api.ledger.v1 import ledger_pb2
-from medtrail.epcis.model import Action, QuantityElement
+from medtrail.epcis.model import Action, Extension, QuantityElement
 from medtrail.errors import ConflictError, NotFoundError, UnavailableError
 from medtrail.event import PackLevel, PayloadType, Product, Recall, RecallScope
 from medtrail.gs1 import Gtin, Lgtin
@@ -31,6 +32,7 @@ from tests.unit.projections.story import (
     LGTIN,
     LOT,
     MAKER,
+    OURS,
     PALLET,
     PHARMACY,
     START,
@@ -399,5 +401,116 @@ def test_empty_log_has_no_answers(database: Database) -> None:
         with pytest.raises(ConflictError) as refused:
             await Queries(database).trace_lot(Lgtin(Gtin(GTIN), LOT))
         assert refused.value.code == "LOG_EMPTY"
+
+    asyncio.run(run())
+
+
+# --- custody states, recalls and limits ---
+
+
+def _at_the_pharmacy() -> Story:
+    """Three packs of the lot, at the pharmacy."""
+    story = Story()
+    story.sign(MAKER, Product(Gtin(GTIN), PackLevel.PACK, "Epcistra"))
+    story.commission(ONE, TWO, pack("3"))
+    story.ship(ONE, TWO, pack("3"), to=PHARMACY)
+    story.receive(ONE, TWO, pack("3"), actor=PHARMACY)
+    return story
+
+
+def test_trace_of_a_lot_counts_custody_states_beside_the_classes(database: Database) -> None:
+    async def run() -> None:
+        story = _at_the_pharmacy()
+        story.hold(TWO, reason="DAMAGED: wet")
+        story.end(pack("3"), actor=PHARMACY, extensions=(Extension(OURS, "reason", "exported"),))
+        recall = story.recall(at=60, scopes=(RecallScope(Gtin(GTIN), "", ("1",)),))
+        story.recall(at=60, scopes=(RecallScope(Gtin(GTIN), LOT),), drill=True)
+        await _take(database, story)
+        trace = await Queries(database).trace_lot(Lgtin(Gtin(GTIN), LOT))
+        states = {group.unit_class.value: dict(group.states) for group in trace.groups}
+        assert states == {
+            "on_hand": {CustodyState.HELD: 2, CustodyState.ON_HOLD: 1, CustodyState.RECALLED: 1},
+            "destroyed_or_decommissioned": {CustodyState.EXPORTED: 1},
+        }
+        one, two, three = trace.units(limit=3)
+        assert (one.recall_ids, two.recall_ids) == ((recall.header.event_id,), ())
+        messages = [belief_to_message(belief, trace.level) for belief in (one, two, three)]
+        assert [message.ending for message in messages] == [0, 0, ledger_pb2.ENDING_EXPORTED]
+        assert (messages[1].hold_reason, messages[1].HasField("hold_index")) == ("DAMAGED: wet", True)
+        assert not messages[0].HasField("hold_index")
+        assert list(messages[0].custody_states) == [
+            ledger_pb2.CUSTODY_STATE_HELD,
+            ledger_pb2.CUSTODY_STATE_RECALLED,
+        ]
+        assert sum(item.unit_count for item in group_to_message(trace.groups[-1]).custody_states) > 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("unit", [ONE, CASE_UNIT, PALLET])
+def test_trace_of_a_unit_names_the_recalls_of_what_holds_it_and_of_what_it_holds(database: Database, unit: str) -> None:
+    async def run() -> None:
+        story = _case_story()
+        recall = story.recall(at=60, scopes=(RecallScope(Gtin(GTIN), LOT),))
+        await _take(database, story)
+        queries = Queries(database)
+        trace = await queries.trace_unit(path(unit))
+        assert trace.belief is not None
+        assert trace.belief.recall_ids == (recall.header.event_id,)
+        assert CustodyState.RECALLED in states_of(trace.belief)
+        before = await queries.trace_unit(path(unit), true_time=START + timedelta(minutes=59))
+        assert before.belief is not None
+        assert before.belief.recall_ids == ()
+
+    asyncio.run(run())
+
+
+def test_excursion_is_judged_by_the_limits_that_are_known_at_the_size_asked_for(database: Database) -> None:
+    async def run() -> None:
+        story = _at_the_pharmacy()
+        story.put(CASE, ONE, actor=PHARMACY)
+        story.sense(CASE, actor=PHARMACY, degrees="12")
+        size = len(story.chained())
+        story.limit("8")
+        await _take(database, story)
+        queries = Queries(database)
+        scan = Scan(path(ONE), NOW, caller=PHARMACY)
+        answer = await queries.verify_pack(scan)
+        assert (answer.verdict.code, answer.verdict.reason) == ("held", "TEMPERATURE_EXCURSION")
+        assert answer.verdict.alerts == ("TEMPERATURE_EXCURSION",)
+        then = await queries.verify_pack(scan, tree_size=size)
+        assert (then.verdict.code, then.verdict.alerts) == ("genuine", ())
+        trace = await queries.trace_unit(path(ONE))
+        assert trace.belief is not None
+        assert [alert.code for alert in trace.belief.alerts] == ["TEMPERATURE_EXCURSION"]
+
+    asyncio.run(run())
+
+
+def test_remainder_of_an_opened_pack_is_answered(database: Database) -> None:
+    async def run() -> None:
+        story = _at_the_pharmacy()
+        story.open(ONE, taken="20", left="10")
+        story.open(ONE, taken="2.5")
+        await _take(database, story)
+        trace = await Queries(database).trace_unit(path(ONE))
+        assert trace.belief is not None
+        message = belief_to_message(trace.belief, trace.level)
+        assert (message.unit_class, message.remainder) == (ledger_pb2.UNIT_CLASS_OPENED, "7.5")
+        assert ledger_pb2.CUSTODY_STATE_PARTIALLY_DISPENSED in message.custody_states
+
+    asyncio.run(run())
+
+
+def test_sale_under_a_recall_and_forbidden_undoing_are_found_through_the_store(database: Database) -> None:
+    async def run() -> None:
+        story = _at_the_pharmacy()
+        story.recall(at=3.5)
+        done = story.dispense(ONE, at=5)
+        story.declare(done, after=timedelta(days=1))
+        await _take(database, story)
+        answer = await Queries(database).verify_pack(Scan(path(ONE), NOW, caller=PHARMACY))
+        assert answer.verdict.alerts == ("SOLD_UNDER_RECALL", "UNDO_FORBIDDEN")
+        assert answer.verdict.further_codes[0] == "already_dispensed"
 
     asyncio.run(run())
