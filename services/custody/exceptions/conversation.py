@@ -13,9 +13,9 @@ from services.custody.exceptions.tables import CaseMessageRow, CaseNoticeRow
 from services.custody.holdings_store import from_us, to_us
 
 MAX_MESSAGES = 1000
-"""That one case can have."""
-MAX_BYTES = 16 * 1024 * 1024
-"""Of the PDG messages and signed events of one case: a case is read as a whole."""
+"""Of one sender about one case: a partner does not keep the house from its own last word."""
+MAX_BYTES = 8 * 1024 * 1024
+"""Of the PDG messages and signed events of these: a case is read as a whole."""
 
 _MESSAGE = CaseMessageRow.__table__  # type: ignore[attr-defined]
 _NOTICE = CaseNoticeRow.__table__  # type: ignore[attr-defined]
@@ -25,12 +25,13 @@ def add_message(connection: Connection, case_id: str, message: CaseMessage) -> b
     """Add a message to a case; return False when its sender said it before.
 
     Raises:
-        TooLargeError: The case has 1,000, or would have more than 16 MiB (TOO_MANY_MESSAGES).
+        TooLargeError: Its sender said 1,000 about the case, or would have said 8 MiB (TOO_MANY_MESSAGES).
     """
     size = func.coalesce(func.sum(func.length(_MESSAGE.c.pdg) + func.length(_MESSAGE.c.signed_event)), 0)
-    count, kept = connection.execute(select(func.count(), size).where(_MESSAGE.c.case_id == case_id)).one()
+    here = (_MESSAGE.c.case_id == case_id, _MESSAGE.c.sender == str(message.sender))
+    count, kept = connection.execute(select(func.count(), size).where(*here)).one()
     if count >= MAX_MESSAGES or kept + len(message.pdg) + len(message.signed_event) > MAX_BYTES:
-        text = f"the case {case_id} has {count} messages of {kept} bytes"
+        text = f"{message.sender} has said {count} messages of {kept} bytes about the case {case_id}"
         raise TooLargeError(text, code="TOO_MANY_MESSAGES", field="case_id")
     added = connection.execute(
         insert(CaseMessageRow)

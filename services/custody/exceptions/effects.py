@@ -1,6 +1,6 @@
 """What the resolution of a case does to goods: events signed like those of every verb.
 
-Only goods that are in the house are touched; a partner's case about goods that are elsewhere changes nothing here.
+Only goods that are in the house are touched, and only by cases of the house: what a partner reported changes nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,6 +39,9 @@ def carry_out(
         ConflictError: Goods without data cannot be kept (CASE_NEEDS_DATA), or the data have not come
             (CASE_DATA_MISSING).
     """
+    if case.partner_reported:
+        # Its units are the partner's word. What is the matter with goods here is said by a case of our own.
+        return []
     units = store.units_of_case(session.connection, case.case_id)
     session.load(item.unit for item in units)
     return _EFFECTS[resolution](session, case, units, occasion, reason)

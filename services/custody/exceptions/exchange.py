@@ -185,7 +185,7 @@ def take_letter(connection: Connection, desk: Desk, heard: Heard) -> None:
         AuthorizationError: Its sender does not trade (ROLE_FORBIDS) or is not party to the case (CASE_NOT_PARTY).
         NotFoundError: It answers a case that is not known here (CASE_UNKNOWN).
         MalformedError: Its PDG message cannot be read, or is of another case (LETTER_MISMATCH).
-        TooLargeError: The sender has 5,000 open cases here (CASE_BACKLOG), or the case 1,000 messages.
+        TooLargeError: The sender has 5,000 open cases here (CASE_BACKLOG), or sent 1,000 letters about the case.
     """
     letter = heard.event.statement
     assert isinstance(letter, ExceptionLetter)  # noqa: S101  # its payload type says so
@@ -307,7 +307,7 @@ def follow(connection: Connection, case: Case, *, now: datetime) -> None:
         return
     if case.partner_reported and (exchange.resolved or MessageKind.CLEARED in kinds):
         store.close_case(connection, case.case_id, CaseResolution.BY_PARTNER, now=now)
-    elif MessageKind.ILLEGITIMATE in kinds:
+    elif MessageKind.ILLEGITIMATE in kinds or case.determine_time is not None:
         store.change(connection, case.case_id, status=CaseStatus.ILLEGITIMATE.value)
     elif exchange.status is not CaseStatus.RESOLVED:
         store.change(connection, case.case_id, status=exchange.status.value)

@@ -81,7 +81,7 @@ def open_case(  # noqa: PLR0913  # each says another thing of the case
     """Open a case and return its id; one that is open about the same is taken up again.
 
     The same is: this code, this despatch, and any of the units; where no unit is named, the same delivery and scan.
-    Units that the open case does not have yet are added to it.
+    Cases that partners reported are not taken up. Units that the open case does not have yet are added to it.
 
     Args:
         connection: In a write transaction.
@@ -160,6 +160,8 @@ def _open_one(
             _CASE.c.code == code.value,
             _CASE.c.despatch_id == despatch_id,
             _CASE.c.status != CaseStatus.RESOLVED.value,
+            # A partner's case is the partner's to end: what is raised here is never taken into it.
+            _CASE.c.partner_reported.is_(False),
         )
         .order_by(_CASE.c.number)
         .limit(1)

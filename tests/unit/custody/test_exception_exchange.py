@@ -9,12 +9,20 @@ import pytest
 from sqlalchemy import delete
 
 from medtrail.codec import decode_letter
-from medtrail.errors import AuthorizationError, ConflictError, MalformedError, MedtrailError, NotFoundError
+from medtrail.errors import (
+    AuthorizationError,
+    ConflictError,
+    MalformedError,
+    MedtrailError,
+    NotFoundError,
+    TooLargeError,
+)
 from medtrail.gs1 import Gln
 from medtrail.gs1.checks import check_digit
 from medtrail.pdg import ContactInformation, Resolution
 from medtrail.pdg_reader import decode_message
 from medtrail.subjects import MessageKind as InboxKind
+from services.custody import commands as verbs
 from services.custody import letters
 from services.custody.exceptions import commands, conversation, exchange, store
 from services.custody.exceptions.case import Case, CaseMessage, CaseResolution, CaseScan, CaseStatus, MessageKind
@@ -22,7 +30,8 @@ from services.custody.exceptions.codes import ExceptionCode
 from services.custody.exceptions.commands import NewCase, Reply, Speaker
 from services.custody.exceptions.items import CaseItem, exchange_of
 from services.custody.exceptions.tables import CaseRow
-from tests.unit.custody.conftest import House, packs
+from services.custody.holds import HoldCode
+from tests.unit.custody.conftest import House, named, packs, sscc
 
 if TYPE_CHECKING:
     from services.custody.desk import Session
@@ -366,3 +375,99 @@ def test_unknown_code_of_a_later_version_is_read_by_the_lists_of_its_report(
     (message,) = messages_at(pharmacy, case.case_id)
     assert exchange.code_of("NOT_INVENTED_YET", decode_message(message.pdg)) is ExceptionCode.OVERAGE
     assert exchange.code_of("NOT_INVENTED_YET", None) is ExceptionCode.ORDER_MISMATCH
+
+
+def test_partners_case_neither_takes_in_nor_releases_what_is_the_houses_own(
+    pharmacy: House, distributor: House, maker: House
+) -> None:
+    units = packs(1)
+    maker.commission(units)
+    maker.ship(units, distributor.gln)
+    maker.send_to(distributor)
+    distributor.confirm_all()
+    distributor.receive(units)
+    occasion = distributor.occasion()
+    distributor.write(lambda s: verbs.hold(s, named(units), occasion, reason="wet", code=HoldCode.DAMAGED), units)
+    theirs = open_case(pharmacy, NewCase(ExceptionCode.DAMAGED, "theirs", units, distributor.gln))
+    propose(pharmacy, theirs)
+    deliver(pharmacy, distributor)
+    despatch_id = distributor.held(units[0]).despatch_id
+    distributor.database.write_now(lambda c: store.change(c, theirs.case_id, despatch_id=despatch_id))
+    ours = open_case(distributor, NewCase(ExceptionCode.DAMAGED, "ours", units))
+    assert ours.case_id != theirs.case_id
+    resolve(distributor, theirs.case_id, CaseResolution.ACCEPTED)
+    assert distributor.held(units[0]).hold_reason == "DAMAGED: wet"
+    resolve(distributor, ours.case_id, CaseResolution.ACCEPTED)
+    assert distributor.held(units[0]).hold_reason == ""
+
+
+def test_partner_that_talks_too_much_does_not_keep_the_house_from_its_last_word(
+    pharmacy: House, distributor: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = overage(pharmacy, distributor)
+    propose(pharmacy, case)
+    deliver(pharmacy, distributor)
+    monkeypatch.setattr(conversation, "MAX_MESSAGES", 2)
+    say(distributor, case.case_id, "one")
+    say(distributor, case.case_id, "two")
+    monkeypatch.setattr(conversation, "MAX_MESSAGES", 3)
+    say(distributor, case.case_id, "three")
+    monkeypatch.setattr(conversation, "MAX_MESSAGES", 2)
+    *taken, last = letters_to(distributor, pharmacy)
+    for data in taken:
+        hear(pharmacy, data, distributor)
+    with pytest.raises(TooLargeError) as caught:
+        hear(pharmacy, last, distributor)
+    assert caught.value.code == "TOO_MANY_MESSAGES"
+    assert resolve(pharmacy, case.case_id).status is CaseStatus.RESOLVED
+
+
+@pytest.mark.parametrize(
+    ("code", "counts", "group"),
+    [
+        (ExceptionCode.OVERAGE, (10, 11), "overages"),
+        (ExceptionCode.SHORTAGE, (11, 10), "underages"),
+        (ExceptionCode.SHORTAGE, (0, 0), "missing_product"),
+        (ExceptionCode.WRONG_CONSIGNEE, (0, 0), "gln_errors"),
+        (ExceptionCode.DAMAGED, (0, 0), "case"),
+    ],
+)
+def test_units_of_a_case_stand_in_the_list_of_its_code(
+    pharmacy: House, distributor: House, code: ExceptionCode, counts: tuple[int, int], group: str
+) -> None:
+    extras = store.Extras(expected_count=counts[0], counted_count=counts[1])
+    case = open_case(pharmacy, NewCase(code, "as counted", packs(1), distributor.gln, extras=extras))
+    propose(pharmacy, case)
+    deliver(pharmacy, distributor)
+    (item,) = items_at(distributor, case.case_id)
+    assert item.group == group
+    assert item.text
+    assert respond(distributor, case.case_id, Reply(item.item_id, accepted=True)).status is CaseStatus.AGREED
+
+
+def test_count_without_units_is_reported_by_the_scan_or_in_words(pharmacy: House, distributor: House) -> None:
+    extras = store.Extras(expected_count=2, counted_count=1)
+    scan = CaseScan("(01)00300010123455(21)1(17)280331(10)B9")
+    scanned = open_case(
+        pharmacy, NewCase(ExceptionCode.SHORTAGE, "one missing", (), distributor.gln, scan=scan, extras=extras)
+    )
+    unscanned = open_case(
+        pharmacy,
+        NewCase(ExceptionCode.SHORTAGE, "one missing", (), distributor.gln, scan=CaseScan("dirt"), extras=extras),
+    )
+    for case, group in ((scanned, "underages"), (unscanned, "case")):
+        propose(pharmacy, case)
+        assert [item.group for item in items_at(pharmacy, case.case_id)] == [group]
+
+
+def test_packs_of_a_container_are_named_one_by_one(maker: House, distributor: House) -> None:
+    units, container, empty = packs(1, 2), sscc(1), sscc(2)
+    maker.commission(units)
+    maker.pack(container, units)
+    case = open_case(maker, NewCase(ExceptionCode.SHORTAGE, "not there", (container,), distributor.gln))
+    propose(maker, case)
+    assert [item.group for item in items_at(maker, case.case_id)] == ["missing_product"] * 2
+    # Of a container whose contents nobody knows the report tells in words.
+    unknown = open_case(maker, NewCase(ExceptionCode.SHORTAGE, "not there", (empty,), distributor.gln))
+    propose(maker, unknown)
+    assert [item.group for item in items_at(maker, unknown.case_id)] == ["case"]
