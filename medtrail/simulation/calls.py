@@ -12,10 +12,11 @@ import grpc.aio
 from medtrail import codec
 from medtrail.api.custody.v1 import custody_pb2, custody_pb2_grpc
 from medtrail.api.distributor.v1 import distributor_pb2, distributor_pb2_grpc
-from medtrail.api.event.v1 import payload_pb2
+from medtrail.api.event.v1 import document_pb2, payload_pb2
 from medtrail.api.exceptions.v1 import exceptions_pb2, exceptions_pb2_grpc
 from medtrail.api.ledger.v1 import ledger_pb2_grpc
 from medtrail.api.manufacturer.v1 import manufacturer_pb2, manufacturer_pb2_grpc
+from medtrail.api.orders.v1 import orders_pb2, orders_pb2_grpc
 from medtrail.api.pharmacy.v1 import pharmacy_pb2, pharmacy_pb2_grpc
 from medtrail.api.recall.v1 import recall_pb2, recall_pb2_grpc
 from medtrail.api.receiving.v1 import receiving_pb2, receiving_pb2_grpc
@@ -39,6 +40,7 @@ class Stubs:
         self.recall = recall_pb2_grpc.RecallServiceStub(own)
         self.exceptions = exceptions_pb2_grpc.ExceptionServiceStub(own)
         self.receiving = receiving_pb2_grpc.ReceivingServiceStub(own)
+        self.orders = orders_pb2_grpc.OrderServiceStub(own)
         self.ledger = ledger_pb2_grpc.LedgerServiceStub(ledger)
 
 
@@ -99,6 +101,11 @@ async def _each(scans: Sequence[receiving_pb2.ScanDeliveryRequest]) -> AsyncIter
         yield scan
 
 
+def order_number(name: str) -> str:
+    """Return the number of the order that an act named; empty for none."""
+    return name.replace("/", "-")
+
+
 def _made(answer: Any) -> Answer:  # noqa: ANN401 - any answer with events
     return Answer(tuple(event.event_id for event in answer.events))
 
@@ -141,6 +148,8 @@ class Calls:
             Verb.RESOLVE_CASE: self._resolve,
             Verb.MARK_SUSPECT: self._suspect,
             Verb.CLEAR_SUSPECT: self._clear,
+            Verb.ORDER: self._order,
+            Verb.CONFIRM_ORDER: self._confirm_order,
         }
 
     def moment(self, at: int) -> datetime:
@@ -194,6 +203,7 @@ class Calls:
             epcs=links(act.units),
             destination_party=OUTSIDER_GLN if to is None else to.gln,
             destination_location="" if to is None else to.location,
+            purchase_order=order_number(act.of),
             occasion=self._occasion(act),
         )
         return _made(await stubs.custody.Ship(request))
@@ -445,3 +455,31 @@ class Calls:
             occasion=self._occasion(act),
         )
         return _made(await stubs.exceptions.ClearSuspect(request))
+
+    # --- orders ---
+
+    async def _order(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        request = orders_pb2.PlaceOrderRequest(
+            request_id=request_id,
+            number=order_number(act.name),
+            seller=self._members[act.to].gln,
+            lines=[document_pb2.TermsLine(line_number=1, gtin=act.details["gtin"], quantity=act.details["quantity"])],
+        )
+        await stubs.orders.PlaceOrder(request)
+        return Answer()
+
+    async def _confirm_order(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        number = order_number(act.of)
+        request = orders_pb2.ConfirmOrderRequest(
+            request_id=request_id, number=f"C-{number}", buyer=self._members[act.to].gln, order_number=number
+        )
+        quantity = act.details.get("quantity")
+        if quantity:
+            request.lines.add(
+                line_number=1,
+                quantity=quantity,
+                status=document_pb2.LINE_STATUS_BACK_ORDERED,
+                confirmed_date=(self.moment(act.at) + timedelta(days=30)).date().isoformat(),
+            )
+        await stubs.orders.ConfirmOrder(request)
+        return Answer()

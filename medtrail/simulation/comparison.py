@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from medtrail.api.custody.v1 import custody_pb2
 from medtrail.api.exceptions.v1 import exceptions_pb2
 from medtrail.api.ledger.v1 import ledger_pb2
+from medtrail.api.orders.v1 import orders_pb2
 from medtrail.cli.answers import class_name, evidence_name, verdict_name
 from medtrail.errors import NotFoundError, UnavailableError
 from medtrail.gs1.keys import RESOLVER
 from medtrail.simulation.acts import is_trade_item
-from medtrail.simulation.calls import label, link
+from medtrail.simulation.calls import label, link, order_number
 from medtrail.simulation.driver import Driver, insist
 from medtrail.simulation.network import OUTSIDER, OUTSIDER_GLN
 from medtrail.simulation.script import Goods
@@ -218,6 +219,31 @@ class Comparer:
             if not answer.next_page_token:
                 return found
             request.page_token = answer.next_page_token
+
+    # --- orders ---
+
+    async def orders(self) -> None:
+        """Compare every order as its buyer and its seller have it."""
+        for order in self._truth.orders.values():
+            for who in (order.buyer, order.seller):
+                request = orders_pb2.GetOrderRequest(buyer=self._gln[order.buyer], number=order_number(order.number))
+                found = (await insist(lambda who=who, request=request: self._get_order(who, request))).order  # type: ignore[misc]
+                (line,) = found.lines
+                answered = {
+                    "state": orders_pb2.OrderState.Name(found.state).removeprefix("ORDER_STATE_").lower(),
+                    "ordered": line.ordered.quantity,
+                    "confirmed": line.confirmed_quantity,
+                    "back-ordered": line.back_ordered_quantity,
+                    "shipped": line.shipped_quantity,
+                    "received": line.received_quantity,
+                    "open": line.open_quantity,
+                    "mismatches": " ".join(sorted({item.kind for item in found.mismatches})),
+                }
+                asked = f"order {order.number} at {who}"
+                self.result.note_all("orders", asked, so={asked: order.words()}, answered={asked: answered})
+
+    async def _get_order(self, who: str, request: orders_pb2.GetOrderRequest) -> orders_pb2.GetOrderResponse:
+        return await self._driver.stubs(who).orders.GetOrder(request)
 
     # --- the ledger ---
 

@@ -71,7 +71,7 @@ class Player:
             for number, act, so in chain:
                 answered = await self.driver.do(act, number)
                 asked = f"{act.who}: {act.verb}"
-                self.comparison.note("acts", asked, (*act.units, act.parent)[0], so=so, answered=answered)
+                self.comparison.note("acts", asked, (*act.units, act.parent, act.name)[0], so=so, answered=answered)
                 self.acts += 1
                 self.progress(phase, self.acts - first, total)
 
@@ -100,6 +100,7 @@ class Player:
             work += [comparer.books(name), comparer.alerts(name), comparer.cases(name)]
         work += [comparer.lot(gtin, lot, who=names[number % len(names)]) for number, (gtin, lot) in enumerate(lots)]
         work += [comparer.unit(unit, who=names[0]) for unit in comparer.others()]
+        work.append(comparer.orders())
         work += [comparer.scans(who, goods) for who, goods in scanned]
         turns = asyncio.Semaphore(COMPARED_AT_ONCE)
         done = 0

@@ -131,10 +131,25 @@ class Script:
 
     # --- what is done to nearly every delivery ---
 
-    def send(self, units: Sequence[str] = (), *, to: str = "", name: str = "ship", at: int | None = None) -> None:
+    def send(
+        self, units: Sequence[str] = (), *, to: str = "", name: str = "ship", at: int | None = None, order: str = ""
+    ) -> None:
         """The distributor sends goods on: the case, unless units are named."""
         goods = self.goods
-        self.do(Verb.SHIP, goods.distributor, units or (goods.case,), to=to or goods.pharmacy, name=name, at=at)
+        chosen = units or (goods.case,)
+        self.do(Verb.SHIP, goods.distributor, chosen, to=to or goods.pharmacy, name=name, at=at, of=order)
+
+    def order(self, count: int) -> None:
+        """The pharmacy orders packs from the distributor."""
+        goods = self.goods
+        self.do(
+            Verb.ORDER,
+            goods.pharmacy,
+            to=goods.distributor,
+            name="order",
+            gtin=goods.pack_gtin,
+            quantity=str(count),
+        )
 
     def take_in(self, units: Sequence[str] = (), *, who: str = "") -> None:
         """The pharmacy takes delivery by scanning: the case, unless units are named."""

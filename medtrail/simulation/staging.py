@@ -88,7 +88,7 @@ async def simulate(folder: Path, options: Options, *, tell: Tell) -> Report:
     """
     now = datetime.now(UTC)
     calendar = calendar_of(now)
-    world = make_world(options.packs, seed=options.seed, members=members(), calendar=calendar)
+    world = make_world(options.packs, seed=options.seed, members=members(), calendar=calendar, late=options.late)
     async with network(folder, seed=options.seed, now=now) as (embedded, driver):
         disturber = Disturber(embedded.pids, seed=options.seed, kill=options.kill, still=options.late)
         disturbing = asyncio.create_task(disturber.run())

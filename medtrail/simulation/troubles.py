@@ -394,10 +394,15 @@ def return_to_maker(script: Script) -> None:
 
 @trouble
 def duplicate_serial(script: Script) -> None:
-    """A copy of a pack turns up at another pharmacy."""
+    """A copy of a pack turns up at another pharmacy; then the first has its own in hand again."""
     goods = script.goods
+    pack = goods.packs[:1]
     _shelved(script)
-    script.on(Wave.USE).deliver(goods.packs[:1], who=goods.neighbour, of="", name="copy")
+    script.on(Wave.SHELVE).do(Verb.HOLD, goods.pharmacy, pack, reason="stock check", code="QUALITY")
+    script.do(Verb.RELEASE, goods.pharmacy, pack, reason="counted")
+    script.on(Wave.USE).deliver(pack, who=goods.neighbour, of="", name="copy")
+    if goods.number % 2:
+        script.on(Wave.MEND).do(Verb.HOLD, goods.pharmacy, pack, reason="told of a copy", code="AUTHORITY")
 
 
 @trouble
@@ -415,3 +420,32 @@ def second_hand_import(script: Script) -> None:
     )
     script.on(Wave.RECEIVE).take_in(goods.packs)
     script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
+
+
+# --- orders ---
+
+
+@trouble
+def back_ordered(script: Script) -> None:
+    """Half of what is ordered comes now, the rest, for every other order, later."""
+    goods = script.goods
+    half = len(goods.packs) // 2
+    _loose(script)
+    script.order(len(goods.packs))
+    script.on(Wave.EARLY).do(Verb.CONFIRM_ORDER, goods.distributor, to=goods.pharmacy, of="order", quantity=str(half))
+    script.on(Wave.DESPATCH).send(goods.packs[:half], order="order")
+    script.on(Wave.RECEIVE).deliver(goods.packs[:half])
+    if goods.number % 2:
+        script.on(Wave.MEND).send(goods.packs[half:], name="rest", order="order")
+        script.on(Wave.SEND_BACK).deliver(goods.packs[half:], of="rest", name="second")
+
+
+@trouble
+def over_shipped(script: Script) -> None:
+    """Two packs more come than were ordered: received, since they were advised, and told as a mismatch."""
+    goods = script.goods
+    _loose(script)
+    script.order(len(goods.packs) - 2)
+    script.on(Wave.EARLY).do(Verb.CONFIRM_ORDER, goods.distributor, to=goods.pharmacy, of="order")
+    script.on(Wave.DESPATCH).send(goods.packs, order="order")
+    script.on(Wave.RECEIVE).deliver(goods.packs)

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from medtrail.simulation.acts import DAY, Act, Verb, gtin_of
 from medtrail.simulation.network import DISTRIBUTORS, MANUFACTURERS, PHARMACIES, Member
 from medtrail.simulation.script import DAY_OF, OPENING_S, Goods, Script, Wave
-from medtrail.simulation.troubles import PLAIN, TROUBLES, plain
+from medtrail.simulation.troubles import PLAIN, TROUBLES, arrival_before_data, plain
 
 PACKS_A_CASE = 48
 FEWEST_DELIVERIES = 60
@@ -19,6 +19,7 @@ SERIALS_A_CALL = 1000
 EXPIRY_DAYS = 700
 SHARE = 0.012
 LEAST_SHARE = 0.01
+LATE_SHARE = 0.25
 Chain = tuple[Act, ...]
 
 
@@ -62,7 +63,7 @@ class Calendar:
     last_day: date
 
 
-def make_world(packs: int, *, seed: int, members: dict[str, Member], calendar: Calendar) -> World:
+def make_world(packs: int, *, seed: int, members: dict[str, Member], calendar: Calendar, late: bool = False) -> World:
     """Return the plan for so many packs or a few more.
 
     Args:
@@ -70,6 +71,7 @@ def make_world(packs: int, *, seed: int, members: dict[str, Member], calendar: C
         seed: The same seed and size make the same plan.
         members: Numbers of the parties.
         calendar: Expiries follow from it.
+        late: Of every fourth plain delivery the data come after the goods, and acts come in any order.
     """
     chance = random.Random(seed)  # noqa: S311 - a repeatable choice, no secret
     size = min(PACKS_A_CASE, max(6, packs // FEWEST_DELIVERIES))
@@ -82,13 +84,18 @@ def make_world(packs: int, *, seed: int, members: dict[str, Member], calendar: C
         old = kind == "expired"
         expiry = calendar.last_day if old else calendar.start + timedelta(days=EXPIRY_DAYS)
         lot = f"E{goods.lot}" if old else goods.lot
-        scripts.append(_script(replace(goods, expiry=expiry.isoformat(), lot=lot), kind))
+        goods = replace(goods, expiry=expiry.isoformat(), lot=lot)
+        comes_late = late and kind == PLAIN and chance.random() < LATE_SHARE
+        scripts.append(_script(goods, kind, comes_late=comes_late))
     waves = [list(_making(scripts, wave, members)) for wave in Wave]
     for script in scripts:
         for wave in Wave:
             chain = tuple(act for when, act in script.acts if when is wave)
             if chain:
                 waves[wave].append(chain)
+    if late:
+        for chains in waves:
+            chance.shuffle(chains)
     lots = sorted({(gtin, script.goods.lot) for script in scripts for gtin in _gtins(script.goods, members)})
     return World(tuple(map(tuple, waves)), tuple(scripts), tuple(lots))
 
@@ -127,9 +134,12 @@ def _goods(number: int, size: int, chance: random.Random, members: dict[str, Mem
     )
 
 
-def _script(goods: Goods, kind: str) -> Script:
+def _script(goods: Goods, kind: str, *, comes_late: bool) -> Script:
     script = Script(goods, kind)
-    (plain if kind == PLAIN else TROUBLES[kind])(script)
+    if comes_late:
+        arrival_before_data(script)
+    else:
+        (plain if kind == PLAIN else TROUBLES[kind])(script)
     return script
 
 

@@ -65,6 +65,8 @@ class Fact:
 
     Attributes:
         phase: held, transit, arrived, left or ended; empty before anything.
+        seen_by: The holder, once it has scanned the unit itself.
+        jumped_from: Parties that scanned it, before another did to which they had not sent it.
         without_data: The last word is that it arrived, and was put aside.
         placed: Something after its commissioning tells where it is.
     """
@@ -86,6 +88,8 @@ class Fact:
     held_back: bool = False
     suspect: bool = False
     without_data: bool = False
+    seen_by: str = ""
+    jumped_from: frozenset[str] = frozenset()
     alerts: set[str] = field(default_factory=set)
 
     @property
@@ -221,6 +225,14 @@ class Ground:
         else:
             self._have(fact, said, strength)
         self._describe(fact, said)
+        self._note_seen(fact, strength)
+
+    @staticmethod
+    def _note_seen(fact: Fact, strength: str) -> None:
+        if fact.phase != "held":
+            fact.seen_by, fact.jumped_from = "", frozenset()
+        elif strength == SCANNED or fact.seen_by != fact.holder:
+            fact.seen_by = fact.holder if strength == SCANNED else ""
 
     def _sense(self, fact: Fact, said: Said, strength: str) -> None:
         if said.excursion:
@@ -277,6 +289,11 @@ class Ground:
         else:
             if not self._is_with(fact, said.who):
                 fact.alerts.add("RECEIVED_NOT_SHIPPED")
+                if strength == SCANNED and fact.seen_by:
+                    # Once, data are missing; to and fro, there are two packs with one number.
+                    if said.who in fact.jumped_from:
+                        fact.alerts.add("DUPLICATE_SERIAL")
+                    fact.jumped_from |= {fact.seen_by}
             fact.phase, fact.holder, fact.destination = "held", said.who, ""
             fact.placed, fact.evidence = True, strength
         if said.what == "open" and not fact.opened:

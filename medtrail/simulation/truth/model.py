@@ -25,6 +25,7 @@ from medtrail.simulation.truth.house import (
     Portion,
     RefusedError,
 )
+from medtrail.simulation.truth.orders import Order
 from medtrail.simulation.truth.verdicts import Scan, verdict
 
 UNDO_DAYS = 10
@@ -81,6 +82,7 @@ class Truth:
         self.houses = {name: House(name) for name in self.parties}
         self.said: list[Said] = []
         self.rules: list[Rule] = []
+        self.orders: dict[str, Order] = {}
         self._start = start
         self._today = today
         self._deeds: dict[str, Deed] = {}
@@ -112,6 +114,8 @@ class Truth:
             Verb.RESOLVE_CASE: self._resolve,
             Verb.MARK_SUSPECT: self._suspect,
             Verb.CLEAR_SUSPECT: self._clear,
+            Verb.ORDER: self._order,
+            Verb.CONFIRM_ORDER: lambda act: self.orders[act.of].confirm(act.details.get("quantity", "")),
         }
 
     def day(self, at: int) -> str:
@@ -192,6 +196,9 @@ class Truth:
         recalled = {part for _, part in goods if self.recalled(part)}
         house.ship(act.units, to=act.to, recalled=recalled, back=back)
         self._say(act, "send_back" if back else "ship")
+        if act.of:
+            # Orders are of packs.
+            self.orders[act.of].shipped += len(act.units)
         self._bound_for.update((part, act.to) for _, part in goods)
         if act.to in self.houses:
             advised = [
@@ -247,6 +254,10 @@ class Truth:
         for parent, units in delivery.close(day=day, recalled=recalled).items():
             self._say(replace(act, units=tuple(units), parent=parent), "unpack")
         self._arrived(delivery.house, delivery.received)
+        for unit in delivery.received:
+            sent = self._deeds.get(delivery.house.entries[unit].despatch)
+            if sent is not None and sent.act.of:
+                self.orders[sent.act.of].received += 1
         for named, what in (
             (delivery.received, "receive"),
             *((tuple(held), "hold") for held in delivery.held.values()),
@@ -414,3 +425,9 @@ class Truth:
             house.entries[unit].holds -= {"SUSPECT"}
             house.resolve_cases(unit, "SUSPECT")
         self._say(act, "release")
+
+    # --- orders ---
+
+    def _order(self, act: Act) -> None:
+        quantity = int(act.details["quantity"])
+        self.orders[act.name] = Order(act.name, act.who, act.to, act.details["gtin"], quantity)
