@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medtrail.cli.storage_limits import parse_storage
 from medtrail.codec.payload import RESPONDER_URL
 from medtrail.errors import MalformedError
-from medtrail.event import NationalNumber, PackLevel, Product, ProductContent, Role
+from medtrail.event import NationalNumber, PackLevel, Product, ProductContent, Role, StorageLimits
 from medtrail.gs1 import Gln, Gtin
 from medtrail.note import check_key_name
 
@@ -276,7 +277,7 @@ class _Reader:
 
     def _product(self, table: dict[str, Any], where: str, names: set[str]) -> ProductDescription:
         texts = {"name", "ndc", "strength", "dosage_form", "net_content"}
-        self._check_keys(table, where, {"owner", "gtin", "level", "contains", *texts})
+        self._check_keys(table, where, {"owner", "gtin", "level", "contains", "storage", *texts})
         owner = self._text(table, where, "owner")
         if owner not in names:
             raise self._error(f"{where}.owner", f"no organisation {owner!r}")
@@ -292,8 +293,14 @@ class _Reader:
             dosage_form=self._text(table, where, "dosage_form", default=""),
             net_content=self._text(table, where, "net_content", default=""),
             content=self._content(table, where),
+            storage=self._storage(table, where),
         )
         return ProductDescription(owner, product)
+
+    def _storage(self, table: dict[str, Any], where: str) -> StorageLimits | None:
+        if "storage" not in table:
+            return None
+        return parse_storage(table["storage"], field=f"{self._file_name}: {where}.storage")
 
     def _content(self, table: dict[str, Any], where: str) -> ProductContent | None:
         if "contains" not in table:

@@ -1,7 +1,9 @@
+import re
 from pathlib import Path
 
 import pytest
 
+from medtrail.api.custody.v1 import custody_pb2
 from medtrail.errors import AuthorizationError, ConflictError, MalformedError
 from services.custody import holds
 from services.custody.hold_policy import FILE_NAME, HoldPolicy, read_hold_policy
@@ -125,3 +127,13 @@ def test_refuses_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert caught.value.code == "HOLDS_FILE"
     with pytest.raises(MalformedError):
         read(tmp_path, "#" * (1024 * 1024 + 1))
+
+
+def test_every_hold_code_has_its_line_in_the_docs_and_its_number_in_the_contract() -> None:
+    docs = (Path(__file__).parents[3] / "docs" / "holds.md").read_text()
+
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", docs, flags=re.MULTILINE)) == {code.value for code in HoldCode}
+    assert {name.removeprefix("HOLD_CODE_") for name in custody_pb2.HoldCode.keys()} == {  # noqa: SIM118  # no mapping
+        *(code.value for code in HoldCode),
+        "UNSPECIFIED",
+    }
