@@ -7,6 +7,7 @@ from medtrail.errors import MalformedError
 from medtrail.gs1 import Sgtin
 from medtrail.verdict import CODE_OF_DISPOSITION, Finding, KnownPack, Verdict, VerdictCode, conclude, has_expired
 from services.custody.holding import Ending, Holding, HoldingState
+from services.custody.holds import HoldCode, codes_of
 
 _MESSAGES = {
     VerdictCode.UNCONFIRMED: "Advised, but not confirmed by the ledger yet. Put it aside until it is.",
@@ -18,6 +19,7 @@ _MESSAGES = {
     VerdictCode.CONSUMED: "This pack was repackaged: it should not exist any more.",
     VerdictCode.EXPIRED: "This pack is past its expiry. Do not dispense it.",
     VerdictCode.RECALLED: "This pack is under recall. Do not dispense it; follow the recall's instruction.",
+    VerdictCode.SUSPECT: "Held here as suspect product. Keep it apart, do not dispense it, until the case is closed.",
     VerdictCode.UNKNOWN: "Nobody is known to have commissioned this pack.",
 }
 
@@ -160,6 +162,8 @@ def _of_state(holding: Holding) -> list[Finding]:
     elif holding.state is HoldingState.EXCEPTION:
         message = f"Put aside here: {holding.exception}. Keep it apart until its data match."
         found.append(Finding(VerdictCode.HELD, message, holding.exception, provisional=True))
+    if HoldCode.SUSPECT in codes_of(holding.hold_reason):
+        found.append(Finding(VerdictCode.SUSPECT, _MESSAGES[VerdictCode.SUSPECT], "MARKED_SUSPECT"))
     if holding.hold_reason:
         found.append(Finding(VerdictCode.HELD, f"On hold here: {holding.hold_reason}", "ON_HOLD"))
     if holding.provisional:

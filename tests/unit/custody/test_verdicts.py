@@ -71,6 +71,7 @@ def test_a_genuine_pack_on_hand_is_accepted() -> None:
         ({"state": HoldingState.ENDED, "ending": Ending.LOST}, VerdictCode.STOLEN),
         ({"state": HoldingState.EXCEPTION, "exception": "UNADVISED"}, VerdictCode.HELD),
         ({"hold_reason": "leaking"}, VerdictCode.HELD),
+        ({"hold_reason": "leaking\nSUSPECT: blurred print"}, VerdictCode.SUSPECT),
         ({"provisional": True}, VerdictCode.UNCONFIRMED),
         ({"lot": "B9"}, VerdictCode.LOT_MISMATCH),
         ({"expiry": date(2029, 1, 1)}, VerdictCode.EXPIRY_MISMATCH),
