@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from medtrail.document import Document, DocumentFunction
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MalformedError
 from medtrail.event import Capture, Enrolment, Event, Genesis, Product, Recall
@@ -11,22 +12,27 @@ def event_summary(event: Event) -> str:
     """Return one line on what an event says."""
     statement = event.statement
     if isinstance(statement, EpcisEvent):
-        what = statement.biz_step or statement.type.value
-        named = len(statement.epc_list) + len(statement.child_epcs) + len(statement.output_epc_list)
-        container = f" in {short_epc(statement.parent_id)}" if statement.parent_id else ""
-        units = f"{named} unit{'' if named == 1 else 's'}"
-        second = ", second-hand" if event.header.capture is Capture.SECOND_HAND else ""
-        error = ", declared an error" if statement.error_declaration else ""
-        return f"{what} of {units}{container} at {format_time(statement.event_time)}{second}{error}"
+        return _epcis_summary(event, statement)
     if isinstance(statement, Product):
         return f"product {statement.gtin} {statement.name} ({statement.level})"
     if isinstance(statement, Recall):
         return f"recall {statement.number} of {', '.join(str(scope.gtin) for scope in statement.scopes)}"
+    if isinstance(statement, Document):
+        what = "" if statement.function is DocumentFunction.ORIGINAL else f", {statement.function}"
+        return f"{statement.kind} {statement.number}{what} of {event.header.actor} to {statement.counterparty}"
     if isinstance(statement, Enrolment):
         return f"enrolment of {statement.display_name}, GLN {statement.gln}"
-    if isinstance(statement, Genesis):
-        return f"genesis of {statement.origin}"
-    return type(statement).__name__
+    return f"genesis of {statement.origin}" if isinstance(statement, Genesis) else type(statement).__name__
+
+
+def _epcis_summary(event: Event, statement: EpcisEvent) -> str:
+    what = statement.biz_step or statement.type.value
+    named = len(statement.epc_list) + len(statement.child_epcs) + len(statement.output_epc_list)
+    container = f" in {short_epc(statement.parent_id)}" if statement.parent_id else ""
+    units = f"{named} unit{'' if named == 1 else 's'}"
+    second = ", second-hand" if event.header.capture is Capture.SECOND_HAND else ""
+    error = ", declared an error" if statement.error_declaration else ""
+    return f"{what} of {units}{container} at {format_time(statement.event_time)}{second}{error}"
 
 
 def short_epc(text: str) -> str:

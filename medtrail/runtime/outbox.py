@@ -341,6 +341,16 @@ def change_advices(connection: Connection, change: Callable[[bytes], bytes | Non
             )
 
 
+def drop_outgoing(connection: Connection, *, kind: MessageKind, holds: Callable[[bytes], bool]) -> None:
+    """Drop the messages of a kind on their way that hold what must not go out any more."""
+    waiting = select(Outgoing.c.id).where(Outgoing.c.kind == kind.value)
+    # One after the other: all that waits for a partner that is away need not fit into memory.
+    for ident in connection.execute(waiting).scalars().all():
+        data = connection.execute(select(Outgoing.c.data).where(Outgoing.c.id == ident)).scalar_one()
+        if holds(data):
+            connection.execute(delete(Outgoing).where(Outgoing.c.id == ident))
+
+
 def due_outgoing(connection: Connection, *, now_s: float, longest_s: float, limit: int) -> tuple[OutgoingItem, ...]:
     """Return messages that are due, oldest first, at most ``limit``.
 

@@ -33,7 +33,7 @@ from medtrail.runtime.server import Binding, Server, serve, wait_for_signal
 from medtrail.runtime.settings import ServiceSettings, load_settings
 from medtrail.runtime.tables import prepare
 from medtrail.subjects import MessageKind
-from medtrail.terms import unseal
+from medtrail.terms import SaltedTerms, unseal
 from services.custody import inbound_store, inbox, letters, parties_file
 from services.custody.changes import note_earlier_events
 from services.custody.confirm import Confirmer
@@ -134,9 +134,7 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
             scanner=Scanner(database, desk, ledger, zone),
             after_write=relay.wake,
             replica=replica,
-            watch=OverdueWatch(
-                database, overdue_after=timedelta(seconds=settings.overdue_after_s), further=_alarms
-            ),
+            watch=OverdueWatch(database, overdue_after=timedelta(seconds=settings.overdue_after_s), further=_alarms),
             parties_file=folder.path / parties_file.FILE_NAME,
             dispensing=DispensingPolicy(settings.records_dispensing, settings.decommission_at_opening),
         )
@@ -194,12 +192,24 @@ def make_desk(
         key=folder.signing_key(),
         registry=lambda: replica.registry,
         recalls=recalls,
-        # The key is read when it is wanted, and not kept.
-        unseal=lambda sealed: unseal(sealed, folder.sealing_key()),
+        unseal=partial(_unseal, folder),
         products=products,
         holds=holds,
         zone=zone,
     )
+
+
+def _unseal(folder: OrganisationFolder, sealed: bytes) -> SaltedTerms:
+    """Open sealed terms; the key is read when it is wanted, and not kept.
+
+    Raises:
+        UnavailableError: The key cannot be read: what is sealed waits until it can.
+    """
+    try:
+        key = folder.sealing_key()
+    except MedtrailError as error:
+        raise UnavailableError(error.message, code=error.code, field=error.field) from error
+    return unseal(sealed, key)
 
 
 def make_handlers(

@@ -22,8 +22,10 @@ from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.replica import RegistryReplica
 from medtrail.runtime.tables import InboxPoison
-from services.custody import events_store, inbound_store
+from services.custody import events_store, inbound_store, letters
+from services.custody.desk import now_utc
 from services.custody.ledger_client import ErasureOutcome, LedgerClient
+from services.custody.orders import book, links
 from services.custody.tables import Counter
 
 log = get_logger(__name__)
@@ -120,14 +122,18 @@ def _erase(connection: Connection, *, outcome: ErasureOutcome, signer: Gln, own:
         # The ledger carried out an order that was not this signer's to give: no reason to follow it.
         log.error("erasure not believed", order_index=outcome.order_index, signer=str(signer))
         return
+    orders = {name for stored in copies for name in links.orders_of(connection, stored.number)}
     for stored in copies:
         events_store.forget(connection, stored.number)
+    for name in orders:
+        book.settle(connection, name, gln=own, now=now_utc())
     if signer == own:
         outbox.forget_event(connection, sha256, leaf_index=outcome.leaf_index)
     for digest in {sha256, *(stored.sha256 for stored in copies)}:
         events_store.remember_refused(connection, digest, EVENT_ERASED)
         outbox.change_advices(connection, partial(_without, sha256=digest))
         inbound_store.change_parts(connection, partial(_without, sha256=digest))
+        letters.forget(connection, digest)
         _forget_poison(connection, digest)
 
 

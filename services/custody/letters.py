@@ -198,3 +198,22 @@ def _keep(connection: Connection, data: bytes, *, sender: Gln) -> None:
         .values(sender=str(sender), letter_sha256=hashlib.sha256(data).digest(), letter=data)
         .on_conflict_do_nothing()
     )
+
+
+def forget(connection: Connection, sha256: bytes) -> None:
+    """Drop the letters on their way, and those that wait here, whose statement was erased.
+
+    Args:
+        connection: In a write transaction.
+        sha256: Of the SignedEvent; 32 bytes.
+    """
+    outbox.drop_outgoing(connection, kind=MessageKind.NOTICE, holds=lambda data: _states(data, sha256))
+    for name in connection.execute(select(col(WaitingLetter.letter_sha256))).scalars().all():
+        here = col(WaitingLetter.letter_sha256) == name
+        data = connection.execute(select(col(WaitingLetter.letter)).where(here).limit(1)).scalar_one()
+        if _states(data, sha256):
+            connection.execute(delete(WaitingLetter).where(here))
+
+
+def _states(data: bytes, sha256: bytes) -> bool:
+    return hashlib.sha256(decode_letter(data).signed_event).digest() == sha256

@@ -1,7 +1,7 @@
 """What a seller says of its despatches, and a buyer of what came of them, in one write transaction each."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from decimal import Decimal
 
 from medtrail.document import Document, DocumentKind, DocumentReference
@@ -15,6 +15,7 @@ from services.custody.events_store import Stored
 from services.custody.orders import book, documents, goods, links
 from services.custody.orders.commands import MAX_EVENTS, Heading, order_of, said_before, standing
 from services.custody.orders.goods import Tally
+from services.custody.orders.state import in_ordered_items
 from services.custody.orders.view import ZERO, Line, OrderView
 from services.custody.parties import organisation_gln, party_of
 from services.custody.steps import is_despatch
@@ -70,7 +71,7 @@ def advise_despatch(
         event_ids=tuple(dict.fromkeys(event_ids)),
     )
     if not lines:
-        lines = _lines_for(view, _tallies(session, despatches))
+        lines = _lines_for(view, _count(view, _tallies(session, despatches)))
     return documents.issue(session, document, lines, note=heading.note)
 
 
@@ -93,23 +94,33 @@ def _tallies(session: Session, despatches: Iterable[Stored]) -> list[Tally]:
     return [item.tally for item in book.movements_of(session.connection, [item.number for item in despatches])]
 
 
-def _lines_for(view: OrderView | None, tallies: Iterable[Tally]) -> list[TermsLine]:
-    """Return what was counted as lines: on those of the order as far as its trade items are on it, else numbered on."""
-    gtins = frozenset[Gtin]() if view is None else view.gtins
-    counts: dict[Gtin, int] = {}
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """How many of which trade items, in those of the order as far as they are on it, and of which lots."""
+
+    counts: Mapping[Gtin, Decimal]
+    lots: Mapping[Gtin, tuple[str, ...]]
+
+
+def _count(view: OrderView | None, tallies: Iterable[Tally]) -> _Counted:
+    counts: dict[Gtin, Decimal] = {}
     lots: dict[Gtin, dict[str, None]] = {}
     for tally in tallies:
-        for gtin, count in tally.counts(gtins).items():
-            counts[gtin] = counts.get(gtin, 0) + count
+        for gtin, count in tally.counts(() if view is None else view.gtins).items():
+            counts[gtin] = counts.get(gtin, ZERO) + count
             lots.setdefault(gtin, {}).update(dict.fromkeys(tally.lots.get(str(gtin), ())))
+    return _Counted(counts, {gtin: tuple(known)[: goods.MAX_LOTS] for gtin, known in lots.items()})
+
+
+def _lines_for(view: OrderView | None, counted: _Counted) -> list[TermsLine]:
+    """Return what was counted as lines: on those of the order as far as its trade items are on it, else numbered on."""
     made: list[TermsLine] = []
     last = 0 if view is None else max(line.ordered.line_number for line in view.lines)
-    for gtin in sorted(counts):
-        known = tuple(lots[gtin])[: goods.MAX_LOTS]
+    for gtin in sorted(counted.counts):
         on_order = [] if view is None else [line for line in view.lines if line.ordered.gtin == gtin and line.counted]
-        for number, part in _spread(on_order, Decimal(counts[gtin])):
+        for number, part in _spread(on_order, counted.counts[gtin]):
             last += not number
-            made.append(TermsLine(number or last, gtin, part, lots=known))
+            made.append(TermsLine(number or last, gtin, part, lots=counted.lots.get(gtin, ())))
     return made
 
 
@@ -123,7 +134,7 @@ def _spread(lines: Sequence[Line], count: Decimal) -> list[tuple[int, Decimal]]:
         if part:
             parts.append((line.ordered.line_number, part))
         count -= part
-    return parts
+    return parts or [(lines[0].ordered.line_number, ZERO)]
 
 
 # --- receiving advice ---
@@ -151,7 +162,7 @@ def advise_received(
     connection, desk = session.connection, session.desk
     known = standing(session, DocumentKind.RECEIVING_ADVICE, heading.number)
     if known is not None:
-        return said_before(known, lines or (), same=despatch_id in known.filed.document.event_ids)
+        return said_before(session, known, lines or (), same=despatch_id in known.filed.document.event_ids)
     shipment = inbound_store.find(connection, despatch_id)
     if shipment is None:
         message = f"no partner has advised a despatch {despatch_id}"
@@ -167,9 +178,9 @@ def advise_received(
     receivings = book.movements_of(connection, [number for number, _ in received])
     if lines is None:
         sent = [item.tally for item in book.movements_of(connection, numbers) if not item.receiving]
-        before = _advised(session, despatch_id)
-        came = [item.tally for item in receivings if item.despatch_id == despatch_id]
-        lines = _came(_lines_for(view, came), _lines_for(view, sent), before)
+        came = _count(view, [item.tally for item in receivings if item.despatch_id == despatch_id])
+        before = _advised(session, despatch_id, view, sent)
+        lines = _lines_for(view, _news(came, _count(view, sent), before))
     advices = [name for number in numbers for name in _advices_of(session, number, despatch_id, sender)]
     document = Document(
         DocumentKind.RECEIVING_ADVICE,
@@ -182,31 +193,30 @@ def advise_received(
     return documents.issue(session, document, lines, note=heading.note)
 
 
-def _advised(session: Session, despatch_id: str) -> dict[tuple[int, Gtin], Decimal] | None:
-    """Return what our advices of a despatch said so far, by line and trade item; None where there are none."""
+def _advised(
+    session: Session, despatch_id: str, view: OrderView | None, sent: Sequence[Tally]
+) -> dict[Gtin, Decimal] | None:
+    """Return what our advices of a despatch said so far, by trade item; None where there are none."""
     query = book.DocumentQuery(kind=DocumentKind.RECEIVING_ADVICE, event_id=despatch_id)
     known = [item for item in book.list_documents(session.connection, query, before=None, limit=1000) if item.own]
-    said: dict[tuple[int, Gtin], Decimal] = {}
+    said: dict[Gtin, Decimal] = {}
     for item in known:
-        for line in item.filed.terms.lines if not item.refusal else ():
-            key = (line.line_number, line.gtin)
-            said[key] = said.get(key, ZERO) + line.quantity
+        lines = () if item.refusal else item.filed.terms.lines
+        for gtin, quantity in in_ordered_items(frozenset() if view is None else view.gtins, lines, sent).items():
+            said[gtin] = said.get(gtin, ZERO) + quantity
     return said if known else None
 
 
-def _came(
-    came: Sequence[TermsLine], sent: Sequence[TermsLine], before: Mapping[tuple[int, Gtin], Decimal] | None
-) -> list[TermsLine]:
-    found = {(line.line_number, line.gtin): line for line in came}
+def _news(came: _Counted, sent: _Counted, before: Mapping[Gtin, Decimal] | None) -> _Counted:
+    """Return what was not advised yet; at the first time also that nothing came of the rest."""
     if before is None:
-        missing = [replace(line, quantity=ZERO) for line in sent if (line.line_number, line.gtin) not in found]
-        return [*came, *missing]
-    news = [replace(line, quantity=line.quantity - before.get(key, ZERO)) for key, line in found.items()]
-    news = [line for line in news if line.quantity > 0]
+        return _Counted({**dict.fromkeys(sent.counts, ZERO), **came.counts}, came.lots)
+    news = {gtin: count - before.get(gtin, ZERO) for gtin, count in came.counts.items()}
+    news = {gtin: count for gtin, count in news.items() if count > 0}
     if not news:
         message = "nothing came since the last receiving advice of this despatch"
         raise ConflictError(message, code="NOTHING_RECEIVED", field="despatch_event_id")
-    return news
+    return _Counted(news, came.lots)
 
 
 def _advices_of(session: Session, event_number: int, despatch_id: str, sender: Gln) -> Iterable[DocumentReference]:

@@ -87,10 +87,11 @@ def standing(session: Session, kind: DocumentKind, number: str) -> KnownDocument
     return None if known is None or known.refusal else known
 
 
-def said_before(known: KnownDocument, lines: Sequence[TermsLine], *, same: bool) -> Accepted:
-    """Return a document that is asked for again.
+def said_before(session: Session, known: KnownDocument, lines: Sequence[TermsLine], *, same: bool) -> Accepted:
+    """Return a document that is asked for again, and send its letter again.
 
     Args:
+        session: The write transaction.
         known: What stands under the number.
         lines: As asked for; none where they are to be counted.
         same: Whether it is about the same order or despatch.
@@ -102,7 +103,7 @@ def said_before(known: KnownDocument, lines: Sequence[TermsLine], *, same: bool)
         document = known.filed.document
         message = f"{document.kind} {document.number} of {known.filed.issuer} says something else"
         raise DuplicateError(message, code="DOCUMENT_CONFLICT", field="number")
-    return Accepted(known.event_id, known.sha256, known.source_seq, resend=True)
+    return documents.again(session, known)
 
 
 # --- the seller's answer ---
@@ -196,7 +197,7 @@ def invoice(session: Session, heading: Heading, order: DocumentReference, lines:
     view = order_of(session, order, by_buyer=False)
     known = standing(session, DocumentKind.INVOICE, heading.number)
     if known is not None:
-        return said_before(known, lines, same=order in known.filed.document.references)
+        return said_before(session, known, lines, same=order in known.filed.document.references)
     if lines:
         _check_charges(view, lines)
     else:

@@ -51,7 +51,7 @@ def issue(
     filed = Filed(desk.gln, document, decode_terms(hidden.data))
     before = _standing(connection, filed)
     if before is not None:
-        return Accepted(before.event_id, before.sha256, before.source_seq, resend=True)
+        return again(session, before)
     stored = session.say(document, document.event_id(desk.gln), sealed_terms_sha256=hidden.sha256)
     book.insert_document(connection, stored.number, filed, hidden, partner=partner.gln, own=True)
     sealed = seal(hidden, partner.sealing_key)
@@ -91,6 +91,16 @@ def _standing(connection: Connection, filed: Filed) -> KnownDocument | None:
         message = f"{filed.document.kind} {filed.document.number} of {filed.issuer} says something else"
         raise DuplicateError(message, code="DOCUMENT_CONFLICT", field="number")
     return known
+
+
+def again(session: Session, known: KnownDocument) -> Accepted:
+    """Return a document that was issued before, and send its letter again.
+
+    What a partner could not open, sealed to a key that it has given up, it gets in a seal for its present one; to what
+    it has already the letter adds nothing.
+    """
+    send_again(session.connection, session.desk, known.event_number)
+    return Accepted(known.event_id, known.sha256, known.source_seq, resend=True)
 
 
 def send_again(connection: Connection, desk: Desk, event_number: int) -> None:

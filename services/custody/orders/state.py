@@ -4,13 +4,14 @@ A pure function of the set of documents and despatches that are known: in whiche
 both parties reach the same answer once they know the same. docs/orders.md has the table of states.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from medtrail.document import DocumentFunction, DocumentKind
 from medtrail.gs1 import Gtin
 from medtrail.terms import LineStatus, TermsLine
+from services.custody.orders.goods import Tally
 from services.custody.orders.view import (
     PIECES,
     ZERO,
@@ -205,7 +206,8 @@ def _receive(view: OrderView, advices: Sequence[Filed], shipments: _Shipments) -
     last: dict[frozenset[str], str] = {}
     for advice in advices:
         despatches = frozenset(_despatches_of(advice, shipments))
-        came = _in_ordered_items(view, advice, [shipments.by_id[key] for key in despatches])
+        sent = [shipments.by_id[key].tally for key in despatches]
+        came = in_ordered_items(view.gtins, advice.terms.lines, sent)
         _add(about.setdefault(despatches, {}), came)
         _add(pieces, came)
         last[despatches] = advice.name.uri
@@ -222,21 +224,29 @@ def _receive(view: OrderView, advices: Sequence[Filed], shipments: _Shipments) -
         alone = all(despatches == other or not despatches & other for other in about)
         if not despatches or not alone or any(shipments.by_id[key].shared for key in despatches):
             continue
-        sent = _sum(shipments.by_id[key].tally.counts(view.gtins) for key in despatches)
-        _compare(view, sent, came, MismatchKind.RECEIVED_DIFFERS, last[despatches])
+        counted = _sum(shipments.by_id[key].tally.counts(view.gtins) for key in despatches)
+        _compare(view, counted, came, MismatchKind.RECEIVED_DIFFERS, last[despatches])
 
 
-def _in_ordered_items(view: OrderView, advice: Filed, despatches: Iterable[Movement]) -> dict[Gtin, Decimal]:
-    """Return what an advice counts in pieces; packs of what was ordered by the case as parts of cases."""
+def in_ordered_items(
+    gtins: Collection[Gtin], lines: Iterable[TermsLine], despatches: Iterable[Tally]
+) -> dict[Gtin, Decimal]:
+    """Return what lines count in pieces; packs of what was ordered by the case as parts of cases.
+
+    Args:
+        gtins: Trade items as ordered.
+        lines: Of a receiving advice.
+        despatches: What those hold that it is about.
+    """
     inside: dict[Gtin, tuple[Gtin, Decimal]] = {}
-    for movement in despatches:
-        inside.update(movement.tally.packing(view.gtins))
+    for tally in despatches:
+        inside.update(tally.packing(gtins))
     found: dict[Gtin, Decimal] = {}
-    for said in advice.terms.lines:
+    for said in lines:
         if said.uom not in PIECES:
             continue
         gtin, quantity = said.gtin, said.quantity
-        if gtin not in view.gtins and gtin in inside:
+        if gtin not in gtins and gtin in inside:
             gtin, per_item = inside[gtin]
             quantity /= per_item
         _add(found, {gtin: quantity})

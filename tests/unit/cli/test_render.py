@@ -10,6 +10,7 @@ from medtrail.api.ledger.v1 import ledger_pb2
 from medtrail.cli import answers
 from medtrail.cli.render import event_summary, format_time, parse_time, short_epc
 from medtrail.codec import to_timestamp
+from medtrail.document import Document, DocumentFunction, DocumentKind
 from medtrail.epcis.model import Action, EpcisEvent, ErrorDeclaration, EventType
 from medtrail.errors import MalformedError
 from medtrail.event import (
@@ -31,10 +32,12 @@ from medtrail.event import (
 )
 from medtrail.gs1 import Gln, Gtin
 
+SHOP = Gln("4012345000009")
 MAKER = Gln("0300011111116")
 GTIN = Gtin("00300010123455")
 CASE = Gtin("10300010123452")
 MOMENT = datetime(2026, 5, 4, 10, tzinfo=UTC)
+ORDER = Document(DocumentKind.ORDER, "P-1", SHOP, MOMENT)
 HEADER = Header(bytes(32), MAKER, "line-1", 1, "urn:uuid:1")
 PACKS = tuple(f"https://id.gs1.org/01/{GTIN}/21/{number}" for number in range(3))
 PALLET = "https://id.gs1.org/00/003000112345678905"
@@ -76,8 +79,10 @@ ENROLMENT = Enrolment(
         (KeyRetirement("did:key:z"), "KeyRetirement"),
         (KeyRevocation("did:key:z", MOMENT), "KeyRevocation"),
         (Refusal(bytes(32), "urn:uuid:1", "KEY_UNKNOWN", "", "", 1, MOMENT), "Refusal"),
+        (ORDER, f"po P-1 of {MAKER} to {SHOP}"),
+        (replace(ORDER, function=DocumentFunction.CLOSURE), f"po P-1, closure of {MAKER} to {SHOP}"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_every_statement_has_a_line(statement: Statement, summary: str) -> None:
     assert event_summary(Event(HEADER, statement)) == summary

@@ -24,16 +24,18 @@ from medtrail.errors import (
     NotFoundError,
     VerificationError,
 )
-from medtrail.event import Refusal
+from medtrail.event import ErasureOrder, Refusal
 from medtrail.exchange import Letter
 from medtrail.gs1 import Gln, Sgtin
 from medtrail.runtime import outbox
 from medtrail.runtime.logging import configure_logging
 from medtrail.terms import LineStatus, TermsLine, salted, seal, unseal
-from services.custody import corrections, events, events_store, inbox
+from medtrail.trust import Registry
+from services.custody import corrections, erasures, events, events_store, inbox, letters
 from services.custody.desk import Accepted, no_sealing_key
 from services.custody.exceptions import store as cases
 from services.custody.exceptions.codes import ExceptionCode
+from services.custody.ledger_client import ErasureOutcome
 from services.custody.orders import advices, book, commands, documents
 from services.custody.orders.book import DocumentQuery, OrderQuery
 from services.custody.orders.commands import Heading
@@ -294,7 +296,11 @@ def test_the_same_order_again_is_a_resend_and_another_under_its_number_is_refuse
 ) -> None:
     first = place(pharmacy, maker)
     assert place(pharmacy, maker) == replace(first, resend=True)
-    assert len(pharmacy.letters_to(maker)) == 1
+    # The letter goes again, in a seal of its own, for whoever could not open the first.
+    first_letter, second = pharmacy.letters_to(maker)
+    assert decode_letter(first_letter).signed_event == decode_letter(second).signed_event
+    post(pharmacy, maker)
+    assert state(maker, pharmacy) is OrderState.PLACED
     other = [replace(LINE, quantity=Decimal(11))]
     assert code_of(lambda: place(pharmacy, maker, lines=other), DuplicateError) == "DOCUMENT_CONFLICT"
     assert pharmacy.pending() == 1
@@ -652,3 +658,54 @@ def test_a_refused_despatch_does_not_count(maker: House, pharmacy: House) -> Non
         (stored,) = house.read(lambda c: events_store.find_by_id(c, despatch))
         refuse(house, stored.sha256)
     assert same_on_both(pharmacy, maker).state is OrderState.PLACED
+
+
+# --- erasing ---
+
+
+def test_an_erased_order_leaves_no_terms_no_letter_and_no_row(maker: House, pharmacy: House) -> None:
+    accepted = place(pharmacy, maker)
+    place(pharmacy, maker, "P2")
+    post(pharmacy, maker)
+    outcome = ErasureOutcome(9, ErasureOrder(accepted.signed_event_sha256, "asked for"), "did:key:z", 5, "")
+    for house in (pharmacy, maker):
+        house.database.write_now(
+            lambda c, house=house: erasures._erase(c, outcome=outcome, signer=pharmacy.gln, own=house.gln)  # type: ignore[misc]
+        )
+        assert house.read(lambda c: book.find_document(c, book.order_name(pharmacy.gln, "P1"))) is None
+        listed = house.read(lambda c: book.list_orders(c, OrderQuery(), before=None, limit=9))
+        assert [order.name.number for order in listed] == ["P2"]
+    (letter,) = pharmacy.letters_to(maker)
+    assert b"P2" in letter
+
+
+def test_a_letter_that_waits_for_its_senders_key_is_erased_with_its_statement(maker: House, pharmacy: House) -> None:
+    accepted = place(pharmacy, maker)
+    (letter,) = pharmacy.letters_to(maker)
+    known, maker.registry = maker.registry, Registry(authority_key_id=maker.registry.authority_key_id)
+    maker.hear_letter(letter, sender=pharmacy.gln)
+    maker.database.write_now(lambda c: letters.forget(c, bytes(32)))
+    maker.database.write_now(lambda c: letters.forget(c, accepted.signed_event_sha256))
+    maker.registry = known
+    assert not maker.database.write_now(lambda c: letters.take_waiting(c, maker.desk))
+
+
+# --- by lot, after a delivery was closed ---
+
+
+def test_a_receiving_advice_takes_off_what_was_advised_by_lot_before(maker: House, pharmacy: House) -> None:
+    place(pharmacy, maker)
+    post(pharmacy, maker)
+    maker.commission(packs(*range(10)))
+    despatch = ship(maker, pharmacy, packs(*range(10)))
+    post(maker, pharmacy)
+    pharmacy.receive(packs(*range(7)))
+    closing = Document(DocumentKind.RECEIVING_ADVICE, "closing", maker.gln, START, event_ids=(despatch,))
+    by_lot = [TermsLine(1, GTIN, D(4), lots=("A",)), TermsLine(2, GTIN, D(3), lots=("B",))]
+    pharmacy.write(lambda s: documents.issue(s, closing, by_lot))
+    pharmacy.receive(packs(7, 8, 9))
+    advise_received(pharmacy, despatch)
+    post(pharmacy, maker)
+    found = same_on_both(pharmacy, maker)
+    assert (found.state, found.lines[0].received) == (OrderState.RECEIVED, D(10))
+    assert found.mismatches == []
