@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 SALEABLE = frozenset({"sellable_accessible", "sellable_not_accessible", "active", "available"})
 # What says that goods are kept back, until something says that they are saleable. "reserved" is for its buyer.
 HOLDING_WORDS = frozenset(word for word, code in CODE_OF_DISPOSITION.items() if code is VerdictCode.HELD) - {"reserved"}
-# A despatch with one of these is no sale: goods go back, or out of the way.
+# What is put aside here, for want of matching data, is free once it is received.
 _AT_THE_DOOR = frozenset({"arriving", "receiving", "accepting"})
+# A despatch with one of these is no sale: goods go back, or out of the way.
 NO_SALE = frozenset({"returned", "recalled", "expired", "destroyed", "disposed", "inactive"}) | HOLDING_WORDS
 EXCURSION = AlertCode.TEMPERATURE_EXCURSION.value
 SUSPECT = "SUSPECT"

@@ -669,3 +669,25 @@ def test_hold_of_two_reasons_is_released_one_by_one(stocked: Story) -> None:
         extensions=(Extension(OURS, "released", "SUSPECT: case 7"),),
     )
     assert (stocked.belief(ONE).hold_reason, _verdict(stocked)) == ("DAMAGED", "held")
+
+
+def test_put_aside_at_the_door_is_free_once_it_is_received_and_other_holds_last(story: Story) -> None:
+    story.commission(ONE, TWO)
+    story.ship(ONE, TWO, to=PHARMACY)
+    story.hold(TWO, actor=MAKER, reason="DAMAGED")
+    story.tell(PHARMACY, epc_list=(ONE, TWO), biz_step="arriving", disposition="no_pedigree_match")
+    assert (_verdict(story), story.belief(ONE).hold_reason) == ("held", "no_pedigree_match")
+    story.receive(ONE, TWO, actor=PHARMACY)
+    assert (_verdict(story), story.belief(ONE).hold_reason) == ("genuine", "")
+    assert story.belief(TWO).hold_reason == "DAMAGED"
+
+
+def test_hold_outlasts_what_says_nothing_of_it_and_the_custody(stocked: Story) -> None:
+    stocked.hold(ONE)
+    stocked.tell(PHARMACY, epc_list=(ONE,), biz_step="cycle_counting", disposition="in_progress")
+    assert _verdict(stocked) == "held"
+    stocked.ship(ONE, actor=PHARMACY, to=WHOLESALER, disposition="returned")
+    stocked.receive(ONE)
+    assert (stocked.belief(ONE).hold_reason, stocked.codes(ONE)) == ("non_sellable_other", set())
+    stocked.release(ONE, actor=WHOLESALER)
+    assert (stocked.belief(ONE).hold_reason, stocked.belief(ONE).unit_class) == ("", "on_hand")
