@@ -7,7 +7,7 @@ first follower comes: who has no station pays nothing.
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -73,6 +73,20 @@ class FeedChange:
     kind: FeedKind
     key: str
     row: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedHead:
+    """Where the feed ends, and how far the log is known here; as in :class:`FeedPage`."""
+
+    newest: int
+    checkpoint: bytes
+    trust_next: int
+    events_next: int
+
+    def empty_page(self, number: int) -> "FeedPage":
+        """Return that nothing changed after a number."""
+        return FeedPage((), number, self.newest, self.checkpoint, self.trust_next, self.events_next)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +159,15 @@ def newest_number(connection: Connection) -> int:
     return connection.execute(select(func.max(col(BookChangeRow.number)))).scalar_one() or 0
 
 
+def read_head(connection: Connection) -> FeedHead:
+    """Return where the feed ends."""
+    head = connection.execute(select(ReplicaCheckpoints)).first()
+    newest = newest_number(connection)
+    if head is None:
+        return FeedHead(newest, b"", 0, 0)
+    return FeedHead(newest, head.checkpoint, head.trust_next, head.events_next)
+
+
 def page_after(connection: Connection, number: int) -> FeedPage:
     """Return what changed after a number."""
     table = BookChangeRow.__table__  # type: ignore[attr-defined]
@@ -164,15 +187,8 @@ def page_after(connection: Connection, number: int) -> FeedPage:
         if changes and size > MAX_BYTES:
             break
         changes.append(FeedChange(row.number, kind, row.key, content))
-    head = connection.execute(select(ReplicaCheckpoints)).first()
-    return FeedPage(
-        changes=tuple(changes),
-        number=changes[-1].number if changes else number,
-        newest=newest_number(connection),
-        checkpoint=b"" if head is None else head.checkpoint,
-        trust_next=0 if head is None else head.trust_next,
-        events_next=0 if head is None else head.events_next,
-    )
+    page = read_head(connection).empty_page(number)
+    return replace(page, changes=tuple(changes), number=changes[-1].number) if changes else page
 
 
 Rows = dict[str, Mapping[str, Any]]

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from datetime import UTC
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from sqlalchemy import Connection
@@ -20,7 +21,7 @@ from services.custody.desk import now_utc
 from services.custody.messages import parse_day
 from services.custody.office import Office
 from services.custody.station_events import Taken, check_station_name, last_number, take_event
-from services.custody.station_feed import begin_feed, feed_id, newest_number, page_after
+from services.custody.station_feed import FeedHead, begin_feed, feed_id, newest_number, page_after, read_head
 from services.custody.station_messages import page_to_message, taken_to_message
 from services.custody.verdicts import Seen
 
@@ -34,11 +35,22 @@ MAX_EVENTS_AT_ONCE = 100
 MAX_LOT = 20
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Where the feed ended when it was looked at; ``at``: of the loop's clock; ``listening``: to which ring."""
+
+    head: FeedHead
+    time: datetime
+    at: float
+    listening: asyncio.Event
+
+
 class StationServicer(station_pb2_grpc.StationServiceServicer):
     """What an organisation's process does for its stations."""
 
     def __init__(self, office: Office) -> None:
         self._office = office
+        self._last_look: _Look | None = None
 
     # --- the books ---
 
@@ -55,26 +67,39 @@ class StationServicer(station_pb2_grpc.StationServiceServicer):
             number = 0
         log.info("station follows", station=station, after_number=number)
         loop = asyncio.get_running_loop()
+        last_seq = await database.read(partial(last_number, name=station))
         told_at, checkpoint = -HEARTBEAT_S, b""
         while not bell.closed:
             listening = bell.listen()
-            looked = now_utc()
-            page = await database.read(lambda connection: page_after(connection, number))  # noqa: B023 - awaited before it changes
+            look = await self._look(listening)
+            page = look.head.empty_page(number)
+            if look.head.newest > number:
+                page = await database.read(partial(page_after, number=number))
             if page.changes or loop.time() - told_at >= HEARTBEAT_S or page.checkpoint != checkpoint:
                 answer = page_to_message(
                     page,
                     feed_id=known,
                     previous=number,
-                    complete_time=looked,
+                    complete_time=look.time,
                     ledger_time=self._office.replica.known_time,
                 )
-                answer.last_source_seq = await database.read(partial(last_number, name=station))
+                answer.last_source_seq = last_seq
                 if page.checkpoint == checkpoint:
                     answer.ClearField("checkpoint")
                 yield answer
                 told_at, checkpoint, number = loop.time(), page.checkpoint, page.number
             if number >= page.newest:
                 await bell.wait(timeout_s=LOOK_EVERY_S, listening=listening)
+
+    async def _look(self, listening: asyncio.Event) -> _Look:
+        """Return where the feed ends, as seen since the last ring and not long ago: one look serves all followers."""
+        now = asyncio.get_running_loop().time()
+        last = self._last_look
+        if last is None or last.listening is not listening or now - last.at >= LOOK_EVERY_S / 2:
+            looked = now_utc()
+            last = _Look(await self._office.database.read(read_head), looked, now, listening)
+            self._last_look = last
+        return last
 
     # --- events ---
 

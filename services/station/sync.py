@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection
@@ -22,6 +23,8 @@ from services.station.link import Heard, ServiceLink
 
 log = get_logger(__name__)
 
+KEEP_EVERY = timedelta(seconds=10)
+"""How often it is written down that nothing has changed."""
 RETRY_FIRST_S = 0.1
 RETRY_AT_MOST_S = 2.0
 REFUSED_AT_MOST_S = 10.0
@@ -59,6 +62,8 @@ class Sync:
         self._wanted = asyncio.Event()
         self._again = asyncio.Event()
         self._reload = False
+        self._unsettled = True
+        self._kept_time: datetime | None = None
         self.state = CopyState()
         self.bell = ChangeBell()
         """Rings when the copy or the fate of an event has changed."""
@@ -111,14 +116,28 @@ class Sync:
     async def _take(self, heard: Heard) -> None:
         word = Word(heard.feed_id, heard.previous, heard.page, heard.service_time, heard.ledger_time, datetime.now(UTC))
         was_online = self.online
+        if self._is_heartbeat(word):
+            # Said every second: not worth a write each. What a crash forgets makes the copy look older than it is.
+            self.state = replace(
+                self.state,
+                complete_time=word.service_time,
+                ledger_time=word.ledger_time,
+                ahead_s=(word.here_time - word.service_time).total_seconds(),
+            )
+            self.bell.ring()
+            if not was_online:
+                self._wanted.set()
+            return
 
-        def write(connection: Connection) -> tuple[bool, CopyState]:
+        def write(connection: Connection) -> tuple[bool, CopyState, bool]:
             told = books.take_page(connection, word, gln=self._gln, verifier=self._verifier)
             handover.catch_up(connection, source=self._station, last_seq=heard.last_seq)
             handover.settle_all(connection)
-            return told, books.read_state(connection)
+            _, settled = handover.open_count(connection)
+            return told, books.read_state(connection), not settled
 
-        told, self.state = await self._database.write(write)
+        told, self.state, self._unsettled = await self._database.write(write)
+        self._kept_time = word.service_time
         self._reload = self._reload or told
         if self._reload and heard.complete:
             # Of what was told so far it makes no sense before all of it is there.
@@ -127,6 +146,13 @@ class Sync:
         self.bell.ring()
         if not was_online:
             self._wanted.set()
+
+    def _is_heartbeat(self, word: Word) -> bool:
+        page, state, kept = word.page, self.state, self._kept_time
+        nothing_new = not page.changes and not page.checkpoint and page.number >= page.newest
+        known = (word.feed_id, word.previous) == (state.feed_id, state.number) and not state.loading
+        recent = kept is not None and word.service_time - kept < KEEP_EVERY
+        return nothing_new and known and recent and not self._unsettled
 
     # --- events ---
 
@@ -157,6 +183,7 @@ class Sync:
         async with aclosing(self._link.submit([item.data for item in items])) as answers:
             async for taken in answers:
                 await self._database.write(partial(handover.take_answer, taken=taken))
+                self._unsettled = True
                 self.bell.ring()
         await self._check_answered(items)
         return True
