@@ -142,7 +142,7 @@ SMALL = Sizes(
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured speed (unit 1/s or MB/s), time (unit s or ms), size (unit B) or multiple (unit x)."""
+    """A measured speed (unit 1/s or MB/s), time (unit s or ms), size (unit B), multiple (unit x) or share (unit %)."""
 
     name: str
     value: float
@@ -315,7 +315,7 @@ class NetworkBench:
             stations=self._sizes.stations,
             scans=self._sizes.station_scans,
             pace_s=STATION_PACE_S,
-            tell=lambda name, value: self._figures.found.append(Figure(name, value, "ms")),
+            tell=lambda name, value, unit: self._figures.found.append(Figure(name, value, unit)),
         )
 
     async def _register(self) -> None:
@@ -479,6 +479,7 @@ def draw(console: Console, figures: Figures) -> None:
             "1/s": f"{figure.value:,.0f} /s",
             "s": f"{figure.value:.2f} s",
             "ms": f"{figure.value:,.1f} ms",
+            "%": f"{figure.value:.1f} %",
             "B": f"{figure.value:,.0f} B",
             "MB/s": f"{figure.value:,.1f} MB/s",
             "x": f"{figure.value:.1f} times",

@@ -25,7 +25,7 @@ def test_small_benchmark_measures_everything_and_writes_it_down(tmp_path: Path) 
     figures = document["figures"]
     assert document["ceiling"]["value"] == max(document["ceiling"]["rounds"])
     assert len(document["ceiling"]["rounds"]) == 10
-    assert len(figures) == 54
+    assert len(figures) == 57
     assert [log["database"] for log in document["logs"]] == ["sqlite", "postgresql"]
     assert all(set(log["chain_events_per_s"]) == KINDS for log in document["logs"])
     for figure in figures:
