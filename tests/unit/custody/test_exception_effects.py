@@ -1,5 +1,6 @@
 """What the resolution of a case does to goods, suspect product, and alarms: with real books, clocks set by hand."""
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from services.custody.exceptions.case import Case, CaseResolution, CaseScan, Cas
 from services.custody.exceptions.codes import RULES, Category, ExceptionCode
 from services.custody.exceptions.commands import NewCase, Speaker
 from services.custody.exceptions.suspect import count_to_verify
+from services.custody.hold_policy import HoldPolicy
 from services.custody.holding import Ending, HoldingState
 from services.custody.holds import HoldCode
 from tests.unit.custody.conftest import House, named, packs, sscc
@@ -24,7 +26,7 @@ from tests.unit.custody.conftest import House, named, packs, sscc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.custody.desk import Accepted
+    from services.custody.desk import Accepted, Session
     from services.custody.units import Unit
 
 SPEAKER = Speaker(ContactInformation("bay@house.example"), "Kim")
@@ -380,3 +382,19 @@ def test_notification_overdue_is_an_alarm_until_the_form_was_submitted(maker: Ho
     assert alarms_at(pharmacy, timedelta(hours=25)) == {"NOTIFICATION_OVERDUE": 1}
     pharmacy.write(lambda s: suspect.record_form(s, case.case_id, submit_time=s.now, incident_number="I-1"))
     assert alarms_at(pharmacy, timedelta(hours=25)) == {}
+
+
+def test_clearing_waits_for_the_second_person_where_the_house_wants_two(maker: House, pharmacy: House) -> None:
+    units = stock(maker, pharmacy, 1)
+    pharmacy.desk = replace(pharmacy.desk, holds=HoldPolicy(four_eyes=frozenset({HoldCode.SUSPECT})))
+    case = mark(pharmacy, units)
+    with refused("FOUR_EYES_REQUIRED"):
+        clear(pharmacy, case, units)
+    occasion = pharmacy.occasion()
+
+    def approve(session: "Session") -> None:
+        session.approved = True
+        verbs.release(session, named(units), occasion, reason="looked at by two")
+
+    pharmacy.write(approve, units)
+    assert clear(pharmacy, case, units).resolution is CaseResolution.CLEARED
