@@ -106,7 +106,7 @@ def demo(
 @app.command()
 def simulate(
     context: typer.Context,
-    packs: Annotated[int, typer.Option(min=100, help="Packs, at least so many.")] = 600,
+    packs: Annotated[int, typer.Option(min=240, help="Packs, at least so many.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and size play the same world.")] = 1,
     kill: Annotated[bool, typer.Option("--kill", help="Kill processes of the network at random meanwhile.")] = False,
     late: Annotated[bool, typer.Option("--late", help="Let data come late and in any order.")] = False,

@@ -25,7 +25,7 @@ def run_simulate(folder: Path, output: Output, options: Options) -> None:
         MedtrailError: The network did not start, or got stuck.
     """
     _clear(folder)
-    with _bars(output.errors) as tell:
+    with drawn_bars(output.errors) as tell:
         report = asyncio.run(simulate(folder, options, tell=tell))
     output.answer(report.document(), report.draw)
     if not report.ok:
@@ -42,7 +42,7 @@ def _clear(folder: Path) -> None:
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Tell]:
+def drawn_bars(console: Console) -> Iterator[Tell]:
     """Yield what draws a bar a phase where there is a terminal, and else writes a line at the end of each."""
     progress = Progress(
         TextColumn("{task.description:<16}"),

@@ -31,7 +31,7 @@ def start_of(now: datetime) -> datetime:
 
 def zone_hours(now: datetime) -> int:
     """Return how far the network's clocks are behind UTC, in hours: so that its day does not end while it runs."""
-    return 11 if now.hour in {10, 11} else 12
+    return 11 if now.hour == 11 else 12
 
 
 def calendar_of(now: datetime) -> Calendar:
