@@ -11,11 +11,17 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type:
 
 from medtrail.api.custody.v1 import custody_pb2, custody_pb2_grpc
 from medtrail.api.distributor.v1 import distributor_pb2, distributor_pb2_grpc
+from medtrail.api.exceptions.v1 import exceptions_pb2, exceptions_pb2_grpc
 from medtrail.api.fmd.v1 import fmd_pb2, fmd_pb2_grpc
+from medtrail.api.holds.v1 import holds_pb2, holds_pb2_grpc
 from medtrail.api.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from medtrail.api.manufacturer.v1 import manufacturer_pb2, manufacturer_pb2_grpc
+from medtrail.api.orders.v1 import orders_pb2, orders_pb2_grpc
 from medtrail.api.pharmacy.v1 import pharmacy_pb2, pharmacy_pb2_grpc
 from medtrail.api.recall.v1 import recall_pb2, recall_pb2_grpc
+from medtrail.api.receiving.v1 import receiving_pb2, receiving_pb2_grpc
+from medtrail.api.returns.v1 import returns_pb2, returns_pb2_grpc
+from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
 from medtrail.api.trust.v1 import trust_pb2, trust_pb2_grpc
 from medtrail.api.verification.v1 import verification_pb2, verification_pb2_grpc
 from medtrail.errors import (
@@ -46,6 +52,12 @@ MODULES = (
     (recall_pb2, recall_pb2_grpc),
     (fmd_pb2, fmd_pb2_grpc),
     (verification_pb2, verification_pb2_grpc),
+    (station_pb2, station_pb2_grpc),
+    (returns_pb2, returns_pb2_grpc),
+    (receiving_pb2, receiving_pb2_grpc),
+    (orders_pb2, orders_pb2_grpc),
+    (holds_pb2, holds_pb2_grpc),
+    (exceptions_pb2, exceptions_pb2_grpc),
     (trust_pb2, trust_pb2_grpc),
 )
 HEALTH = "/grpc.health.v1.Health"
