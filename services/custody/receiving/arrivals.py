@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from medtrail.epcis.model import BizTransaction, EpcisEvent
+from medtrail.gs1 import OtherKey
 from services.custody import events
 from services.custody.conditions import with_inside
 from services.custody.desk import Accepted, Session
 from services.custody.events import Occasion, Route
-from services.custody.holding import Books, Holding, HoldingState
+from services.custody.holding import AWAY_STATES, Books, Holding, HoldingState
 from services.custody.origin import Origin
 from services.custody.receiving import arrivals_store
 from services.custody.receiving.arrivals_store import Waiting
@@ -84,8 +85,13 @@ def arriving(
 
 def put_aside(books: Books, unit: Unit, origin: Origin, aside: Aside) -> None:
     """Put a unit aside with all that is inside; without data it is in no container, and no despatch's."""
-    if books.get(unit) is None:
+    before = books.get(unit)
+    if before is None:
         books.put(Holding(unit, HoldingState.EXCEPTION, origin.event_id, origin.time))
+    elif isinstance(unit, OtherKey) and before.state in AWAY_STATES:
+        # A tote comes back when it was emptied: what went away in it stays away.
+        for part in books.contents(unit):
+            books.change(part, parent=None)
     for part in with_inside(books, unit):
         if part.final:
             continue

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col
 
@@ -271,9 +271,3 @@ def ancestors(connection: Connection, line: Line) -> list[Line]:
         found.append(above)
         line = above
     return found
-
-
-def is_leaf(connection: Connection, delivery: int, path: str) -> bool:
-    """Tell whether no line of the delivery is inside of a unit."""
-    query = select(literal(1)).where(_LINE.c.delivery == delivery, _LINE.c.parent == path).limit(1)
-    return connection.execute(query).first() is None

@@ -733,6 +733,16 @@ def test_receive_records_what_nobody_advised_as_arriving(pharmacy: House) -> Non
     assert states(pharmacy, packs(1, 2)) == {("exception", UNADVISED)}
 
 
+def test_a_tote_that_comes_back_unadvised_comes_back_empty(maker: House, pharmacy: House) -> None:
+    units = packs(1, 2)
+    maker.commission(units)
+    maker.pack(TOTE_A, units)
+    maker.ship([TOTE_A], pharmacy.gln)
+    maker.receive([TOTE_A])
+    assert states(maker, (TOTE_A,)) == {("exception", UNADVISED)}
+    assert states(maker, units) == {("despatched", "")}
+
+
 def test_lists_are_paged_by_path(maker: House, pharmacy: House) -> None:
     despatch_id, _ = ship_cases(maker, pharmacy)
     bay = Bay.open(pharmacy, despatch_id)
