@@ -40,8 +40,8 @@ def counts(stations: int) -> tuple[int, int, int]:
     return 1, max(2, stations // 10), stations
 
 
-# By whether the service answered: the packs are advised, and confirmed by the log.
-_VERDICTS = {True: verdict_pb2.VERDICT_CODE_GENUINE, False: verdict_pb2.VERDICT_CODE_UNCONFIRMED}
+# The packs are advised, and confirmed by the log: genuine, where that was asked in time.
+_VERDICTS = {verdict_pb2.VERDICT_CODE_GENUINE, verdict_pb2.VERDICT_CODE_UNCONFIRMED}
 
 
 class _Desk:
@@ -52,7 +52,7 @@ class _Desk:
         self._stub = stub
 
     async def scan(self, scans: Sequence[str], *, pace_s: float) -> list[tuple[float, bool]]:
-        """Scan at a pace; return the milliseconds that each verdict took, and whether the service gave it.
+        """Scan at a pace; return the milliseconds that each verdict took, and whether the log was asked in time.
 
         Raises:
             VerificationError: A verdict is not what it must be.
@@ -73,10 +73,10 @@ class _Desk:
 
         took = []
         async for answer in self._stub.Scan(ask()):
-            took.append(((time.perf_counter() - began) * 1000, answer.knowledge.online))
+            genuine = answer.verdict.code == verdict_pb2.VERDICT_CODE_GENUINE
+            took.append(((time.perf_counter() - began) * 1000, genuine))
             answered.set()
-            expected = _VERDICTS[answer.knowledge.online]
-            if answer.verdict.code != expected:
+            if answer.verdict.code not in _VERDICTS or (genuine and not answer.knowledge.online):
                 raise VerificationError(answer.verdict.message, code="BENCH_FAILED")
         return took
 
@@ -191,9 +191,7 @@ async def measure_stations(
                 name = f"scan at a station, {'online' if online else 'offline'}, {number} scanning"
                 tell(f"{name}: p50", took[len(took) // 2], "ms")
                 tell(f"{name}: p99", took[int(len(took) * 0.99)], "ms")
-                answered = sum(by_service for each in found for _, by_service in each)
-                if answered and not online:
-                    raise VerificationError("a service that is not there answered", code="BENCH_FAILED")
                 if online:
-                    tell(f"{name}: answered by the service in time", 100 * answered / len(took), "%")
+                    asked = sum(genuine for each in found for _, genuine in each)
+                    tell(f"{name}: service and ledger answered in time", 100 * asked / len(took), "%")
     shutil.rmtree(folder)
