@@ -19,7 +19,7 @@ from medtrail.event import RecallScope
 from medtrail.fmd import Decommissioning, FmdAnswer, FmdCode, FmdState, PackFacts, Undo
 from medtrail.gs1 import Gtin
 from medtrail.verdict import Verdict, VerdictCode, beside_drill
-from services.custody import commands, corrections, holdings_store, verifications
+from services.custody import commands, corrections, holdings_store, undoing, verifications
 from services.custody.desk import Accepted, Session, known_recalls
 from services.custody.events import Occasion
 from services.custody.holding import Ending, Holding, HoldingState
@@ -192,7 +192,11 @@ class Counter:
         looked = await self.look(question.scan)
 
         def fault(session: Session, named: Named, facts: PackFacts) -> FmdAnswer | None:
-            return fmd.undo_fault(looked.verdict, facts, undo, _done(session, named))
+            fault = fmd.undo_fault(looked.verdict, facts, undo, _done(session, named))
+            if fault is None and _was_opened(session, named):
+                text = "A part of it was handed to the public"
+                return fmd.refusal(fmd.state_of(looked.verdict, facts), FmdCode.UNDO_MISMATCH, text)
+            return fault
 
         def act(session: Session, named: Named) -> list[Accepted]:
             return corrections.undo(session, named, reason=reason)
@@ -274,6 +278,11 @@ def _done(session: Session, named: Named) -> Decommissioning | None:
         return None
     statement = stored.event.statement
     return Decommissioning(statement.event_time, place_of(statement))
+
+
+def _was_opened(session: Session, named: Named) -> bool:
+    deed = corrections.deed_of(session, named)
+    return deed is not None and undoing.was_opened(session, named, deed)
 
 
 def _is_withdrawn(recalls: RecallIndex, gtin: Gtin, verdict: Verdict) -> bool:

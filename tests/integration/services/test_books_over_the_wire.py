@@ -58,6 +58,10 @@ async def dispense(pharmacy: "Client", serial: str, **fields: Any) -> pharmacy_p
     )
 
 
+async def _is(answer: "Awaitable[fmd_pb2.FmdAnswer]", code: str) -> bool:
+    return (await answer).code == code
+
+
 async def alerts_of(client: "Client", **fields: Any) -> list[custody_pb2.UnitAlert]:
     found: list[custody_pb2.UnitAlert] = []
     request = custody_pb2.ListAlertsRequest(page_size=1, **fields)
@@ -91,6 +95,14 @@ def test_a_pack_is_handed_out_in_parts_and_taken_out_of_use_at_the_first(play: "
         assert (await pharmacy.holding(pack("1"))).state == custody_pb2.HOLDING_STATE_DISPENSED
         undo = custody_pb2.UndoRequest(request_id=request_id(), epc=pack("1"), reason="oops", not_supplied=True)
         assert await refused(pharmacy.custody.Undo(undo)) == ("UNDO_SUPPLIED", "epc")
+        fmd = fmd_pb2_grpc.FmdServiceStub(pharmacy.channel)
+        request = fmd_pb2.UndoRequest(request_id=request_id(), scan=scan_of("1"), reason="oops", not_supplied=True)
+
+        async def undone() -> fmd_pb2.FmdAnswer:
+            request.request_id = request_id()
+            return (await fmd.Undo(request)).answer
+
+        await world.eventually(lambda: _is(undone(), "NMVS_NC_PCK_06"))
         # Supplied once, by its opening.
         records = await verification_pb2_grpc.VerificationServiceStub(pharmacy.channel).ListVerifications(
             verification_pb2.ListVerificationsRequest()

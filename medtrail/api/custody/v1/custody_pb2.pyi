@@ -448,7 +448,7 @@ class PackRequest(_message.Message):
     """The container: SSCC or serialised GTIN."""
     @_builtins.property
     def children(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What goes in; 1 to 5,000 units held here and in no container."""
+        """What goes in; 1 to 5,000 units held here. What is in another container is not any more, with an alert."""
 
     @_builtins.property
     def occasion(self) -> Global___Occasion:
@@ -510,7 +510,7 @@ class UnpackRequest(_message.Message):
     """The container."""
     @_builtins.property
     def children(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What comes out; empty means all, and ends the container's use."""
+        """What comes out, from whatever depth; empty means all, and ends the use of a logistic unit's number."""
 
     @_builtins.property
     def occasion(self) -> Global___Occasion:
@@ -581,7 +581,7 @@ class ShipRequest(_message.Message):
     """Number of the despatch advice; may be empty."""
     @_builtins.property
     def epcs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Outermost units; 1 to 5,000, held here, on no hold, in no container."""
+        """Outermost units; 1 to 5,000, held here, on no hold. What goes without its container is in it no more, with an alert."""
 
     @_builtins.property
     def occasion(self) -> Global___Occasion:
@@ -1106,7 +1106,7 @@ class ReturnRequest(_message.Message):
     """What for; opened units go back for recall or destruction only."""
     @_builtins.property
     def epcs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 5,000 units held here, in no container."""
+        """1 to 5,000 units held here. What goes without its container is in it no more, with an alert."""
 
     @_builtins.property
     def occasion(self) -> Global___Occasion:
