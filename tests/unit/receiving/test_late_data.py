@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medtrail.codec import decode_advice, encode_advice
+from medtrail.envelope import SigningKey
+from medtrail.epcis.cbv import ilmd_lot_expiry
 from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
 from medtrail.event import Refusal
 from medtrail.exchange import Advice
@@ -230,6 +232,34 @@ def test_what_was_sent_back_meanwhile_waits_no_more(maker: House, pharmacy: Hous
     assert [step for step, _ in biz_steps(pharmacy)].count("receiving") == 0
 
 
+def test_data_that_come_in_a_file_settle_what_is_here(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 1)
+    maker.ship(boxes, pharmacy.gln)
+    pharmacy.receive(boxes)
+    said = [event.statement for event in maker.events() if isinstance(event.statement, EpcisEvent)]
+    units = tuple(capture.units_of_chunk(said))
+    pharmacy.write(lambda s: capture.capture(s, said, second_hand=True), units)
+    assert {pharmacy.held(unit).state for unit in (boxes[0], *packs_of(boxes[0], each=2))} == {HoldingState.ON_HAND}
+    assert biz_steps(pharmacy)[-1] == ("receiving", 1)
+
+
+def test_a_corrected_commissioning_in_a_file_settles_a_mismatch(maker: House, pharmacy: House) -> None:
+    units = packs(1, 2)
+    wrong = maker.commission(units, lot="TYPO")[0].event_id
+    maker.ship(units, pharmacy.gln)
+    said = [event.statement for event in maker.events() if isinstance(event.statement, EpcisEvent)]
+    named = tuple(capture.units_of_chunk(said))
+    pharmacy.write(lambda s: capture.capture(s, said, second_hand=True), named)
+    bay = Bay.open(pharmacy)
+    assert bay.scan_all(units) == [M.WRONG_LOT] * 2
+    bay.close()
+    right = replace(said[0], ilmd=ilmd_lot_expiry(LOT, EXPIRY))
+    declared = replace(said[0], event_id=wrong, error_declaration=ErrorDeclaration(maker.clock()))
+    pharmacy.write(lambda s: capture.capture(s, [declared, right], second_hand=True), units)
+    assert {pharmacy.held(unit).state for unit in units} == {HoldingState.ON_HAND}
+    assert cases(pharmacy) == []
+
+
 # --- the maker's data ---
 
 
@@ -260,7 +290,6 @@ def corrected(house: House, statement: EpcisEvent, *, event_id: str) -> list[byt
     """Sign that a commissioning was in error, and what is right: as the maker's log has it, outside of its books."""
     from medtrail.codec import encode_payload, encode_signed_event
     from medtrail.envelope import sign
-    from medtrail.epcis.cbv import ilmd_lot_expiry
     from medtrail.epcis.hash import event_hash
     from medtrail.event import Event, Header, new_salt
 
@@ -350,6 +379,22 @@ def test_an_advice_whose_registry_comes_later_is_settled_then(
     pharmacy.registry = registry
     maker.send_to(pharmacy)
     assert pharmacy.held(boxes[0]).state is HoldingState.ON_HAND
+
+
+def test_an_advice_is_kept_where_its_goods_cannot_be_received_yet(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 1)
+    despatch_id = maker.ship(boxes, pharmacy.gln)[0].event_id
+    pharmacy.receive(boxes)
+    desk = pharmacy.desk
+    # With a key that nobody has enrolled nothing can be signed.
+    pharmacy.desk = replace(desk, key=SigningKey.generate())
+    maker.send_to(pharmacy)
+    assert inbound(pharmacy, despatch_id).received_count == 0
+    assert pharmacy.held(boxes[0]).state is HoldingState.EXCEPTION
+    pharmacy.desk = desk
+    assert len(pharmacy.database.write_now(lambda c: settle.settle_all(c, desk))) == 1
+    assert pharmacy.held(boxes[0]).state is HoldingState.ON_HAND
+    assert inbound(pharmacy, despatch_id).received_count == 2
 
 
 # --- any order ---
