@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Net, Run
 
 GTIN = "00300010123455"
-SERIALS = ("COUNTER1", "COUNTER2", "COUNTER3")
+SERIALS = ("COUNTER1", "COUNTER2", "COUNTER3", "COUNTER4", "COUNTER5")
 MAKER, PHARMACY = "gs1-pharma", "hilltop-pharmacy"
 
 
@@ -120,3 +120,24 @@ def test_asks_nobody_about_a_product_for_which_nobody_answers(net: "Net") -> Non
     assert (run.code, run.document["verdict"], run.document["response"]) == (2, "unreadable", None)
     run = net.medtrail("vrs", "verify", scan("COUNTER3"), "--context", "a b", "--json", who=PHARMACY)
     assert (run.code, run.error["code"]) == (2, "CONTEXT_MALFORMED")
+
+
+@pytest.mark.usefixtures("stocked")
+def test_pack_is_handed_out_in_parts_and_another_by_mistake(net: "Net") -> None:
+    def run(*arguments: str) -> "Run":
+        return net.medtrail(*arguments, "--json", who=PHARMACY)
+
+    # Its product says: 500 pills.
+    first = run("dispense", scan("COUNTER4"), "--quantity", "12")
+    assert (first.code, first.document["remainder"], first.document["remainder_uom"]) == (0, "488", "EA")
+    held = run("holding", scan("COUNTER4")).document
+    assert (held["state"], held["remainder"]) == ("partially_dispensed", "488")
+    assert run("dispense", scan("COUNTER4"), "--quantity", "489").code == 1
+    assert run("dispense", scan("COUNTER4")).document["remainder"] == "0"
+    assert run("undo", scan("COUNTER4"), "--reason", "oops", "--not-supplied").code == 1
+    assert run("dispense", scan("COUNTER5")).code == 0
+    undone = run("undo", scan("COUNTER5"), "--reason", "wrong pack", "--not-supplied")
+    assert (undone.code, undone.document["undone"]) == (0, True)
+    assert run("holding", scan("COUNTER5")).document["state"] == "on_hand"
+    alerts = net.medtrail("alerts", "--of", scan("COUNTER5"), "--withdrawn", who=PHARMACY)
+    assert (alerts.code, alerts.out) == (0, "")
