@@ -20,6 +20,7 @@ from medtrail.errors import MedtrailError
 from medtrail.event import PackLevel, Product, StorageLimits, StorageRange
 from medtrail.gs1 import Gtin
 from medtrail.runtime.client import connect
+from services.custody.expiry_watch import ExpiryWatch
 from services.custody.hold_policy import FILE_NAME
 from tests.integration.services.conftest import GTIN, request_id
 
@@ -92,8 +93,26 @@ def test_two_persons_release_what_was_warm_and_a_lot_under_test(play: "Play") ->
             await warm_pack_is_released(maker, nobody, anna, ben)
             await lot_is_held_and_released(maker, anna, ben)
         await lists_tell(nobody)
+        await expired_stock_is_held_and_an_alarm(maker)
 
     play(story)
+
+
+async def expired_stock_is_held_and_an_alarm(maker: "Client") -> None:
+    status = await maker.custody.GetStatus(custody_pb2.GetStatusRequest())
+    assert "EXPIRED_STOCK" not in [alarm.code for alarm in status.alarms]
+    await maker.manufacturer.Commission(
+        manufacturer_pb2.CommissionRequest(
+            request_id=request_id(), gtin=GTIN, lot="OLD1", expiry="2020-01-31", serials=["5", "6"]
+        )
+    )
+    watch = ExpiryWatch(maker.premises.office)
+    assert [await watch.look(), await watch.look()] == [2, 0]
+    assert (await maker.holding(pack(5))).hold_reason == "EXPIRED: could be used to the end of 2020-01-31"
+    status = await maker.custody.GetStatus(custody_pb2.GetStatusRequest())
+    assert [(alarm.code, alarm.count) for alarm in status.alarms if alarm.code == "EXPIRED_STOCK"] == [
+        ("EXPIRED_STOCK", 2)
+    ]
 
 
 async def warm_pack_is_released(maker: "Client", nobody: Any, anna: Any, ben: Any) -> None:
