@@ -29,6 +29,7 @@ class Verb(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
     DISPENSE = "dispense"
+    DISPENSE_ALONE = "dispense_alone"
     END = "end"
     RECALL = "recall"
     UNDO = "undo"

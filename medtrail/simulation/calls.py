@@ -20,6 +20,7 @@ from medtrail.api.orders.v1 import orders_pb2, orders_pb2_grpc
 from medtrail.api.pharmacy.v1 import pharmacy_pb2, pharmacy_pb2_grpc
 from medtrail.api.recall.v1 import recall_pb2, recall_pb2_grpc
 from medtrail.api.receiving.v1 import receiving_pb2, receiving_pb2_grpc
+from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
 from medtrail.epcis.model import EpcisEvent
 from medtrail.gs1.keys import RESOLVER
 from medtrail.simulation import captures
@@ -41,6 +42,7 @@ class Stubs:
         self.exceptions = exceptions_pb2_grpc.ExceptionServiceStub(own)
         self.receiving = receiving_pb2_grpc.ReceivingServiceStub(own)
         self.orders = orders_pb2_grpc.OrderServiceStub(own)
+        self.stations: dict[str, station_pb2_grpc.StationDeskServiceAsyncStub] = {}
         self.ledger = ledger_pb2_grpc.LedgerServiceStub(ledger)
 
 
@@ -136,6 +138,7 @@ class Calls:
             Verb.HOLD: self._hold,
             Verb.RELEASE: self._release,
             Verb.DISPENSE: self._dispense,
+            Verb.DISPENSE_ALONE: self._dispense_alone,
             Verb.END: self._end,
             Verb.RECALL: self._recall,
             Verb.UNDO: self._undo,
@@ -316,6 +319,13 @@ class Calls:
             occasion=self._occasion(act),
         )
         return _made(await stubs.pharmacy.Dispense(request))
+
+    async def _dispense_alone(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
+        request = station_pb2.DispenseRequest(
+            request_id=request_id, epcs=links(act.units), occasion=self._occasion(act)
+        )
+        await stubs.stations[act.details["station"]].Dispense(request)
+        return Answer()
 
     async def _end(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = custody_pb2.DecommissionRequest(

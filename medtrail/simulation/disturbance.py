@@ -33,6 +33,8 @@ class Disturber:
         self._pids = pids
         self._chance = random.Random(seed)  # noqa: S311 - a repeatable choice, no secret
         self._ways = [way for way, wanted in ((self._kill, kill), (self._stand_still, still)) if wanted]
+        self.calm = asyncio.Lock()
+        """Whoever holds it is not disturbed."""
         self.kills: Counter[str] = Counter()
         self.stops: Counter[str] = Counter()
 
@@ -45,9 +47,10 @@ class Disturber:
             way = self._chance.choice(self._ways)
             pid = self._pids().get(name)
             if pid is not None:
-                # It may have ended by itself just now.
-                with contextlib.suppress(ProcessLookupError):
-                    await way(name, pid)
+                async with self.calm:
+                    # It may have ended by itself just now.
+                    with contextlib.suppress(ProcessLookupError):
+                        await way(name, pid)
             await asyncio.sleep(self._chance.uniform(LEAST_S, MOST_S))
 
     async def _kill(self, name: str, pid: int) -> None:

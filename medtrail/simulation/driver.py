@@ -4,6 +4,8 @@ A write carries a request id that follows from the seed and the act's number, so
 """
 
 import asyncio
+import os
+import signal
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,11 +17,12 @@ from typing import TypeVar
 from medtrail.api.custody.v1 import custody_pb2
 from medtrail.api.ledger.v1 import ledger_pb2
 from medtrail.api.recall.v1 import recall_pb2
+from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
 from medtrail.cli.network import RunningNetwork
 from medtrail.errors import MedtrailError, UnavailableError, VerificationError
 from medtrail.gs1 import Gln
-from medtrail.runtime.client import connect
-from medtrail.runtime.folder import OrganisationFolder
+from medtrail.runtime.client import connect, connect_desk
+from medtrail.runtime.folder import OrganisationFolder, StationFolder
 from medtrail.simulation.acts import Act, Verb
 from medtrail.simulation.calls import Answer, Calls, Stubs
 from medtrail.simulation.network import Member
@@ -68,14 +71,24 @@ class Driver:
         calls: Makes the calls.
         seed: Of the request ids.
         parties: Numbers of the parties by name.
+        pids: Gives the processes by name as of now.
     """
 
-    def __init__(self, stations: dict[str, Station], calls: Calls, *, seed: int, parties: dict[str, Member]) -> None:
+    def __init__(
+        self,
+        stations: dict[str, Station],
+        calls: Calls,
+        *,
+        seed: int,
+        parties: dict[str, Member],
+        pids: Callable[[], dict[str, int]],
+    ) -> None:
         self.stations = stations
         self.calls = calls
         self.parties = parties
         self.told = 0
         self._seed = seed
+        self._pids = pids
         self._despatched: dict[str, set[str]] = {}
         self._recalls: set[str] = set()
         self._last_event: dict[str, str] = {}
@@ -83,7 +96,13 @@ class Driver:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, running: RunningNetwork, *, start: datetime, seed: int, parties: dict[str, Member]
+        cls,
+        running: RunningNetwork,
+        *,
+        start: datetime,
+        seed: int,
+        parties: dict[str, Member],
+        pids: Callable[[], dict[str, int]],
     ) -> AsyncIterator["Driver"]:
         """Open channels for every party; they close at the end."""
         async with AsyncExitStack() as stack:
@@ -103,7 +122,12 @@ class Driver:
                 await stack.enter_async_context(own)
                 await stack.enter_async_context(ledger)
                 stations[item.name] = Station(Stubs(own, ledger))
-            yield cls(stations, Calls(start, parties), seed=seed, parties=parties)
+            for station in running.stations:
+                desk = connect_desk(station.address, folder=StationFolder(Path(station.folder)), deadline_s=DEADLINE_S)
+                await stack.enter_async_context(desk)
+                stub = station_pb2_grpc.StationDeskServiceStub(desk)
+                stations[station.organisation].stubs.stations[station.name] = stub
+            yield cls(stations, Calls(start, parties), seed=seed, parties=parties, pids=pids)
 
     def stubs(self, who: str) -> Stubs:
         """Return what a party can ask."""
@@ -135,6 +159,31 @@ class Driver:
             self._despatched.setdefault(act.to, set()).update(answer.event_ids)
         if act.verb is Verb.RECALL:
             self._recalls.update(answer.event_ids)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Let the services of those who have stations stand still: their stations go on alone."""
+        cut = [name for name, station in self.stations.items() if station.stubs.stations]
+        await asyncio.gather(*(self._handed_in(name) for name in cut))
+        pids = [self._pids()[name] for name in cut]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        await asyncio.gather(*(self._handed_in(name) for name in cut))
+
+    async def _handed_in(self, name: str) -> None:
+        """Wait until a party's stations have told all, and know all."""
+        for desk in self.stations[name].stubs.stations.values():
+
+            async def left(desk: "station_pb2_grpc.StationDeskServiceAsyncStub" = desk) -> int:
+                answer = await desk.Sync(station_pb2.SyncRequest(timeout_seconds=5))
+                return 0 if answer.complete else 1 + answer.queued_count
+
+            await self._until(left, f"the stations of {name} have told everything")
 
     # --- waiting ---
 

@@ -8,6 +8,8 @@ from medtrail.simulation.acts import Party
 MANUFACTURERS = ("meadow-pharma", "summit-pharma")
 DISTRIBUTORS = ("north-wholesale", "south-wholesale")
 PHARMACIES = ("elm-pharmacy", "harbour-pharmacy", "hilltop-pharmacy", "station-pharmacy")
+WITH_STATIONS = PHARMACIES[0]
+"""The pharmacy whose bay and till go on when its service is away."""
 ORIGIN = "log.medtrail.example/simulation"
 
 
@@ -77,5 +79,6 @@ def network_toml() -> str:
             f'[[organisation]]\nname = "{member.party.name}"\ndisplay_name = "{title}"\n'
             f'role = "{member.party.role}"\ngln = "{member.gln}"\nlocations = ["{member.location}"]\n'
             f'company_prefixes = ["{member.prefix}"]\n'
+            + ('stations = ["bay", "till"]\n' if member.party.name == WITH_STATIONS else "")
         )
     return "\n".join(parts)

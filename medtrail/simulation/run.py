@@ -59,8 +59,21 @@ class Player:
         self.acts = 0
         self._number = 0
 
-    async def play(self, phase: str, chains: Iterable[Chain]) -> None:
-        """Tell chains side by side, each act after the one before it, and wait until everybody has heard all of it."""
+    async def play_wave(self, wave: Wave, chains: Sequence[Chain], *, calm: asyncio.Lock) -> None:
+        """Play a wave; that in which stations are cut off is disturbed by nothing else."""
+        phase = wave.name.lower().replace("_", " ")
+        if wave is Wave.ALONE and chains:
+            async with calm:
+                await self.driver.quiet()
+                async with self.driver.alone():
+                    await self.tell(phase, chains)
+        else:
+            await self.tell(phase, chains)
+        if chains:
+            await self.driver.quiet()
+
+    async def tell(self, phase: str, chains: Iterable[Chain]) -> None:
+        """Tell chains side by side, each act after the one before it."""
         numbered = [tuple(self._numbered(chain)) for chain in chains]
         total = sum(map(len, numbered))
         if not total:
@@ -78,7 +91,6 @@ class Player:
         async with asyncio.TaskGroup() as group:
             for chain in numbered:
                 group.create_task(follow(chain))
-        await self.driver.quiet()
 
     def _numbered(self, chain: Chain) -> Iterator[tuple[int, Act, str]]:
         for act in chain:
@@ -140,10 +152,14 @@ class Simulation:
         driver: Of the network.
         calendar: The days.
         progress: Told how far it is.
+        calm: Held while nothing may disturb.
     """
 
-    def __init__(self, world: World, driver: Driver, *, calendar: Calendar, progress: Progress) -> None:
+    def __init__(
+        self, world: World, driver: Driver, *, calendar: Calendar, progress: Progress, calm: asyncio.Lock
+    ) -> None:
         self._world = world
+        self._calm = calm
         self._player = Player(driver, calendar=calendar, progress=progress)
         self.seconds: dict[str, float] = {}
 
@@ -161,7 +177,7 @@ class Simulation:
         """Play every wave."""
         for wave, chains in zip(Wave, self._world.waves, strict=True):
             phase = wave.name.lower().replace("_", " ")
-            await self._timed(phase, self._player.play(phase, chains))
+            await self._timed(phase, self._player.play_wave(wave, chains, calm=self._calm))
 
     async def compare(self) -> None:
         """Compare everything."""

@@ -24,15 +24,16 @@ class Wave(IntEnum):
     RECEIVE = 8
     SHELVE = 9
     USE = 10
-    MEND = 11
-    SEND_BACK = 12
-    TAKE_BACK = 13
-    RECALL = 14
-    AFTER = 15
+    ALONE = 11
+    MEND = 12
+    SEND_BACK = 13
+    TAKE_BACK = 14
+    RECALL = 15
+    AFTER = 16
 
 
 # Day of each wave, with room between for more than one day's deliveries; now is the end of the last.
-DAY_OF: dict[Wave, int] = {wave: 2 * wave for wave in Wave} | {Wave.MEND: 24, Wave.SEND_BACK: 28}
+DAY_OF: dict[Wave, int] = {wave: 2 * wave for wave in Wave} | {Wave.SEND_BACK: 28}
 for _wave in (Wave.TAKE_BACK, Wave.RECALL, Wave.AFTER):
     DAY_OF[_wave] = DAY_OF[Wave(_wave - 1)] + 2
 LENGTH_DAYS = DAY_OF[Wave.AFTER] + 2

@@ -55,7 +55,9 @@ async def network(folder: Path, *, seed: int, now: datetime) -> AsyncIterator[tu
     os.environ[ZONE_VARIABLE] = f"Etc/GMT+{zone_hours(now)}"
     try:
         running = await embedded.start()
-        async with Driver.open(running, start=start_of(now), seed=seed, parties=members()) as driver:
+        async with Driver.open(
+            running, start=start_of(now), seed=seed, parties=members(), pids=embedded.pids
+        ) as driver:
             await _register(driver)
             yield embedded, driver
     finally:
@@ -92,7 +94,7 @@ async def simulate(folder: Path, options: Options, *, tell: Tell) -> Report:
     async with network(folder, seed=options.seed, now=now) as (embedded, driver):
         disturber = Disturber(embedded.pids, seed=options.seed, kill=options.kill, still=options.late)
         disturbing = asyncio.create_task(disturber.run())
-        simulation = Simulation(world, driver, calendar=calendar, progress=tell)
+        simulation = Simulation(world, driver, calendar=calendar, progress=tell, calm=disturber.calm)
         try:
             await simulation.play()
         finally:

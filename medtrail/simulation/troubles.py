@@ -344,6 +344,16 @@ def error_declaration(script: Script) -> None:
     script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
 
 
+@trouble
+def offline_conflict(script: Script) -> None:
+    """Bay and till are cut off, and hand out the same pack; another is handed out at the till alone."""
+    goods = script.goods
+    _shelved(script)
+    script.on(Wave.ALONE).do(Verb.DISPENSE_ALONE, goods.pharmacy, goods.packs[:1], station="bay")
+    script.do(Verb.DISPENSE_ALONE, goods.pharmacy, goods.packs[:2], station="till")
+    script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, goods.packs[1:2])
+
+
 # --- backwards ---
 
 

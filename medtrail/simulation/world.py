@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from medtrail.simulation.acts import DAY, Act, Verb, gtin_of
-from medtrail.simulation.network import DISTRIBUTORS, MANUFACTURERS, PHARMACIES, Member
+from medtrail.simulation.network import DISTRIBUTORS, MANUFACTURERS, PHARMACIES, WITH_STATIONS, Member
 from medtrail.simulation.script import DAY_OF, OPENING_S, Goods, Script, Wave
 from medtrail.simulation.troubles import PLAIN, TROUBLES, arrival_before_data, plain
 
@@ -80,6 +80,9 @@ def make_world(packs: int, *, seed: int, members: dict[str, Member], calendar: C
     scripts = []
     for number, kind in enumerate(kinds):
         goods = replace(_goods(number, size, chance, members), now=calendar.now)
+        if kind == "offline_conflict":
+            neighbour = goods.pharmacy if goods.pharmacy != WITH_STATIONS else goods.neighbour
+            goods = replace(goods, pharmacy=WITH_STATIONS, neighbour=neighbour)
         # What expires is of a lot of its own.
         old = kind == "expired"
         expiry = calendar.last_day if old else calendar.start + timedelta(days=EXPIRY_DAYS)

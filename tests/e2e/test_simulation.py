@@ -56,7 +56,7 @@ async def _play(folder: Path) -> Played:
         for number, (wave, chains) in enumerate(zip(Wave, world.waves, strict=True)):
             # The days' hours are played beside the first waves: their goods meet nowhere.
             hour = hours[number] if number < len(hours) else ()
-            await player.play(wave.name, (*chains, *(chain for chain in hour if chain)))
+            await player.play_wave(wave, (*chains, *(chain for chain in hour if chain)), calm=asyncio.Lock())
         lots = sorted({*world.lots, *(lot for day in days for lot in day.lots)})
         await player.compare(lots, scanned_of(world))
         comparer = Comparer(player.driver, player.truth, Comparison())

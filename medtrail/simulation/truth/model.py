@@ -14,6 +14,7 @@ from medtrail.simulation.acts import DAY, HOUR, Act, Party, Verb, gtin_of, is_tr
 from medtrail.simulation.truth.deliveries import Delivery, Known, Label
 from medtrail.simulation.truth.ground import DESTROYED, LOST, Ground, Said
 from medtrail.simulation.truth.house import (
+    DISPENSED,
     EXCEPTION,
     INBOUND,
     ON_HAND,
@@ -102,6 +103,7 @@ class Truth:
             Verb.HOLD: self._hold,
             Verb.RELEASE: self._release,
             Verb.DISPENSE: self._dispense,
+            Verb.DISPENSE_ALONE: self._dispense_alone,
             Verb.END: self._end,
             Verb.RECALL: self._recall,
             Verb.UNDO: self._undo,
@@ -308,6 +310,16 @@ class Truth:
         house.dispense(act.units, day=self.day(act.at), recalled=recalled, part=part, portion=portion)
         opened = house.entries[act.units[0]].state == OPENED
         self._say(act, "open" if opened else "dispense")
+
+    def _dispense_alone(self, act: Act) -> None:
+        """A station that is cut off hands out what it believes to be there; what another did too is a conflict."""
+        house = self.houses[act.who]
+        gone = tuple(unit for unit in act.units if house.entries[unit].state == DISPENSED)
+        house.dispense([unit for unit in act.units if unit not in gone], day="", recalled=set(), part=False)
+        if gone:
+            house.open_case("OFFLINE_CONFLICT", gone)
+            house.alerts.update(("USED_AFTER_END", unit) for unit in gone)
+        self._say(act, "dispense")
 
     def _end(self, act: Act) -> None:
         self.houses[act.who].end(act.units, how=act.reason)
