@@ -1,7 +1,7 @@
 """Documents and orders in the database: storing, finding, and keeping orders in step with what is known of them."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -220,13 +220,12 @@ def movements_of(connection: Connection, numbers: Iterable[int]) -> list[Movemen
             .exists(),
         )
     )
-    return [_movement(connection, row) for row in _rows_of(connection, query, _GOODS.c.event_number, numbers)]
+    rows = _rows_of(connection, query, _GOODS.c.event_number, numbers)
+    targets = links.targets_of_events(connection, {row["event_number"] for row in rows})
+    return [_movement(row, targets[row["event_number"]]) for row in rows]
 
 
-def _movement(connection: Connection, row: Any) -> Movement:  # noqa: ANN401  # a row of goods
-    targets = list(
-        connection.execute(select(_LINK.c.target).where(_LINK.c.event_number == row["event_number"])).scalars()
-    )
+def _movement(row: Any, targets: Sequence[str]) -> Movement:  # noqa: ANN401  # a row of goods
     advices = [target for target in targets if target.startswith(f"{DocumentKind.DESPATCH_ADVICE}:")]
     return Movement(
         event_id=row["event_id"],

@@ -16,7 +16,7 @@ from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MalformedError
 from medtrail.event import Event
 from medtrail.gs1 import Gln
-from services.custody.holdings_store import chunks
+from services.custody.holdings_store import CHUNK, chunks
 from services.custody.orders.tables import DocumentRow, EventLink, GoodsRow
 from services.custody.tables import KnownEvent
 
@@ -94,26 +94,47 @@ def _naming(connection: Connection, targets: Iterable[str]) -> set[int]:
 
 
 def _targets(connection: Connection, event_number: int) -> list[str]:
-    return list(
-        connection.execute(select(col(EventLink.target)).where(col(EventLink.event_number) == event_number)).scalars()
-    )
+    return targets_of_events(connection, [event_number])[event_number]
 
 
-def _opens(connection: Connection, event_number: int) -> str | None:
-    """Return the text under which what names a despatch or a despatch advice belongs to the same order, or None."""
-    document = connection.execute(
-        select(col(DocumentRow.kind), col(DocumentRow.issuer), col(DocumentRow.number)).where(
-            col(DocumentRow.event_number) == event_number
+def targets_of_events(connection: Connection, event_numbers: Iterable[int]) -> dict[int, list[str]]:
+    """Return what each of some events links to."""
+    found: dict[int, list[str]] = {number: [] for number in event_numbers}
+    for part in _parts(found):
+        rows = connection.execute(
+            select(col(EventLink.event_number), col(EventLink.target)).where(col(EventLink.event_number).in_(part))
         )
-    ).first()
-    if document is not None:
-        return f"{document[0]}:{document[1]}:{document[2]}" if document[0] == DocumentKind.DESPATCH_ADVICE else None
-    despatch_id: str | None = connection.execute(
-        select(col(GoodsRow.despatch_id)).where(
-            col(GoodsRow.event_number) == event_number, col(GoodsRow.receiving).is_(False)
+        for number, target in rows:
+            found[number].append(target)
+    return found
+
+
+def _parts(event_numbers: Iterable[int]) -> Iterator[list[int]]:
+    numbers = sorted(event_numbers)
+    for start in range(0, len(numbers), CHUNK):
+        yield numbers[start : start + CHUNK]
+
+
+def _openers(connection: Connection, event_numbers: Iterable[int]) -> dict[int, str]:
+    """Return which of some events are despatches or despatch advices, each with the text under which it is linked to.
+
+    What names one of these belongs to the same order.
+    """
+    found: dict[int, str] = {}
+    for part in _parts(event_numbers):
+        advices = connection.execute(
+            select(col(DocumentRow.event_number), col(DocumentRow.issuer), col(DocumentRow.number)).where(
+                col(DocumentRow.event_number).in_(part), col(DocumentRow.kind) == DocumentKind.DESPATCH_ADVICE.value
+            )
         )
-    ).scalar_one_or_none()
-    return None if despatch_id is None else event_target(despatch_id)
+        found |= {event: f"{DocumentKind.DESPATCH_ADVICE}:{issuer}:{number}" for event, issuer, number in advices}
+        despatches = connection.execute(
+            select(col(GoodsRow.event_number), col(GoodsRow.despatch_id)).where(
+                col(GoodsRow.event_number).in_(part), col(GoodsRow.receiving).is_(False)
+            )
+        )
+        found |= {event: event_target(despatch_id) for event, despatch_id in despatches}
+    return found
 
 
 def members(connection: Connection, order: DocumentReference) -> set[int]:
@@ -131,13 +152,13 @@ def members(connection: Connection, order: DocumentReference) -> set[int]:
         named = {target for target in waiting if target.startswith(_EVENT)}
         fresh = (_naming(connection, waiting) | _events_of(connection, named)) - found
         waiting = set()
-        for event_number in fresh:
-            targets = _targets(connection, event_number)
+        links, openers = targets_of_events(connection, fresh), _openers(connection, fresh)
+        for event_number, targets in links.items():
             orders = {target for target in targets if target.startswith(f"{DocumentKind.ORDER}:")}
             if orders and own not in orders:
                 continue
             found.add(event_number)
-            opened = _opens(connection, event_number)
+            opened = openers.get(event_number)
             if opened is not None:
                 waiting.add(opened)
                 waiting.update(target for target in targets if target.startswith(_EVENT))
@@ -147,13 +168,15 @@ def members(connection: Connection, order: DocumentReference) -> set[int]:
 
 def _events_of(connection: Connection, targets: Iterable[str]) -> set[int]:
     """Return the numbers of the despatches that are linked to."""
-    ids = [target.removeprefix(_EVENT) for target in targets]
-    if not ids:
-        return set()
-    found = connection.execute(
-        select(col(GoodsRow.event_number)).where(col(GoodsRow.despatch_id).in_(ids), col(GoodsRow.receiving).is_(False))
-    )
-    return set(found.scalars())
+    found: set[int] = set()
+    for part in chunks(sorted(target.removeprefix(_EVENT) for target in targets)):
+        rows = connection.execute(
+            select(col(GoodsRow.event_number)).where(
+                col(GoodsRow.despatch_id).in_(part), col(GoodsRow.receiving).is_(False)
+            )
+        )
+        found.update(rows.scalars())
+    return found
 
 
 def orders_named(connection: Connection, event_number: int) -> set[str]:
@@ -214,5 +237,5 @@ def _above(connection: Connection, event_number: int, targets: Iterable[str]) ->
         events.add(event_target(own_id))
     found |= _events_of(connection, events)
     advices = _naming(connection, events)
-    found |= {number for number in advices if _opens(connection, number) is not None}
+    found |= _openers(connection, advices).keys()
     return found
