@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCH = Path(__file__).with_name("bench.py")
 KINDS = {"1 EPC", "5 EPCs", "1 EPC, signed alone"}
 
 
+@pytest.mark.timeout(300)
 def test_small_benchmark_measures_everything_and_writes_it_down(tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     ended = subprocess.run(

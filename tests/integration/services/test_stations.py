@@ -1,19 +1,24 @@
 """Stations of an organisation: on the copy of its books, with the service there, away, and back."""
 
+import asyncio
 import shutil
 import socket
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
 from medtrail.api.custody.v1 import custody_pb2
-from medtrail.api.event.v1 import verdict_pb2
+from medtrail.api.event.v1 import payload_pb2, verdict_pb2
+from medtrail.api.recall.v1 import recall_pb2
 from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
-from medtrail.codec import encode_batch
+from medtrail.cli.main import app
+from medtrail.codec import encode_batch, to_timestamp
 from medtrail.errors import ConflictError, MalformedError, MedtrailError
 from medtrail.gs1 import parse_epc
 from medtrail.runtime import outbox
@@ -331,5 +336,78 @@ def test_what_a_station_asks_must_be_readable(play: "Play") -> None:
                 await service.VerifyPack(station_pb2.VerifyPackRequest(**fields))
             assert caught.value.field == field
             assert code in {None, caught.value.code}
+
+    play(story)
+
+
+async def command(station: Till, folder: StationFolder, *arguments: str, typed: str = "") -> tuple[int, str]:
+    """Run ``medtrail station`` beside a station; return its exit code and what it wrote."""
+    door = ("--folder", str(folder.path), "--address", station.address)
+    run = partial(CliRunner().invoke, app, ["station", *arguments, *door], input=typed)
+    # The command has an event loop of its own.
+    result = await asyncio.to_thread(run)
+    return result.exit_code, result.output
+
+
+def test_commands_beside_a_station(play: "Play") -> None:
+    async def story(world: "World") -> None:
+        pharmacy = await stocked(world, "1", "2", "3")
+        folder = await add_station(world, "pharmacy", "till-1")
+        async with till(world, folder, address_of(pharmacy)) as station:
+            await ready(world, station, units=3)
+            code, said = await command(station, folder, "receive", pack(1), pack(2))
+            assert (code, "event 1 applied" in said) == (0, True)
+            code, said = await command(station, folder, "scan", typed=f"{scan_of(1)}\r\n{scan_of(9)}\r\n")
+            assert (code, "Epcistra" in said, said.count("[online]")) == (1, True, 2)
+            # One line that the books forbid does not keep the next one from being recorded.
+            code, said = await command(station, folder, "dispense", typed=f"{pack(9)}\n{pack(1)}\n")
+            assert (code, "REFUSED UNIT_UNKNOWN" in said, "event 2 applied" in said) == (1, True, True)
+            code, said = await command(station, folder, "hold", "--reason", "leaking", pack(2))
+            assert (code, "event 3 applied" in said) == (0, True)
+            code, said = await command(station, folder, "observe", pack(2))
+            assert (code, "event 4 applied" in said) == (0, True)
+            code, said = await command(station, folder, "sync", "--timeout", "30")
+            assert (code, "all is handed in" in said) == (0, True)
+            code, said = await command(station, folder, "status")
+            assert (code, "3 units in the copy; 0 events wait" in said) == (0, True)
+            await world.stop("pharmacy")
+            # What the copy forbids is refused alone, too; what it allows waits.
+            code, said = await command(station, folder, "dispense", pack(2))
+            assert code != 0
+            code, said = await command(station, folder, "dispense", "--partial", typed=f"{pack(1)}\n")
+            assert (code, "REFUSED UNIT_FINAL" in said) == (1, True)
+            code, said = await command(station, folder, "observe", pack(2))
+            assert (code, "event 5 queued" in said) == (0, True)
+            code, said = await command(station, folder, "sync", "--timeout", "0.1")
+            assert (code, "events wait" in said) == (3, True)
+
+    play(story)
+
+
+def test_recall_of_the_own_organisation_reaches_its_stations_before_the_log_has_it(play: "Play") -> None:
+    async def story(world: "World") -> None:
+        maker = await world.start("maker")
+        await maker.register()
+        await maker.commission("1", "2")
+        folder = await add_station(world, "maker", "bay")
+        async with till(world, folder, address_of(maker)) as station:
+            await ready(world, station, units=2)
+            await world.stop_ledger()
+            recall = payload_pb2.Recall(
+                number="R1",
+                recall_class="II",
+                depth="wholesale",
+                reason="found broken",
+                start_time=to_timestamp(maker.premises.office.desk.clock()),
+                scopes=[payload_pb2.RecallScope(gtin=GTIN, lot="A123")],
+            )
+            await maker.recall.IssueRecall(recall_pb2.IssueRecallRequest(request_id=str(uuid.uuid4()), recall=recall))
+            await world.stop("maker")
+
+            async def alone_and_warned() -> bool:
+                answer = await station.scan(scan_of(1))
+                return not answer.knowledge.online and answer.verdict.code == verdict_pb2.VERDICT_CODE_RECALLED
+
+            await world.eventually(alone_and_warned)
 
     play(story)
