@@ -101,12 +101,13 @@ def sold(maker: House, distributor: House, pharmacy: House) -> None:
 
 
 @pytest.mark.usefixtures("sold")
-def test_what_was_sold_to_the_customer_is_restocked(distributor: House, pharmacy: House) -> None:
+def test_no_return_unverified_for_what_was_sold_to_the_customer(distributor: House, pharmacy: House) -> None:
     send_back(pharmacy, distributor, *packs(1, 2))
     found = take_back(distributor, *packs(1, 2))
 
     assert [outcome.restocked for outcome in found.values()] == [True, True]
     assert [held(distributor, unit) for unit in packs(1, 2)] == [(HoldingState.ON_HAND, ())] * 2
+    assert distributor.read(lambda c: cases.cases_of_unit(c, packs(1)[0])) == []
     # One event tells that both came, another that both are for sale.
     said = [event.statement.biz_step for event in distributor.events()[-2:] if isinstance(event.statement, EpcisEvent)]
     assert said == ["receiving", "storing"]
@@ -114,7 +115,9 @@ def test_what_was_sold_to_the_customer_is_restocked(distributor: House, pharmacy
 
 
 @pytest.mark.usefixtures("sold")
-def test_what_another_bought_is_held_with_a_case(distributor: House, pharmacy: House, houses: dict[str, House]) -> None:
+def test_return_unverified_when_another_bought_it_is_a_case_and_a_hold(
+    distributor: House, pharmacy: House, houses: dict[str, House]
+) -> None:
     other = houses["repackager"]
     sell(pharmacy, other, packs(1)[0])
     send_back(other, distributor, packs(1)[0])
