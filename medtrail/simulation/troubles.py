@@ -187,6 +187,18 @@ def child_moved_alone(script: Script) -> None:
 
 
 @trouble
+def sent_apart(script: Script) -> None:
+    """A pack goes to a neighbour alone, out of a case that nobody said was opened; then the case goes its way."""
+    goods = script.goods
+    script.on(Wave.EARLY).send(goods.packs[:1], to=goods.neighbour, name="alone")
+    script.on(Wave.DESPATCH).send()
+    script.on(Wave.RECEIVE).take_in(goods.packs[:1], who=goods.neighbour)
+    script.deliver()
+    script.on(Wave.SHELVE).open_case()
+    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[1:2])
+
+
+@trouble
 def broken_aggregation(script: Script) -> None:
     """What a case holds is not what its data say: the receiver opens a case of another kind."""
     goods = script.goods
