@@ -53,14 +53,6 @@ def not_on_hand_error(holding: Holding, named: Named) -> ConflictError:
     return ConflictError(message, code="NOT_ON_HAND", field=named.field, state=holding.state)
 
 
-def require_on_hand(books: Books, named: Named) -> Holding:
-    """Return a holding that is here, whole, and with its data."""
-    holding = require_here(books, named)
-    require_unopened(holding, named)
-    require_no_exception(holding, named)
-    return holding
-
-
 def require_unopened(holding: Holding, named: Named) -> None:
     """Refuse what was dispensed in part."""
     if holding.state is HoldingState.PARTIALLY_DISPENSED:

@@ -119,6 +119,9 @@ def _rest(books: Books, named: Named, holding: Holding, origin: Origin, portion:
     if portion is None or left is None:
         return portion
     if holding.remainder_uom != portion.uom:
+        if origin.happened:
+            # Counted anew in another unit: what was told last counts.
+            return portion
         message = f"what is left of {named.unit.path} is counted in {holding.remainder_uom}, not in {portion.uom}"
         raise ConflictError(message, code="UOM_MISMATCH", field=named.field)
     if portion.quantity > left:

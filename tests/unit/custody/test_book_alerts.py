@@ -307,6 +307,17 @@ def test_no_dispensed_too_much_to_the_last_of_it() -> None:
     assert state(books, PACK) is HoldingState.DISPENSED
 
 
+def test_a_part_counted_in_another_unit_is_kept_as_told() -> None:
+    books = stock(PACK)
+    happened(books, step(StepKind.DISPENSE_PART, PACK, portion=_portion(20, 10)))
+    other = step(StepKind.DISPENSE_PART, PACK, portion=Portion(Decimal(5), Decimal(95), "MLT"))
+    assert refused(Books(books), other) == "UOM_MISMATCH"
+    assert happened(books, other) == []
+    holding = books.get(PACK)
+    assert holding is not None
+    assert (holding.remainder, holding.remainder_uom) == (Decimal(95), "MLT")
+
+
 def test_container_dispensed_with_what_is_inside() -> None:
     books = packed()
     assert refused(Books(books), step(StepKind.DISPENSE, CASE)) == "UNIT_NOT_PACK"

@@ -195,6 +195,37 @@ def test_no_undo_forbidden_where_nothing_ended_by_it(maker: House, clock: Clock)
     assert maker.held(pack).hold_reason == ""
 
 
+def test_an_alert_is_raised_once_withdrawn_and_raised_anew(maker: House) -> None:
+    first, second = packs(1, 2)
+
+    def raise_one(unit: "Unit", message: str = "x") -> None:
+        maker.database.write_now(
+            lambda c: alerts.raise_alert(
+                c, alerts.AlertCode.NOT_HELD, unit, event_id="urn:x:1", message=message, now=maker.clock()
+            )
+        )
+
+    for unit in (first, second, first):
+        raise_one(unit)
+    assert [alert.unit for alert in standing_alerts(maker)] == [second, first]
+    maker.database.write_now(
+        lambda c: alerts.withdraw(c, alerts.AlertCode.NOT_HELD, first, event_id="urn:x:1", now=maker.clock())
+    )
+    assert [alert.unit for alert in standing_alerts(maker)] == [second]
+    raise_one(first, "again")
+    assert [alert.message for alert in standing_alerts(maker)] == ["x", "again"]
+
+    def page(query: alerts.AlertQuery, before: int | None = None) -> list[int]:
+        found = maker.read(lambda c: alerts.list_alerts(c, query, before=before, limit=1))
+        return [alert.number for alert in found]
+
+    newest = standing_alerts(maker)[0].number
+    assert page(alerts.AlertQuery()) == [newest]
+    assert page(alerts.AlertQuery(), newest) == [standing_alerts(maker)[1].number]
+    assert page(alerts.AlertQuery(unit=first)) == [standing_alerts(maker)[1].number]
+    assert page(alerts.AlertQuery(code="USED_AFTER_END")) == []
+
+
 def test_an_alert_stands_until_its_event_is_taken_back(maker: House) -> None:
     inside, other = packs(1, 2)
     maker.commission([inside, other])
