@@ -13,6 +13,8 @@ from medtrail.simulation.script import Script, Wave
 Trouble = Callable[[Script], None]
 
 PLAIN = "plain"
+LOOSE = 6
+"""Packs that go loose where each is scanned at the door."""
 TROUBLES: dict[str, Trouble] = {}
 
 
@@ -42,9 +44,12 @@ def _shelved(script: Script) -> None:
     script.on(Wave.SHELVE).open_case()
 
 
-def _loose(script: Script) -> None:
-    """The distributor opens the case."""
-    script.on(Wave.PICK).open_case(who=script.goods.distributor)
+def _loose(script: Script) -> tuple[str, ...]:
+    """Let the distributor take some packs out of the case; the others stay in it, and with the distributor."""
+    goods = script.goods
+    loose = goods.packs[:LOOSE]
+    script.on(Wave.PICK).do(Verb.UNPACK, goods.distributor, loose, parent=goods.case)
+    return loose
 
 
 # --- at the door ---
@@ -53,12 +58,11 @@ def _loose(script: Script) -> None:
 @trouble
 def overage(script: Script) -> None:
     """A pack more than was advised is there; for every other one its despatch is posted days later."""
-    goods = script.goods
-    extra, *advised = goods.packs
-    _loose(script)
+    goods, loose = script.goods, _loose(script)
+    extra, *advised = loose
     script.on(Wave.DESPATCH).send(advised)
     late = script.at()
-    script.on(Wave.RECEIVE).deliver(goods.packs)
+    script.on(Wave.RECEIVE).deliver(loose)
     if goods.number % 2:
         script.on(Wave.MEND).send((extra,), name="late", at=late)
 
@@ -66,30 +70,28 @@ def overage(script: Script) -> None:
 @trouble
 def shortage(script: Script) -> None:
     """A pack that was advised has not come."""
-    _loose(script)
-    script.on(Wave.DESPATCH).send(script.goods.packs)
-    script.on(Wave.RECEIVE).deliver(script.goods.packs[1:])
+    loose = _loose(script)
+    script.on(Wave.DESPATCH).send(loose)
+    script.on(Wave.RECEIVE).deliver(loose[1:])
 
 
 @trouble
 def wrong_lot(script: Script) -> None:
     """The lot on a pack is not the one that its maker gave."""
-    goods = script.goods
-    _loose(script)
-    script.on(Wave.DESPATCH).send(goods.packs)
-    script.on(Wave.RECEIVE).deliver(goods.packs[1:], close=False)
-    script.do(Verb.SCAN_DELIVERY, goods.pharmacy, goods.packs[:1], of="delivery", lot="X1", expiry=goods.expiry)
+    goods, loose = script.goods, _loose(script)
+    script.on(Wave.DESPATCH).send(loose)
+    script.on(Wave.RECEIVE).deliver(loose[1:], close=False)
+    script.do(Verb.SCAN_DELIVERY, goods.pharmacy, loose[:1], of="delivery", lot="X1", expiry=goods.expiry)
     script.close()
 
 
 @trouble
 def wrong_expiry(script: Script) -> None:
     """The expiry on a pack is not the one that its maker gave; the receiver keeps every other one in the end."""
-    goods = script.goods
-    _loose(script)
-    script.on(Wave.DESPATCH).send(goods.packs)
-    script.on(Wave.RECEIVE).deliver(goods.packs[1:], close=False)
-    script.do(Verb.SCAN_DELIVERY, goods.pharmacy, goods.packs[:1], of="delivery", lot=goods.lot, expiry="2031-01-31")
+    goods, loose = script.goods, _loose(script)
+    script.on(Wave.DESPATCH).send(loose)
+    script.on(Wave.RECEIVE).deliver(loose[1:], close=False)
+    script.do(Verb.SCAN_DELIVERY, goods.pharmacy, loose[:1], of="delivery", lot=goods.lot, expiry="2031-01-31")
     script.close()
 
 
@@ -105,37 +107,34 @@ def unknown_serial(script: Script) -> None:
 @trouble
 def not_for_us(script: Script) -> None:
     """A pack that was advised to a neighbour lies in the box."""
-    goods = script.goods
-    stray, *advised = goods.packs
-    _loose(script)
+    goods, loose = script.goods, _loose(script)
+    stray, *advised = loose
     script.on(Wave.EARLY).send((stray,), to=goods.neighbour, name="stray")
     script.on(Wave.DESPATCH).send(advised)
-    script.on(Wave.RECEIVE).deliver(goods.packs)
+    script.on(Wave.RECEIVE).deliver(loose)
 
 
 @trouble
 def already_received(script: Script) -> None:
     """A pack of an earlier delivery is scanned with the next one."""
-    goods = script.goods
-    half = len(goods.packs) // 2
-    _loose(script)
-    script.on(Wave.DESPATCH).send(goods.packs[:half])
-    script.send(goods.packs[half:], name="second")
-    script.on(Wave.RECEIVE).deliver(goods.packs[:half])
-    script.on(Wave.SHELVE).deliver((goods.packs[0], *goods.packs[half:]), of="second", name="later")
+    loose = _loose(script)
+    half = len(loose) // 2
+    script.on(Wave.DESPATCH).send(loose[:half])
+    script.send(loose[half:], name="second")
+    script.on(Wave.RECEIVE).deliver(loose[:half])
+    script.on(Wave.SHELVE).deliver((loose[0], *loose[half:]), of="second", name="later")
 
 
 @trouble
 def other_tote(script: Script) -> None:
     """A pack lies in another tote of the same delivery: noted, and no exception."""
-    goods = script.goods
-    half = len(goods.packs) // 2
-    _loose(script)
-    script.do(Verb.PACK, goods.distributor, goods.packs[:half], parent=goods.tote)
-    script.do(Verb.PACK, goods.distributor, goods.packs[half:], parent=goods.sscc)
+    goods, loose = script.goods, _loose(script)
+    half = len(loose) // 2
+    script.do(Verb.PACK, goods.distributor, loose[:half], parent=goods.tote)
+    script.do(Verb.PACK, goods.distributor, loose[half:], parent=goods.sscc)
     script.on(Wave.DESPATCH).send((goods.tote, goods.sscc))
     script.on(Wave.RECEIVE).deliver((goods.tote, goods.sscc), close=False)
-    script.do(Verb.SCAN_DELIVERY, goods.pharmacy, goods.packs[:1], of="delivery", parent=goods.sscc, labelled=True)
+    script.do(Verb.SCAN_DELIVERY, goods.pharmacy, loose[:1], of="delivery", parent=goods.sscc, labelled=True)
     script.close()
 
 
@@ -166,9 +165,8 @@ def concealed_shortage(script: Script) -> None:
 @trouble
 def concealed_overage(script: Script) -> None:
     """A sealed case holds a pack more than its data say."""
-    goods = script.goods
-    extra, *inside = goods.packs
-    _loose(script)
+    goods, loose = script.goods, _loose(script)
+    extra, *inside = loose
     script.do(Verb.PACK, goods.distributor, inside, parent=goods.sscc)
     script.on(Wave.DESPATCH).send((goods.sscc,))
     script.on(Wave.RECEIVE).deliver((goods.sscc,))
@@ -213,28 +211,26 @@ def broken_aggregation(script: Script) -> None:
 @trouble
 def damaged(script: Script) -> None:
     """A carton is crushed: held at the door, then destroyed or kept."""
-    goods = script.goods
-    _loose(script)
-    script.on(Wave.DESPATCH).send(goods.packs)
-    script.on(Wave.RECEIVE).deliver(goods.packs[1:], close=False)
-    script.do(Verb.SCAN_DELIVERY, goods.pharmacy, goods.packs[:1], of="delivery", labelled=True, condition="damaged")
+    goods, loose = script.goods, _loose(script)
+    script.on(Wave.DESPATCH).send(loose)
+    script.on(Wave.RECEIVE).deliver(loose[1:], close=False)
+    script.do(Verb.SCAN_DELIVERY, goods.pharmacy, loose[:1], of="delivery", labelled=True, condition="damaged")
     script.close()
     ending = ("accepted", "destroyed", "")[goods.number % 3]
-    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
+    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, loose[:1])
     if ending:
-        script.on(Wave.MEND).do(Verb.RESOLVE_CASE, goods.pharmacy, goods.packs[:1], reason=ending, code="DAMAGED")
+        script.on(Wave.MEND).do(Verb.RESOLVE_CASE, goods.pharmacy, loose[:1], reason=ending, code="DAMAGED")
 
 
 @trouble
 def expired(script: Script) -> None:
     """Goods are received on the day after their last, by the clock of the place: held, and destroyed in the end."""
-    goods = script.goods
-    _loose(script)
-    script.on(Wave.DESPATCH).send(goods.packs)
-    script.on(Wave.AFTER).deliver(goods.packs, close=False)
+    goods, loose = script.goods, _loose(script)
+    script.on(Wave.DESPATCH).send(loose)
+    script.on(Wave.AFTER).deliver(loose, close=False)
     script.close(at=goods.now, offset="+14:00")
-    script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1], at=goods.now + 1)
-    script.do(Verb.END, goods.pharmacy, goods.packs[:2], at=goods.now + 2, reason="destroyed")
+    script.do(Verb.DISPENSE, goods.pharmacy, loose[:1], at=goods.now + 1)
+    script.do(Verb.END, goods.pharmacy, loose[:2], at=goods.now + 2, reason="destroyed")
 
 
 @trouble
@@ -433,15 +429,14 @@ def second_hand_import(script: Script) -> None:
 
     Every other file repeats what the maker said of the packs.
     """
-    goods = script.goods
-    _loose(script)
-    script.on(Wave.EARLY).send(goods.packs, to=OUTSIDER, name="out")
+    goods, loose = script.goods, _loose(script)
+    script.on(Wave.EARLY).send(loose, to=OUTSIDER, name="out")
     file = "makers" if goods.number % 2 else "traders"
     script.on(Wave.DESPATCH).do(
-        Verb.WITNESS, goods.pharmacy, goods.packs, to=OUTSIDER, labelled=True, name="ship", file=file, maker=goods.maker
+        Verb.WITNESS, goods.pharmacy, loose, to=OUTSIDER, labelled=True, name="ship", file=file, maker=goods.maker
     )
-    script.on(Wave.RECEIVE).take_in(goods.packs)
-    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
+    script.on(Wave.RECEIVE).take_in(loose)
+    script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, loose[:1])
 
 
 # --- orders ---
@@ -450,24 +445,22 @@ def second_hand_import(script: Script) -> None:
 @trouble
 def back_ordered(script: Script) -> None:
     """Half of what is ordered comes now, the rest, for every other order, later."""
-    goods = script.goods
-    half = len(goods.packs) // 2
-    _loose(script)
-    script.order(len(goods.packs))
+    goods, loose = script.goods, _loose(script)
+    half = len(loose) // 2
+    script.order(len(loose))
     script.on(Wave.EARLY).do(Verb.CONFIRM_ORDER, goods.distributor, to=goods.pharmacy, of="order", quantity=str(half))
-    script.on(Wave.DESPATCH).send(goods.packs[:half], order="order")
-    script.on(Wave.RECEIVE).deliver(goods.packs[:half])
+    script.on(Wave.DESPATCH).send(loose[:half], order="order")
+    script.on(Wave.RECEIVE).deliver(loose[:half])
     if goods.number % 2:
-        script.on(Wave.MEND).send(goods.packs[half:], name="rest", order="order")
-        script.on(Wave.SEND_BACK).deliver(goods.packs[half:], of="rest", name="second")
+        script.on(Wave.MEND).send(loose[half:], name="rest", order="order")
+        script.on(Wave.SEND_BACK).deliver(loose[half:], of="rest", name="second")
 
 
 @trouble
 def over_shipped(script: Script) -> None:
     """Two packs more come than were ordered: received, since they were advised, and told as a mismatch."""
-    goods = script.goods
-    _loose(script)
-    script.order(len(goods.packs) - 2)
+    goods, loose = script.goods, _loose(script)
+    script.order(len(loose) - 2)
     script.on(Wave.EARLY).do(Verb.CONFIRM_ORDER, goods.distributor, to=goods.pharmacy, of="order")
-    script.on(Wave.DESPATCH).send(goods.packs, order="order")
-    script.on(Wave.RECEIVE).deliver(goods.packs)
+    script.on(Wave.DESPATCH).send(loose, order="order")
+    script.on(Wave.RECEIVE).deliver(loose)
