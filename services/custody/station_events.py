@@ -280,7 +280,7 @@ class _Judged:
         for named in self._step.units or ((self._step.parent,) if self._step.parent is not None else ()):
             part = replace(self._step, units=(named,) if self._step.units else ())
             error = self._try(_around(books, part), part, origin, into=books)
-            if error is not None:
+            if error is not None and not _is_so_already(books, part, named):
                 self._contradict(books, part, named, replace(origin, happened=True), error)
 
     def _try(
@@ -310,6 +310,15 @@ class _Judged:
         _put_aside(books, named.unit, origin)
         despatch_id = "" if before is None else before.despatch_id
         self.objections.append(_Objection(named.unit, error, despatch_id))
+
+
+def _is_so_already(books: Books, step: Step, named: Named) -> bool:
+    """Tell whether a step only says what the books know: a station takes out of its case what was loose already.
+
+    Its copy was older than the unpacking; nothing is wrong with the pack.
+    """
+    holding = books.get(named.unit)
+    return step.kind is StepKind.UNPACK and holding is not None and holding.parent is None and holding.here
 
 
 def _around(books: Books, step: Step) -> Books:

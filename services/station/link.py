@@ -94,6 +94,28 @@ class ServiceLink:
             self._heard_at = None
             call.cancel()
 
+    async def newest(self, *, feed_id: str, number: int) -> tuple[str, int]:
+        """Ask how far the books are now; return the feed's id and the number of its newest change.
+
+        Args:
+            feed_id: Of the feed that is known here.
+            number: Up to which it is known: so that the answer holds no more than a page.
+
+        Raises:
+            UnavailableError: The service is away, or was silent for too long (SERVICE_SILENT).
+        """
+        call = self._stub.FollowBooks(
+            station_pb2.FollowBooksRequest(station=self._station, feed_id=feed_id, after_number=number)
+        )
+        try:
+            async for answer in _unless_silent(call, self._silence_s):
+                heard = _heard(answer)
+                return heard.feed_id, heard.page.newest
+        finally:
+            call.cancel()
+        message = "the service ended without a word"
+        raise UnavailableError(message, code="SERVICE_SILENT")
+
     async def submit(self, events: Sequence[bytes]) -> AsyncGenerator[Taken, None]:
         """Hand events in and yield what became of each.
 

@@ -228,7 +228,7 @@ class StationDeskServicer(station_pb2_grpc.StationDeskServiceServicer):
         )
 
     async def Sync(self, request: station_pb2.SyncRequest, context: Context) -> station_pb2.SyncResponse:
-        """Try at once to reach the service, and wait until nothing waits."""
+        """Try at once to reach the service, and wait until nothing waits and the copy has what the books hold now."""
         timeout_s = request.timeout_seconds or SYNC_WAIT_S
         if not 0.1 <= timeout_s <= 60:
             message = f"expected 0.1 to 60 seconds, got {timeout_s:g}"
@@ -236,10 +236,14 @@ class StationDeskServicer(station_pb2_grpc.StationDeskServiceServicer):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         self._sync.hurry()
+        newest: tuple[str, int] | None = None
         while True:
             listening = self._sync.bell.listen()
+            if newest is None:
+                newest = await self._newest(deadline - loop.time())
             count, settled = await self._office.database.read(handover.open_count)
-            complete = self._sync.online and not count and settled
+            known = newest is not None and self._sync.has(newest)
+            complete = self._sync.online and not count and settled and known
             left_s = deadline - loop.time()
             if complete or left_s <= 0:
                 knowledge = self._scanner.knowledge(online=self._sync.online)
@@ -247,6 +251,13 @@ class StationDeskServicer(station_pb2_grpc.StationDeskServiceServicer):
                     queued_count=count, complete=complete, knowledge=_knowledge_to_message(knowledge)
                 )
             await self._sync.bell.wait(timeout_s=left_s, listening=listening)
+
+    async def _newest(self, timeout_s: float) -> tuple[str, int] | None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._sync.newest()
+        except TimeoutError:
+            return None
 
 
 def _events(accepted: Sequence[Accepted]) -> list[station_pb2.StationEvent]:

@@ -9,7 +9,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from medtrail.errors import MedtrailError, VerificationError
+from medtrail.errors import MedtrailError, UnavailableError, VerificationError
 from medtrail.gs1 import Gln
 from medtrail.note import NoteVerifier
 from medtrail.runtime.database import Database
@@ -74,6 +74,18 @@ class Sync:
     def online(self) -> bool:
         """Whether the service speaks, and the copy is whole."""
         return self._link.online and not self.state.loading and self.state.complete_time is not None
+
+    async def newest(self) -> tuple[str, int] | None:
+        """Return the feed and the number of the books' newest change by now; None while the service is away."""
+        try:
+            return await self._link.newest(feed_id=self.state.feed_id, number=self.state.number)
+        except UnavailableError:
+            return None
+
+    def has(self, newest: tuple[str, int]) -> bool:
+        """Tell whether the copy holds all up to a change of a feed."""
+        feed_id, number = newest
+        return not self.state.loading and self.state.feed_id == feed_id and self.state.number >= number
 
     async def load(self) -> None:
         """Take up what the database holds."""

@@ -362,6 +362,27 @@ def test_no_offline_conflict_when_what_came_between_leaves_the_event_possible(
     assert [open_conflicts(pharmacy, unit) for unit in stock[:3]] == [[], [], []]
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["one of them", "the whole case"])
+def test_no_offline_conflict_when_the_case_was_unpacked_behind_the_stations_back(
+    make_bay: Callable[[str], Bay], maker: "House", pharmacy: "House", *, alone: bool
+) -> None:
+    (box,), inside = packs(60), packs(61, 62)
+    maker.commission((box, *inside))
+    maker.pack(box, inside)
+    maker.ship((box,), pharmacy.gln)
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    pharmacy.receive((box,))
+    bay = make_bay("till")
+    bay.follow()
+    pharmacy.unpack(box, inside[:1] if alone else ())
+    # The till takes the pack out of the case, as far as it knows, and hands it out.
+    bay.do(commands.dispense, inside[0], partial=False)
+    assert [taken.conflicts for taken in bay.hand_in()] == [(), ()]
+    assert pharmacy.held(inside[0]).state is HoldingState.DISPENSED
+    assert open_conflicts(pharmacy, inside[0]) == []
+
+
 def refused(bay: Bay, data: bytes, *, key_id: str = "") -> MedtrailError:
     with pytest.raises(MedtrailError) as caught:
         bay.house.database.write_now(
