@@ -161,6 +161,8 @@ class ExpiryWatch:
         office = self._office
         office.check_ready()
         desk = office.desk
+        if not desk.holds.hold_expired:
+            return 0
 
         def work(connection: Connection) -> int:
             session = Session(connection, desk)
