@@ -78,7 +78,7 @@ fuzz: $(VENV)/.stamp-dev $(VENV)/.stamp-tree ## Fuzz every parser, SECONDS_EACH=
 
 .PHONY: bench
 bench: $(VENV)/.stamp-dev $(VENV)/.stamp-tree ## Measure, and print the figures.
-	@$(BIN)/python tests/bench/bench.py
+	@$(BIN)/python -m tests.bench.bench
 
 # --- checking -------------------------------------------------------------------------------------------------------
 

@@ -25,15 +25,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from epcis_bench import measure_epcis  # type: ignore[import-not-found]  # beside this script
-from gs1_bench import measure_gs1  # type: ignore[import-not-found]  # beside this script
-from log_bench import LogFigures, LogSizes, measure_log  # type: ignore[import-not-found]  # beside this script
 from nacl.signing import SigningKey as NaclKey
 from nacl.signing import VerifyKey
 from rich.console import Console
 from rich.table import Table
-from station_bench import measure_stations  # type: ignore[import-not-found]  # beside this script
-from verify_bench import measure_verifications  # type: ignore[import-not-found]  # beside this script
 
 from ledger.fsck import check_folder
 from medtrail import codec
@@ -54,6 +49,11 @@ from medtrail.runtime.bus import connect_bus
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.logging import configure_logging
 from medtrail.subjects import events_subject
+from tests.bench.epcis_bench import measure_epcis
+from tests.bench.gs1_bench import measure_gs1
+from tests.bench.log_bench import LogFigures, LogSizes, measure_log
+from tests.bench.station_bench import measure_stations
+from tests.bench.verify_bench import measure_verifications
 
 FORMAT = 1
 CEILING = "ceiling: Ed25519 verifications, all cores"

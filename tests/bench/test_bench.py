@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).with_name("bench.py")
+ROOT = Path(__file__).resolve().parents[2]
 KINDS = {"1 EPC", "5 EPCs", "1 EPC, signed alone"}
 
 
@@ -15,7 +15,8 @@ KINDS = {"1 EPC", "5 EPCs", "1 EPC, signed alone"}
 def test_small_benchmark_measures_everything_and_writes_it_down(tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     ended = subprocess.run(
-        [sys.executable, BENCH, "--small", "--folder", tmp_path / "network", "--output", output],
+        [sys.executable, "-m", "tests.bench.bench", "--small", "--folder", tmp_path / "network", "--output", output],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
