@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 from medtrail.errors import ConflictError, MedtrailError, NotFoundError
+from medtrail.verdict import has_expired
 from services.custody.holding import Books, Holding, HoldingState
 from services.custody.notices import ALERT_OF, AlertCode
 from services.custody.origin import Origin
@@ -145,6 +146,13 @@ def require_confirmed(holding: Holding, named: Named) -> None:
     if holding.provisional:
         message = f"{holding.unit.path} rests on a despatch that the ledger has not confirmed yet"
         raise ConflictError(message, code="UNIT_PROVISIONAL", field=named.field, despatch_id=holding.despatch_id)
+
+
+def check_expiry(books: Books, origin: Origin, holding: Holding, named: Named) -> None:
+    """Refuse a pack past its expiry at the time of the event, or note that it was, where it is used nevertheless."""
+    expiry = holding.expiry
+    if expiry is not None and has_expired(expiry, judge_time=origin.time, utc_offset=origin.utc_offset):
+        object_to(books, origin, expired_error(named, expiry), holding.unit)
 
 
 def expired_error(named: Named, expiry: date) -> ConflictError:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from medtrail.errors import ConflictError, MalformedError
-from medtrail.verdict import has_expired
 from services.custody.conditions import (
     check,
-    expired_error,
+    check_expiry,
     object_to,
     present,
     require_confirmed,
@@ -87,10 +86,7 @@ def dispense(
             error = ConflictError(message, code="UNIT_NOT_PACK", field=named.field)
             object_to(books, origin, error, named.unit)
         check(books, origin, holding, named, require_no_exception, require_no_hold, require_confirmed)
-        if holding.expiry is not None and has_expired(
-            holding.expiry, judge_time=origin.time, utc_offset=origin.utc_offset
-        ):
-            object_to(books, origin, expired_error(named, holding.expiry), named.unit)
+        check_expiry(books, origin, holding, named)
         check_recalls(books, named, origin, recalls)
         _hand_out(books, named, origin, _rest(books, named, holding, origin, portion), partial=partial)
 

@@ -1,10 +1,10 @@
-"""Expiry: which packs expire next, and stock that is past its expiry put on hold, once, by a signed event.
+"""Expiry: which packs expire next, and an alert, once, about each pack here that is past its expiry.
 
-A pack is usable to the end of its expiry day, where it is: in the time zone of the organisation.
+A pack is usable to the end of its expiry day, where it is: in the time zone of the organisation. Nothing is signed and
+nothing put on hold: whoever reads the expiry and a clock knows as much, and the rules refuse the sale by themselves.
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 
@@ -18,16 +18,13 @@ from medtrail.runtime.logging import get_logger
 from medtrail.runtime.overdue import Alarm
 from services.custody import alerts, holdings_store
 from services.custody.desk import Session
-from services.custody.events import Occasion
 from services.custody.holding import HERE_STATES, Holding
 from services.custody.holdings_store import from_row, from_us, to_us
-from services.custody.holds import HoldCode, line
 from services.custody.holds_tables import ExpiredStock
 from services.custody.notices import AlertCode, Notice
 from services.custody.office import Office
-from services.custody.standing import sign_hold
 from services.custody.tables import HoldingRow
-from services.custody.units import Unit, unit_of_path
+from services.custody.units import unit_of_path
 
 log = get_logger(__name__)
 
@@ -35,10 +32,7 @@ LOOK_EVERY_S = 600.0
 BATCH = 1000
 _TABLE = HoldingRow.__table__  # type: ignore[attr-defined]
 _HERE = _TABLE.c.state.in_([state.value for state in HERE_STATES])
-_ALARM = (
-    "packs here are past their expiry and on hold: destroy them or send them back "
-    "(medtrail expiring --days 0 lists them)"
-)
+_ALARM = "packs here are past their expiry: destroy them or send them back (medtrail expiring --days 0 lists them)"
 
 
 def today(now: datetime, zone: tzinfo) -> date:
@@ -99,10 +93,10 @@ def position_of(holding: Holding) -> Position:
     return row["expiry"], row["gtin"], row["lot"], row["path"]
 
 
-def hold_expired(session: Session, day: date) -> int:
-    """Put packs here that expired before a day on hold, those not found before, at most 1,000; return how many."""
+def tell_expired(session: Session, day: date) -> int:
+    """Raise an alert for packs here that expired before a day, those not found yet; return how many (up to 1,000)."""
     found = session.connection.execute(
-        select(_TABLE.c.path, _TABLE.c.expiry)
+        select(_TABLE.c.path, _TABLE.c.expiry, _TABLE.c.event_id)
         .where(
             _HERE,
             _TABLE.c.expiry != "",
@@ -112,25 +106,13 @@ def hold_expired(session: Session, day: date) -> int:
         .order_by(_TABLE.c.expiry, _TABLE.c.path)
         .limit(BATCH)
     ).all()
-    by_expiry: dict[str, list[Unit]] = {}
-    for path, expiry in found:
-        by_expiry.setdefault(expiry, []).append(unit_of_path(path))
-    for expiry, units in by_expiry.items():
-        _hold(session, units, f"could be used to the end of {expiry}")
-    return len(found)
-
-
-def _hold(session: Session, units: Sequence[Unit], text: str) -> None:
-    offset = session.now.astimezone(session.desk.zone).strftime("%z")
-    occasion = Occasion(session.now, f"{offset[:3]}:{offset[3:5]}", session.desk.default_location)
-    sign_hold(session, units, occasion, line(HoldCode.EXPIRED, text))
-    rows = [{"path": unit.path, "found_us": to_us(session.now)} for unit in units]
-    session.connection.execute(insert(ExpiredStock), rows)
-    for unit in units:
-        holding = session.books.get(unit)
-        notice = Notice(AlertCode.EXPIRED_STOCK, unit, f"{unit.path} {text}, and is on hold")
-        event_id = "" if holding is None else holding.event_id
+    if found:
+        rows = [{"path": path, "found_us": to_us(session.now)} for path, _, _ in found]
+        session.connection.execute(insert(ExpiredStock), rows)
+    for path, expiry, event_id in found:
+        notice = Notice(AlertCode.EXPIRED_STOCK, unit_of_path(path), f"{path} could be used to the end of {expiry}")
         alerts.raise_all(session.connection, [notice], event_id=event_id, now=session.now)
+    return len(found)
 
 
 def expired_alarms(connection: Connection) -> tuple[Alarm, ...]:
@@ -153,7 +135,7 @@ class ExpiryWatch:
         self._every_s = every.total_seconds()
 
     async def look(self) -> int:
-        """Put what has expired on hold; return how many packs.
+        """Raise alerts about what has expired; return how many packs.
 
         Raises:
             UnavailableError: It is not known yet whose key this is (REGISTRY_NOT_READY).
@@ -161,12 +143,10 @@ class ExpiryWatch:
         office = self._office
         office.check_ready()
         desk = office.desk
-        if not desk.holds.hold_expired:
-            return 0
 
         def work(connection: Connection) -> int:
             session = Session(connection, desk)
-            return hold_expired(session, today(session.now, desk.zone))
+            return tell_expired(session, today(session.now, desk.zone))
 
         count = 0
         while found := await office.database.write(work):
@@ -174,7 +154,7 @@ class ExpiryWatch:
             office.after_write()
             office.bell.ring()
         if count:
-            log.warning("expired stock put on hold", count=count)
+            log.warning("stock expired", count=count)
         return count
 
     async def run(self) -> None:

@@ -6,7 +6,6 @@ The file stands in the organisation's folder and is read when its process starts
 
     four_eyes = ["TEMPERATURE_EXCURSION", "SUSPECT"]  # released by two persons; ["*"]: every hold
     expiring_days = 90           # packs that expire within so many days are counted in the status
-    hold_expired = true          # packs that have expired are put on hold by the service itself
     return_margin_days = 180     # a returned pack is restocked only if it can be used for so long
     require_authorisation = true # a return names one of our return authorisations
 
@@ -30,9 +29,7 @@ FILE_NAME = "holds.toml"
 MAX_FILE_BYTES = 1024 * 1024
 MAX_DAYS = 36_500
 _KEY = re.compile(r"(?:did:key:z[1-9A-HJ-NP-Za-km-z]{1,100})?")
-_FIELDS = frozenset(
-    {"four_eyes", "expiring_days", "hold_expired", "return_margin_days", "require_authorisation", "persons"}
-)
+_FIELDS = frozenset({"four_eyes", "expiring_days", "return_margin_days", "require_authorisation", "persons"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,6 @@ class HoldPolicy:
     Attributes:
         four_eyes: Reasons whose release needs two persons.
         expiring_days: Packs that expire within so many days are told of.
-        hold_expired: Whether the service itself puts packs on hold that have expired.
         return_margin_days: Days for which a returned pack must still be usable to be restocked.
         require_authorisation: Whether a return must name an authorisation of ours.
         persons: Who may ask for and approve releases, each with the key (did:key) that must sign the call, or empty;
@@ -51,7 +47,6 @@ class HoldPolicy:
 
     four_eyes: frozenset[HoldCode] = frozenset()
     expiring_days: int = 90
-    hold_expired: bool = True
     return_margin_days: int = 0
     require_authorisation: bool = False
     persons: Mapping[str, str] | None = field(default=None, hash=False)
@@ -128,7 +123,6 @@ def parse_hold_policy(content: Mapping[str, Any]) -> HoldPolicy:
     return HoldPolicy(
         four_eyes=_codes(content.get("four_eyes", [])),
         expiring_days=_days(content, "expiring_days", 90),
-        hold_expired=_flag(content, "hold_expired", default=True),
         return_margin_days=_days(content, "return_margin_days", 0),
         require_authorisation=_flag(content, "require_authorisation", default=False),
         persons=_persons(content["persons"]) if "persons" in content else None,

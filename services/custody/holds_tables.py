@@ -111,7 +111,7 @@ class SensorEvent(CustodyTable, table=True):
 
 
 class ExpiredStock(CustodyTable, table=True):
-    """That a pack was found here past its expiry, and put on hold for it: once."""
+    """That a pack was found here past its expiry, and told of: once."""
 
     __tablename__: ClassVar[str] = "expired_stock"
 

@@ -22,6 +22,7 @@ from medtrail.gs1 import Gln, OtherKey, Sgtin, Sscc
 from services.custody.conditions import (
     SALEABLE,
     check,
+    check_expiry,
     final_error,
     new_holding,
     object_to,
@@ -221,8 +222,8 @@ def ship(
 ) -> None:
     """Despatch outermost units with all that is inside, or send them back.
 
-    Goods under recall, provisional ones and exceptions are not sold on; they may be sent back. ``opened``: so may
-    opened packs, for recall or destruction.
+    Goods under recall, expired or provisional ones and exceptions are not sold on; they may be sent back. ``opened``:
+    so may opened packs, for recall or destruction.
 
     Raises:
         ConflictError: A unit may not go.
@@ -241,6 +242,8 @@ def ship(
             continue
         for part in (take_alone(books, holding), *books.inside(named.unit)):
             check(books, origin, part, named, *conditions)
+            if not as_return:
+                check_expiry(books, origin, part, named)
         if not as_return:
             check_recalls(books, named, origin, recalls)
         going.append(named)
@@ -502,6 +505,7 @@ def transform(
             continue
         for part in (take_alone(books, holding), *books.inside(named.unit)):
             check(books, origin, part, named, *SALEABLE)
+            check_expiry(books, origin, part, named)
         check_recalls(books, named, origin, recalls)
         for part in with_inside(books, named.unit):
             if not part.final:

@@ -309,7 +309,7 @@ class House:
         for part in self.whole(unit):
             self.entries[part].state, self.entries[part].exception = EXCEPTION, UNADVISED
 
-    def ship(self, units: Sequence[str], *, to: str, recalled: set[str], back: bool) -> None:
+    def ship(self, units: Sequence[str], *, to: str, day: str, recalled: set[str], back: bool) -> None:
         """Send units away with all that is inside."""
         for unit in units:
             if back:
@@ -317,7 +317,7 @@ class House:
             else:
                 self.on_hand(unit)
             for part in self.whole(unit):
-                self._check_may_go(self.entries[part], back=back)
+                self._check_may_go(self.entries[part], day=day, back=back)
             if not back and recalled & {*self.whole(unit), *self.around(unit)}:
                 raise RefusedError("UNIT_RECALLED")
         for unit in units:
@@ -330,7 +330,7 @@ class House:
                     entry.sold_to = to
 
     @staticmethod
-    def _check_may_go(entry: Entry, *, back: bool) -> None:
+    def _check_may_go(entry: Entry, *, day: str, back: bool) -> None:
         if back:
             if entry.state == OPENED:
                 raise RefusedError("UNIT_OPENED")
@@ -338,6 +338,8 @@ class House:
         House.check_whole(entry)
         if entry.holds:
             raise RefusedError("UNIT_ON_HOLD")
+        if entry.expiry and day > entry.expiry:
+            raise RefusedError("UNIT_EXPIRED")
 
     # --- in the house ---
 

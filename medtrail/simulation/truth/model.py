@@ -196,7 +196,7 @@ class Truth:
         back = act.verb is Verb.SEND_BACK
         goods = [(unit, part) for unit in act.units for part in house.whole(unit)]
         recalled = {part for _, part in goods if self.recalled(part)}
-        house.ship(act.units, to=act.to, recalled=recalled, back=back)
+        house.ship(act.units, to=act.to, day=self.day(act.at), recalled=recalled, back=back)
         self._say(act, "send_back" if back else "ship")
         if act.of:
             # Orders are of packs.

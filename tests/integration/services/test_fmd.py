@@ -17,14 +17,10 @@ from medtrail.api.verification.v1 import verification_pb2, verification_pb2_grpc
 from medtrail.codec import to_timestamp
 from medtrail.errors import AuthorizationError, DuplicateError, MalformedError
 from medtrail.runtime import outbox
-from services.custody.hold_policy import FILE_NAME
 from tests.integration.services.conftest import GTIN, request_id
 from tests.integration.services.test_story import advised, pack, scan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.conftest import Network
     from tests.integration.services.conftest import Client, Play, World
 
 NOW = datetime.now(UTC)
@@ -243,16 +239,6 @@ async def other_premises(world: "World", maker: "Client", pharmacy: Desk) -> Non
     assert await desk.undo(scan_of(10)) == ("ACTIVE", SUCCESS, "")
 
 
-@pytest.fixture
-def expired_stays(network: "Network") -> "Iterator[None]":
-    """The pharmacy's service puts nothing on hold by itself: when it looks for what has expired is its own affair."""
-    path = network["pharmacy"].path / FILE_NAME
-    path.write_text("hold_expired = false\n")
-    yield
-    path.unlink()
-
-
-@pytest.mark.usefixtures("expired_stays")
 def test_recalled_withdrawn_and_expired_are_final_and_raise_no_alert(play: "Play") -> None:
     async def story(world: "World") -> None:
         maker, pharmacy = [await world.start(name) for name in ("maker", "pharmacy")]

@@ -40,7 +40,6 @@ from medtrail.runtime.portal_tokens import Scope, new_token, token_line
 from medtrail.runtime.settings import PortalSettings
 from medtrail.subjects import events_subject
 from services.custody.desk import signed_bytes
-from services.custody.hold_policy import FILE_NAME
 from services.portal.bootstrap import running
 from services.verification.arrangements import read_arrangements
 from services.verification.requester import Requester
@@ -49,9 +48,6 @@ from tests.integration.services.test_fmd import commission, days_ago, recall, se
 from tests.integration.services.test_story import advised, pack, scan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.conftest import Network
     from tests.integration.services.conftest import Client, Play, World
 
 RETURN = "dscsaSaleableReturn"
@@ -184,16 +180,6 @@ info = "Illegitimate"
 """
 
 
-@pytest.fixture
-def expired_stays(network: "Network") -> "Iterator[None]":
-    """The maker's service puts nothing on hold by itself: an expired pack is expired, and nothing else."""
-    path = network["maker"].path / FILE_NAME
-    path.write_text("hold_expired = false\n")
-    yield
-    path.unlink()
-
-
-@pytest.mark.usefixtures("expired_stays")
 def test_every_status_reason_and_information_by_its_trigger(play: "Play", tmp_path: Path) -> None:
     async def story(world: "World") -> None:
         arranged = verification_file(tmp_path, ARRANGED)

@@ -210,9 +210,8 @@ def test_no_used_after_end_of_a_tote_that_is_filled_again() -> None:
     assert happened(books, step(StepKind.PACK, OTHER, parent=TOTE)) == []
 
 
-@pytest.mark.parametrize("parts", [False, True])
-def test_used_after_expiry(parts: bool) -> None:
-    kind = StepKind.DISPENSE_PART if parts else StepKind.DISPENSE
+@pytest.mark.parametrize("kind", [*SELLING, StepKind.DISPENSE_PART])
+def test_used_after_expiry(kind: StepKind) -> None:
     after = datetime(2028, 4, 1, tzinfo=UTC)
     books = stock(PACK)
     assert happened(books, step(kind, PACK), time=after) == alert("USED_AFTER_EXPIRY", PACK)
@@ -220,9 +219,23 @@ def test_used_after_expiry(parts: bool) -> None:
     assert refused(stock(PACK), step(kind, PACK), time=after) == "UNIT_EXPIRED"
 
 
-def test_no_used_after_expiry_to_the_end_of_the_day() -> None:
+def test_used_after_expiry_of_what_goes_in_its_container() -> None:
+    after = datetime(2028, 4, 1, tzinfo=UTC)
+    told = alert("USED_AFTER_EXPIRY", CASE) + alert("USED_AFTER_EXPIRY", PACK)
+    assert happened(packed(), step(StepKind.SHIP, CASE), time=after) == told
+    assert refused(packed(), step(StepKind.SHIP, CASE), time=after) == "UNIT_EXPIRED"
+
+
+@pytest.mark.parametrize("kind", SELLING)
+def test_no_used_after_expiry_to_the_end_of_the_day(kind: StepKind) -> None:
     last = datetime(2028, 4, 1, tzinfo=UTC) - timedelta(seconds=1)
-    assert happened(stock(PACK), step(StepKind.DISPENSE, PACK), time=last) == []
+    assert happened(stock(PACK), step(kind, PACK), time=last) == []
+
+
+@pytest.mark.parametrize("kind", [StepKind.SEND_BACK, StepKind.END])
+def test_no_used_after_expiry_of_what_is_sent_back_or_destroyed(kind: StepKind) -> None:
+    after = datetime(2028, 4, 1, tzinfo=UTC)
+    assert happened(stock(PACK), step(kind, PACK), time=after) == []
 
 
 @pytest.mark.parametrize("kind", SELLING)

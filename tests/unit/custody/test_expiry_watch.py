@@ -1,4 +1,4 @@
-"""Expiry: first expired first, and stock past its expiry held once, by a clock that is passed in."""
+"""Expiry: first expired first, and stock past its expiry told of once, by a clock that is passed in."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from medtrail.epcis.model import EpcisEvent
 from medtrail.gs1 import Gln
 from services.custody import alerts, commands, expiry_watch
 from services.custody.alerts import AlertQuery
@@ -22,7 +21,7 @@ def look(house: House, moment: datetime) -> int:
     house.clock.now = moment
 
     def work(session: Session) -> int:
-        return expiry_watch.hold_expired(session, expiry_watch.today(session.now, session.desk.zone))
+        return expiry_watch.tell_expired(session, expiry_watch.today(session.now, session.desk.zone))
 
     return house.write(work)
 
@@ -37,16 +36,13 @@ def commission(house: House, units: tuple[Unit, ...], expiry: date, *, lot: str 
     house.write(lambda s: commands.commission(s, named(units), occasion, lot=lot, expiry=expiry), units)
 
 
-def test_expired_stock_is_held_by_a_signed_event_and_told_of(maker: House) -> None:
+def test_expired_stock_is_told_of_and_nothing_is_signed(maker: House) -> None:
     maker.commission(packs(1, 2))
     maker.ship(packs(2), Gln("0399999999991"))
+    before = (maker.events(), maker.held(packs(1)[0]))
     assert look(maker, LAST_DAY + timedelta(days=1)) == 1
 
-    assert maker.held(packs(1)[0]).hold_reason == "EXPIRED: could be used to the end of 2028-03-31"
-    said = maker.events()[-1].statement
-    assert isinstance(said, EpcisEvent)
-    assert (said.biz_step, said.disposition) == ("holding", "non_sellable_other")
-    assert said.epc_list == (packs(1)[0].digital_link,)
+    assert (maker.events(), maker.held(packs(1)[0])) == before
     assert raised(maker) == [("EXPIRED_STOCK", packs(1)[0])]
     (alarm,) = maker.read(expiry_watch.expired_alarms)
     assert (alarm.code, alarm.count) == ("EXPIRED_STOCK", 1)
@@ -57,7 +53,6 @@ def test_no_expired_stock_on_the_last_day(maker: House) -> None:
 
     assert look(maker, LAST_DAY) == 0
     assert (raised(maker), maker.read(expiry_watch.expired_alarms)) == ([], ())
-    assert maker.held(packs(1)[0]).hold_reason == ""
 
 
 @pytest.mark.parametrize(
@@ -74,35 +69,26 @@ def test_a_pack_is_usable_to_the_end_of_its_day_where_it_is(maker: House, zone: 
     maker.commission(packs(1))
 
     assert look(maker, datetime(2028, 4, 1, tzinfo=UTC) + timedelta(hours=hour)) == int(expired)
-    if expired:
-        said = maker.events()[-1].statement
-        assert isinstance(said, EpcisEvent)
-        assert said.event_time_zone_offset == {"Asia/Tokyo": "+09:00", "America/New_York": "-04:00"}[zone]
 
 
-def test_stock_is_found_once_even_if_somebody_releases_it(maker: House) -> None:
+def test_stock_is_told_of_once(maker: House) -> None:
     maker.commission(packs(1))
-    look(maker, LAST_DAY + timedelta(days=1))
-    maker.release(packs(1))
 
-    assert look(maker, LAST_DAY + timedelta(days=2)) == 0
-    assert maker.held(packs(1)[0]).hold_reason == ""
+    assert [look(maker, LAST_DAY + timedelta(days=days)) for days in (1, 2)] == [1, 0]
+    assert raised(maker) == [("EXPIRED_STOCK", packs(1)[0])]
 
 
-def test_expired_stock_is_held_beside_other_reasons_and_inside_containers(maker: House) -> None:
+def test_expired_stock_is_found_on_hold_and_inside_containers(maker: House) -> None:
     maker.commission(packs(1, 2))
     maker.pack(sscc(1), packs(1, 2))
     maker.hold(packs(2))
     assert look(maker, LAST_DAY + timedelta(days=1)) == 2
 
-    assert maker.held(packs(2)[0]).hold_reason.splitlines() == [
-        "leaking",
-        "EXPIRED: could be used to the end of 2028-03-31",
-    ]
+    assert maker.held(packs(2)[0]).hold_reason == "leaking"
     assert maker.held(packs(1)[0]).parent == sscc(1)
 
 
-def test_many_packs_are_held_in_turns(maker: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_packs_are_told_of_in_turns(maker: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expiry_watch, "BATCH", 2)
     maker.commission(packs(1, 2, 3))
 

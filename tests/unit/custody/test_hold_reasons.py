@@ -73,8 +73,6 @@ def test_the_file_says_which_holds_two_persons_release(tmp_path: Path) -> None:
     policy = read(tmp_path, 'four_eyes = ["SUSPECT", "OTHER"]\nexpiring_days = 30\nreturn_margin_days = 180\n')
 
     assert (policy.expiring_days, policy.return_margin_days, policy.persons) == (30, 180, None)
-    assert policy.hold_expired
-    assert not read(tmp_path, "hold_expired = false\n").hold_expired
     assert policy.needs_two(["DAMAGED", "leaking"])
     assert not policy.needs_two(["DAMAGED: x"])
     with pytest.raises(ConflictError) as caught:
@@ -108,7 +106,6 @@ def test_persons_may_be_bound_to_a_key(tmp_path: Path) -> None:
         ("four_eyes = 1", "four_eyes"),
         ("expiring_days = -1", "expiring_days"),
         ("expiring_days = true", "expiring_days"),
-        ("hold_expired = 1", "hold_expired"),
         ('return_margin_days = "90"', "return_margin_days"),
         ("require_authorisation = 1", "require_authorisation"),
         ("persons = 1", "persons"),
