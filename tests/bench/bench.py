@@ -507,7 +507,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=f"default {value}")
     parsed = parser.parse_args(arguments)
     sizes = _sizes(parsed)
-    configure_logging(process="bench", level="warning")
+    configure_logging(process="bench", level="error")
     progress = Console(stderr=True)
     figures = measure(parsed.folder, sizes, tell=lambda text: progress.print(text, style="dim", markup=False))
     parsed.output.parent.mkdir(parents=True, exist_ok=True)
