@@ -21,7 +21,7 @@ from services.custody.holds import HoldCode, lines_of
 from services.custody.holds_tables import ReleaseRequestRow
 from services.custody.lot_holds import LotHold
 from services.custody.persons import pseudonym
-from services.custody.standing import sign_hold
+from services.custody.standing import freeing, sign_hold
 from services.custody.units import Named, Unit, unit_of_path
 
 _TABLE = ReleaseRequestRow.__table__  # type: ignore[attr-defined]
@@ -226,7 +226,10 @@ def release_lot(
         others = [unit for unit in units if unit not in set(alone)]
         for members, ended in ((alone, ()), (others, (hold.line,))):
             made += [
-                session.record(events.releasing(group, occasion, reason=reason, ended=ended, agreement=agreement))
+                session.record(
+                    events.releasing(group, occasion, reason=reason, ended=ended, agreement=agreement),
+                    effect=freeing(group, hold.line),
+                )
                 for group in events.split(members)
             ]
         count += len(units)

@@ -18,7 +18,7 @@ from services.custody.exceptions import store as cases
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.excursions import NotedExcursion
 from services.custody.holding import Books, Holding, HoldingState
-from services.custody.holds import HoldCode, added, line, lines_of, of_codes
+from services.custody.holds import HoldCode, added, line, lines_of, of_codes, without
 from services.custody.origin import Origin
 from services.custody.parties import place_of
 from services.custody.steps import Step, StepKind
@@ -130,6 +130,19 @@ def _adding(units: Sequence[Unit], reason: str) -> "Effect":
                     event_id=origin.event_id,
                     since_time=origin.time,
                 )
+
+    return effect
+
+
+def freeing(units: Sequence[Unit], reason: str) -> "Effect":
+    """Return what the release of a lot does to its packs: one reason ends; that nobody has seen them stays so."""
+
+    def effect(books: Books, origin: Origin) -> None:
+        for unit in units:
+            holding = books.get(unit)
+            if holding is not None:
+                left = without(holding.hold_reason, {reason})
+                books.change(holding, hold_reason=left, event_id=origin.event_id, since_time=origin.time)
 
     return effect
 

@@ -314,6 +314,24 @@ def test_a_lot_on_hold_holds_packs_to_come(maker: House, distributor: House) -> 
     refused("UNIT_ON_HOLD", lambda: distributor.ship([sscc(1)], maker.gln))
 
 
+def test_packs_that_nobody_scanned_stay_so_while_their_lot_is_held_and_released(
+    maker: House, distributor: House
+) -> None:
+    made = hold_lot(distributor)
+    maker.commission(packs(1, 2))
+    maker.pack(sscc(1), packs(1, 2))
+    maker.ship([sscc(1)], distributor.gln)
+    maker.send_to(distributor)
+    distributor.confirm_all()
+    distributor.receive([sscc(1)])
+    hold(distributor, *packs(2), code=HoldCode.DAMAGED)
+    assert [distributor.held(unit).inferred for unit in packs(1, 2)] == [True, False]
+    assert release_lot(distributor, made) == 2
+
+    assert [distributor.held(unit).inferred for unit in packs(1, 2)] == [True, False]
+    assert distributor.held(packs(1)[0]).hold_reason == ""
+
+
 def test_a_lot_on_hold_holds_packs_commissioned_later(maker: House) -> None:
     made = hold_lot(maker)
     maker.commission(packs(1))
