@@ -47,6 +47,7 @@ def declare(session: Session, statement: EpcisEvent, *, field: str, standing: Co
         # What the session has loaded is older than what is taken back here; later events read anew.
         take_back(session.connection, declared, code="DECLARED_ERROR", now=session.now, standing=standing)
         book.settle_event(session.connection, declared.number, gln=session.desk.gln, now=session.now)
+        session.advise_withdrawn(declared, accepted)
         session.reload()
     return accepted
 

@@ -41,7 +41,7 @@ from services.custody.orders import book, goods
 from services.custody.origin import Origin
 from services.custody.parties import organisation_gln, place_of
 from services.custody.recalls import KnownRecall, RecallIndex
-from services.custody.steps import Step, StepKind, apply_step, offset_of, step_of
+from services.custody.steps import Step, StepKind, apply_step, is_despatch, offset_of, step_of
 from services.custody.units import Unit
 
 if TYPE_CHECKING:
@@ -370,12 +370,38 @@ class Session:
         book.settle_event(self.connection, stored.number, gln=self.desk.gln, now=self.now)
 
     def _advise(self, despatch: Stored, step: Step) -> None:
-        partner = None if step.partner is None else organisation_gln(step.partner, self.desk.registry())
-        if partner is None or partner == self.desk.gln or self.desk.registry().organisation_of_gln(partner) is None:
-            # Whoever is not enrolled has no inbox: the goods leave the network, and the despatch says to whom.
+        partner = self._inbox_of(step)
+        if partner is None:
             return
         for part in advice.parts_of(self.connection, despatch, {named.unit for named in step.units}, self.books):
             advice.enqueue(self.connection, part, to=partner)
+
+    def advise_withdrawn(self, despatch: Stored, declaration: Accepted) -> None:
+        """Tell whoever awaits the goods of a despatch that it was declared an error; other events concern nobody.
+
+        Where something corrects it the advice of that tells of both.
+        """
+        stored = events_store.find_by_hash(self.connection, declaration.signed_event_sha256)
+        statement = None if stored is None else stored.event.statement
+        if stored is None or not isinstance(statement, EpcisEvent) or not is_despatch(statement):
+            return
+        error = statement.error_declaration
+        partner = self._inbox_of(step_of(statement, field="event"))
+        if partner is None or error is None or error.corrective_event_ids:
+            return
+        said = (despatch.signed_event, stored.signed_event)
+        for part in advice.split_advice(despatch.event.header.event_id, said):
+            advice.enqueue(self.connection, part, to=partner)
+
+    def _inbox_of(self, step: Step) -> Gln | None:
+        """Return the partner that hears of a despatch; None where it has no inbox.
+
+        Whoever is not enrolled has none: the goods leave the network, and the despatch says to whom.
+        """
+        partner = None if step.partner is None else organisation_gln(step.partner, self.desk.registry())
+        if partner is None or partner == self.desk.gln or self.desk.registry().organisation_of_gln(partner) is None:
+            return None
+        return partner
 
 
 def signed_bytes(event: Event, key: SigningKey) -> tuple[bytes, bytes]:

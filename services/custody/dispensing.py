@@ -100,6 +100,8 @@ def _hand_out(books: Books, named: Named, origin: Origin, rest: Portion | None, 
             state=HoldingState.PARTIALLY_DISPENSED if partial else HoldingState.DISPENSED,
             event_id=origin.event_id,
             since_time=origin.time,
+            # A hold ends with its pack.
+            hold_reason=part.hold_reason if partial else "",
             exception="",
             inferred=False,
         )

@@ -15,7 +15,7 @@ from medtrail.epcis.hash import event_hash
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import AuthorizationError, MalformedError, MedtrailError, TooLargeError, VerificationError
 from medtrail.event import Capture, Event, Refusal
-from medtrail.exchange import ReceiptItem
+from medtrail.exchange import Advice, ReceiptItem
 from medtrail.gs1 import Gln
 from medtrail.runtime import outbox
 from medtrail.runtime.logging import get_logger
@@ -71,7 +71,7 @@ def take_advice(connection: Connection, desk: Desk, data: bytes, *, sender: Gln)
     if part.part_count > MAX_PARTS_PER_ADVICE:
         message = f"expected at most {MAX_PARTS_PER_ADVICE} parts, got {part.part_count}"
         raise TooLargeError(message, code="ADVICE_TOO_LARGE", field="advice.part_count")
-    if inbound_store.find(connection, part.despatch_event_id) is not None:
+    if inbound_store.find(connection, part.despatch_event_id) is not None and not _declares(part):
         return
     if inbound_store.count_parts(connection, sender=sender) >= MAX_WAITING_PARTS_PER_SENDER:
         message = f"{sender} has {MAX_WAITING_PARTS_PER_SENDER} parts of unfinished advices here"
@@ -85,6 +85,16 @@ def take_advice(connection: Connection, desk: Desk, data: bytes, *, sender: Gln)
         advice=data,
     )
     complete_advice(connection, desk, sender=sender, despatch_id=part.despatch_event_id)
+
+
+def _declares(part: Advice) -> bool:
+    """Tell whether a part says that its despatch was an error: of a despatch that is known nothing else is news."""
+    for signed_event in part.signed_events:
+        signed = decode_signed_event(signed_event)
+        event = decode_payload(signed.payload_type, signed.payload)
+        if event.is_declaration and event.header.event_id == part.despatch_event_id:
+            return True
+    return False
 
 
 def complete_advice(connection: Connection, desk: Desk, *, sender: Gln, despatch_id: str) -> bool:

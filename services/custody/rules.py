@@ -509,7 +509,15 @@ def transform(
         check_recalls(books, named, origin, recalls)
         for part in with_inside(books, named.unit):
             if not part.final:
-                books.change(part, state=HoldingState.CONSUMED, event_id=origin.event_id, since_time=origin.time)
+                books.change(
+                    part,
+                    state=HoldingState.CONSUMED,
+                    hold_reason="",
+                    exception="",
+                    inferred=False,
+                    event_id=origin.event_id,
+                    since_time=origin.time,
+                )
     commission(books, outputs, origin, traits)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Connection, Select, and_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from medtrail.codec import decode_payload, decode_signed_event, decode_terms
@@ -29,6 +29,19 @@ _EVENT = KnownEvent.__table__  # type: ignore[attr-defined]
 _ORDER = OrderRow.__table__  # type: ignore[attr-defined]
 _GOODS = GoodsRow.__table__  # type: ignore[attr-defined]
 _LINK = EventLink.__table__  # type: ignore[attr-defined]
+
+_DECLARED = _EVENT.alias("declared")
+_COUNTS = and_(
+    _EVENT.c.refusal == "",
+    ~select(_DECLARED.c.number)
+    .where(
+        _DECLARED.c.signer == _EVENT.c.signer,
+        _DECLARED.c.event_id == _EVENT.c.event_id,
+        _DECLARED.c.declaration.is_(True),
+        _DECLARED.c.refusal == "",
+    )
+    .exists(),
+)
 
 _DOCUMENTS = select(
     _DOCUMENT,
@@ -181,7 +194,8 @@ def view_order(connection: Connection, name: DocumentReference) -> OrderView | N
         return None
     numbers = links.members(connection, name)
     documents = [item.filed for item in _documents_of(connection, numbers) if not item.refusal]
-    return view_of(order.filed, documents, movements_of(connection, numbers))
+    movements = movements_of(connection, numbers)
+    return view_of(order.filed, documents, movements, _withdrawn_of(connection, numbers))
 
 
 def documents_of_order(connection: Connection, name: DocumentReference) -> list[KnownDocument]:
@@ -204,25 +218,17 @@ def _rows_of(connection: Connection, query: Select[Any], column: Any, numbers: I
 
 def movements_of(connection: Connection, numbers: Iterable[int]) -> list[Movement]:
     """Return the despatches and receivings among events, without those refused or declared an error."""
-    declared = _EVENT.alias("declared")
-    query = (
-        select(_GOODS, _EVENT.c.event_id)
-        .join(_EVENT, _EVENT.c.number == _GOODS.c.event_number)
-        .where(
-            _EVENT.c.refusal == "",
-            ~select(declared.c.number)
-            .where(
-                declared.c.signer == _EVENT.c.signer,
-                declared.c.event_id == _EVENT.c.event_id,
-                declared.c.declaration.is_(True),
-                declared.c.refusal == "",
-            )
-            .exists(),
-        )
-    )
+    query = select(_GOODS, _EVENT.c.event_id).join(_EVENT, _EVENT.c.number == _GOODS.c.event_number).where(_COUNTS)
     rows = _rows_of(connection, query, _GOODS.c.event_number, numbers)
     targets = links.targets_of_events(connection, {row["event_number"] for row in rows})
     return [_movement(row, targets[row["event_number"]]) for row in rows]
+
+
+def _withdrawn_of(connection: Connection, numbers: Iterable[int]) -> frozenset[str]:
+    """Return the ids of the despatches among events that were refused or declared an error."""
+    query = select(_EVENT.c.event_id).join(_GOODS, _EVENT.c.number == _GOODS.c.event_number)
+    query = query.where(~_COUNTS, _GOODS.c.receiving.is_(False))
+    return frozenset(row["event_id"] for row in _rows_of(connection, query, _GOODS.c.event_number, numbers))
 
 
 def _movement(row: Any, targets: Sequence[str]) -> Movement:  # noqa: ANN401  # a row of goods

@@ -25,13 +25,16 @@ from services.custody.orders.view import (
 )
 
 
-def view_of(order: Filed, documents: Iterable[Filed], movements: Iterable[Movement]) -> OrderView:
+def view_of(
+    order: Filed, documents: Iterable[Filed], movements: Iterable[Movement], withdrawn: Collection[str] = frozenset()
+) -> OrderView:
     """Return an order as its documents and the goods tell it.
 
     Args:
         order: The order's own document, as placed.
         documents: All others that belong to it, in any order; those between other parties do not count.
         movements: Despatches and receivings that belong to it; those of other parties do not count.
+        withdrawn: Event ids of despatches that are known and do not count: refused, or declared an error.
     """
     lines = tuple(Line(line) for line in sorted(order.terms.lines, key=lambda item: item.line_number))
     view = OrderView(order, lines)
@@ -39,7 +42,8 @@ def view_of(order: Filed, documents: Iterable[Filed], movements: Iterable[Moveme
     kinds = {kind: [item for item in between if item.document.kind is kind] for kind in DocumentKind}
     goods = [item for item in movements if item.party == (order.issuer if item.receiving else view.seller)]
     _answer(view, kinds[DocumentKind.CONFIRMATION])
-    shipments = _ship(view, kinds[DocumentKind.DESPATCH_ADVICE], [item for item in goods if not item.receiving])
+    despatches = [item for item in goods if not item.receiving]
+    shipments = _ship(view, kinds[DocumentKind.DESPATCH_ADVICE], despatches, frozenset(withdrawn))
     _receive(view, kinds[DocumentKind.RECEIVING_ADVICE], shipments)
     _invoice(view, kinds[DocumentKind.INVOICE], shipments)
     functions = {item.document.function for item in kinds[DocumentKind.ORDER]}
@@ -98,20 +102,30 @@ def _line_of(view: OrderView, said: TermsLine, item: Filed) -> Line | None:
 
 @dataclass(frozen=True, slots=True)
 class _Shipments:
-    """Despatches by event_id, which of them each despatch advice covers, and which advices name such as is unknown."""
+    """The despatches of an order.
+
+    Attributes:
+        by_id: Those that count, by event_id.
+        covered: Which of them each despatch advice covers.
+        waiting: Advices that name a despatch of which nothing is known.
+        withdrawn: Those that do not count any more.
+    """
 
     by_id: Mapping[str, Movement]
     covered: Mapping[str, frozenset[str]]
     waiting: frozenset[str]
+    withdrawn: frozenset[str]
 
     def knows(self, item: Filed) -> bool:
         """Tell whether all despatches and advices that a document names are known."""
         advices = {name.uri for name in item.document.references if name.kind is DocumentKind.DESPATCH_ADVICE}
         known = advices <= self.covered.keys() and not advices & self.waiting
-        return known and self.by_id.keys() >= set(item.document.event_ids)
+        return known and self.by_id.keys() | self.withdrawn >= set(item.document.event_ids)
 
 
-def _ship(view: OrderView, advices: Sequence[Filed], despatches: Sequence[Movement]) -> _Shipments:
+def _ship(
+    view: OrderView, advices: Sequence[Filed], despatches: Sequence[Movement], withdrawn: frozenset[str]
+) -> _Shipments:
     by_id = {item.event_id: item for item in despatches}
     covered: dict[str, frozenset[str]] = {}
     counted = {event_id for event_id, item in by_id.items() if not item.shared}
@@ -143,8 +157,9 @@ def _ship(view: OrderView, advices: Sequence[Filed], despatches: Sequence[Moveme
                     MismatchKind.OVER_DELIVERED, line.ordered.line_number, line.ordered.gtin, line.agreed, line.shipped
                 )
             )
-    waiting = {item.name.uri for item in advices if not by_id.keys() >= set(item.document.event_ids)}
-    return _Shipments(by_id, covered, frozenset(waiting))
+    heard_of = by_id.keys() | withdrawn
+    waiting = {item.name.uri for item in advices if not heard_of >= set(item.document.event_ids)}
+    return _Shipments(by_id, covered, frozenset(waiting), withdrawn)
 
 
 def _fill(view: OrderView, counts: Mapping[Gtin, Decimal]) -> None:

@@ -250,6 +250,9 @@ def test_sold_under_hold(kind: StepKind, changes: dict[str, object], code: str) 
     books = put(stock(PACK), PACK, **changes)
     assert refused(books, step(kind, PACK)) == code
     assert happened(books, step(kind, PACK)) == alert("SOLD_UNDER_HOLD", PACK)
+    gone = books.get(PACK)
+    assert gone is not None
+    assert (gone.here, gone.hold_reason, gone.exception) == (False, "", "")
 
 
 def test_no_sold_under_hold_after_its_release_or_on_its_way_back() -> None:

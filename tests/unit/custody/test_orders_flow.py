@@ -594,6 +594,25 @@ def test_order_mismatch_ends_when_the_despatch_is_taken_back(maker: House, pharm
     assert (found.lines[0].shipped, found.mismatches, open_cases(maker)) == (D(10), [], [])
 
 
+def test_what_was_invoiced_and_taken_back_is_too_much_on_both_sides(maker: House, pharmacy: House) -> None:
+    place(pharmacy, maker)
+    post(pharmacy, maker)
+    maker.commission(packs(0, 1))
+    ship(maker, pharmacy, packs(0))
+    ship(maker, pharmacy, packs(1))
+    invoice(maker, pharmacy)
+    post(maker, pharmacy)
+    assert same_on_both(pharmacy, maker).mismatches == []
+    maker.write(lambda s: corrections.undo(s, named(packs(1))[0], reason="never left"), packs(1))
+    post(maker, pharmacy)
+    found = same_on_both(pharmacy, maker)
+    assert [(item.kind, item.wanted, item.found) for item in found.mismatches] == [
+        (MismatchKind.INVOICED_TOO_MUCH, D(1), D(2))
+    ]
+    assert len(open_cases(maker)) == len(open_cases(pharmacy)) == 1
+    assert pharmacy.holding(packs(1)[0]) is None
+
+
 def test_order_mismatch_by_an_advice_that_says_other_than_the_despatch_holds(maker: House, pharmacy: House) -> None:
     place(pharmacy, maker)
     post(pharmacy, maker)

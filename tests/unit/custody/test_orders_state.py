@@ -170,6 +170,13 @@ def test_invoiced_too_much_where_less_was_shipped() -> None:
     assert found.mismatches == [Mismatch(MismatchKind.INVOICED_TOO_MUCH, 1, PACK, D(6), D(7))]
 
 
+def test_invoiced_too_much_where_what_was_invoiced_was_taken_back() -> None:
+    invoice = filed(DocumentKind.INVOICE, "I", line(quantity=6), event_ids=("e1", "e2"))
+    order = filed(DocumentKind.ORDER, "P", line())
+    found = view_of(order, [invoice], [despatch("e1", packs=4)], {"e2"})
+    assert found.mismatches == [Mismatch(MismatchKind.INVOICED_TOO_MUCH, 1, PACK, D(4), D(6))]
+
+
 def test_no_invoiced_too_much_while_what_the_invoice_names_is_not_known() -> None:
     name = DocumentReference(DocumentKind.DESPATCH_ADVICE, "D", SELLER)
     for fields in ({"event_ids": ("e1",)}, {"references": (name,)}):

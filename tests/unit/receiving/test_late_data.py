@@ -117,6 +117,49 @@ def test_a_declared_despatch_and_its_correction_settle_what_was_over(maker: Hous
     assert cases(pharmacy) == []
 
 
+def test_a_declared_despatch_without_correction_is_awaited_no_more(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 2)
+    wrong = maker.ship(boxes, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    declare(maker, wrong)
+    maker.send_to(pharmacy)
+    assert inbound(pharmacy, wrong).state is InboundState.WITHDRAWN
+    assert {pharmacy.holding(unit) for box in boxes for unit in (box, *packs_of(box, each=2))} == {None}
+    assert cases(pharmacy) == []
+    # The same told again, in any order, changes nothing.
+    waiting = maker.messages()
+    for _, _, data in reversed(waiting):
+        pharmacy.hear(data, sender=maker.gln)
+    assert inbound(pharmacy, wrong).state is InboundState.WITHDRAWN
+    assert pharmacy.holding(boxes[0]) is None
+
+
+def test_a_despatch_that_is_known_to_be_an_error_is_not_awaited_when_its_advice_comes(
+    maker: House, pharmacy: House
+) -> None:
+    boxes = make_cases(maker, 1)
+    wrong = maker.ship(boxes, pharmacy.gln)[0].event_id
+    declare(maker, wrong)
+    first, *_, last = [data for _, _, data in maker.messages()]
+    for data in (last, first):
+        pharmacy.hear(data, sender=maker.gln)
+    assert pharmacy.holding(boxes[0]) is None
+
+
+def test_what_was_received_of_a_declared_despatch_is_put_aside(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 1)
+    wrong = maker.ship(boxes, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    bay = Bay.open(pharmacy, wrong)
+    bay.scan_all(boxes)
+    bay.close()
+    declare(maker, wrong)
+    maker.send_to(pharmacy)
+    assert pharmacy.held(boxes[0]).state is HoldingState.EXCEPTION
+    assert case_codes(pharmacy) == ["DESPATCH_REFUSED"]
+
+
 def test_a_correction_that_leaves_out_what_was_missing_ends_its_case(maker: House, pharmacy: House) -> None:
     boxes = make_cases(maker, 3)
     wrong = maker.ship(boxes, pharmacy.gln)[0].event_id
