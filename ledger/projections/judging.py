@@ -114,7 +114,8 @@ _FINDING_OF_CLASS = {
 
 
 def _ended(belief: UnitBelief) -> Iterator[Finding]:
-    finding = _FINDING_OF_CLASS.get(belief.unit_class)
+    opened = belief.opened and belief.unit_class not in FINAL_CLASSES
+    finding = _FINDING_OF_CLASS.get(UnitClass.OPENED if opened else belief.unit_class)
     if finding is not None:
         yield finding
 

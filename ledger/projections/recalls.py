@@ -36,23 +36,18 @@ def in_force(
     Args:
         entries: All that are known.
         directory: Who is who, at the same tree size.
-        true_time: Only those that have started by then; None for all.
+        true_time: Only those that have started by then, and were not ended by then; None: whatever the times say.
     """
-    ended = {
-        (entry.recall.terminated_recall_id, directory.signer(entry.fact))
-        for entry in entries
-        if entry.recall.terminated_recall_id
-    }
-    ended_by_regulator = {
-        entry.recall.terminated_recall_id for entry in entries if directory.is_regulator(entry.fact)
-    } - {""}
+    begun = [entry for entry in entries if true_time is None or entry.recall.start_time <= true_time]
+    ends = [entry for entry in begun if entry.recall.terminated_recall_id]
+    ended = {(entry.recall.terminated_recall_id, directory.signer(entry.fact)) for entry in ends}
+    ended_by_regulator = {entry.recall.terminated_recall_id for entry in ends if directory.is_regulator(entry.fact)}
     return tuple(
         entry
-        for entry in entries
+        for entry in begun
         if not entry.recall.terminated_recall_id
         and (entry.recall_id, directory.signer(entry.fact)) not in ended
         and entry.recall_id not in ended_by_regulator
-        and (true_time is None or entry.recall.start_time <= true_time)
     )
 
 

@@ -72,6 +72,7 @@ class UnitState:
     evidence_index: int = 0
     placed: bool = False
     returned: bool = False
+    returned_before: bool = False
     opened: bool = False
     owner: str = ""
     next_owner: str = ""
@@ -162,7 +163,10 @@ class UnitState:
         if self.phase is Phase.NONE:
             self._hold(fact, actor, inherited=False)
             self.placed = False
-        self._describe(fact)
+            self._describe(fact)
+        elif not self.disposition:
+            # It is dated after what has been done with the unit since: no word of it lifts a hold.
+            self.disposition = fact.disposition
 
     def _end(self, fact: EventFact, actor: str, *, inherited: bool) -> None:
         ending = ending_of(fact)
@@ -214,6 +218,8 @@ class UnitState:
             self._miss(AlertCode.SHIPPED_NOT_HELD, fact, actor, inherited=inherited)
         else:
             self.jumped_from.clear()
+        if self.phase not in AWAY:
+            self.returned_before = self.returned
         if not breaches.goes_back(self, fact, actor=actor, destination=destination):
             breaches.sell(self, fact)
         self.tours += 1
@@ -231,7 +237,7 @@ class UnitState:
 
     def _void(self, fact: EventFact, actor: str, *, inherited: bool) -> None:
         if self.phase in AWAY and self.holder == actor:
-            self.returned = False
+            self.returned = self.returned_before
             self.next_owner = ""
             self.tours -= 1
             self._hold(fact, actor, inherited=inherited)

@@ -86,27 +86,53 @@ class Judge:
     def forbidden(self, refs: Refs, unit: str) -> tuple[Forbidden, ...]:
         """Return the declarations that would undo what ended a unit, and may not.
 
-        A declaration that names an event which ends the unit anew corrects it, and undoes nothing.
+        A declaration that names another event of the same party which ends the unit anew corrects it, and undoes
+        nothing.
         """
         if not self._declared:
             return ()
         facts = [(self._world.facts[leaf], part) for leaf, part in refs]
+        ends = [
+            fact
+            for fact, part in facts
+            if fact.kind is not Kind.OTHER and not fact.declaration and act_of(fact, part) is Act.END
+        ]
+        faults = {fact.leaf_index: self._faults(fact, self._pack(facts, unit, fact)) for fact in ends}
         found: list[Forbidden] = []
-        for fact, part in facts:
-            declarations = [] if fact.kind is Kind.OTHER else self._declarations_of(fact)
-            if not declarations or act_of(fact, part) is not Act.END:
-                continue
-            corrective = {name for declared in declarations for name in declared.corrects}
-            if any(other.event_id in corrective and act_of(other, place) is Act.END for other, place in facts):
-                continue
-            faults = [
-                Forbidden(declared, fact, undo_fault(fact, declared, self._pack(facts, unit, fact), self._around))
-                for declared in declarations
-            ]
-            # One declaration that may undo it is enough.
-            if all(fault.why for fault in faults):
-                found += faults
+        for fact in ends:
+            if faults[fact.leaf_index] and not self._is_corrected(fact, ends, faults, frozenset()):
+                found += faults[fact.leaf_index]
         return tuple(found)
+
+    def _faults(self, ended: EventFact, pack: Pack) -> list[Forbidden]:
+        """Return what is wrong with every declaration of an event that ended a unit; one that may undo it is enough."""
+        faults = [
+            Forbidden(declared, ended, undo_fault(ended, declared, pack, self._around))
+            for declared in self._declarations_of(ended)
+        ]
+        return faults if all(fault.why for fault in faults) else []
+
+    def _is_corrected(
+        self,
+        ended: EventFact,
+        ends: Sequence[EventFact],
+        faults: Mapping[int, Sequence[Forbidden]],
+        seen: frozenset[str],
+    ) -> bool:
+        """Tell whether a declaration names another event of the same party that ends the unit, and stands itself."""
+        seen |= {ended.event_id}
+        who = self._directory.actor(ended)
+        for declared in self._declarations_of(ended):
+            signer = self._directory.signer(declared)
+            for other in ends:
+                if other.event_id in seen or other.event_id not in declared.corrects:
+                    continue
+                if (self._directory.signer(other), self._directory.actor(other)) != (signer, who):
+                    continue
+                stands = not self._declarations_of(other) or faults[other.leaf_index]
+                if stands or self._is_corrected(other, ends, faults, seen):
+                    return True
+        return False
 
     def _pack(self, facts: Sequence[tuple[EventFact, Part]], unit: str, ended: EventFact) -> Pack:
         sound = [(fact, part) for fact, part in facts if not fact.declaration and not self._declarations_of(fact)]

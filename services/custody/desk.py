@@ -427,4 +427,4 @@ def known_recalls(connection: Connection, desk: Desk) -> RecallIndex:
         for stored in events_store.own_of_type(connection, PayloadType.RECALL)
         if isinstance(stored.event.statement, Recall) and stored.event.header.event_id not in seen
     ]
-    return RecallIndex((*logged, *own))
+    return RecallIndex((*logged, *own), now=desk.clock())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from medtrail.event import Recall, RecallScope
 from medtrail.gs1 import Gln, Gtin, Sgtin
@@ -29,13 +30,18 @@ class KnownRecall:
 class RecallIndex:
     """The recalls in force, by trade item. A drill is kept for the books and stops nothing."""
 
-    def __init__(self, recalls: Iterable[KnownRecall] = ()) -> None:
-        """Index recalls; one that ends another takes it out, in whatever order they come."""
+    def __init__(self, recalls: Iterable[KnownRecall] = (), *, now: datetime | None = None) -> None:
+        """Index recalls; one that ends another takes it out, in whatever order they come.
+
+        Args:
+            recalls: All that are known.
+            now: An end that is dated later has no effect yet; None: whatever the times say.
+        """
         known = tuple(recalls)
         # Only who issued a recall, or a regulator, ends it: a termination in another's name is none.
         ended: dict[str, list[KnownRecall]] = {}
         for item in known:
-            if item.recall.terminated_recall_id:
+            if item.recall.terminated_recall_id and (now is None or item.recall.start_time <= now):
                 ended.setdefault(item.recall.terminated_recall_id, []).append(item)
         self.known = known
         self._active: set[str] = set()

@@ -362,6 +362,13 @@ def test_a_recall_cannot_be_ended_by_somebody_else_but_a_regulator() -> None:
     assert not RecallIndex([first, replace(other, regulator=True)]).is_active("urn:uuid:R1")
 
 
+def test_a_recall_ends_when_its_end_begins() -> None:
+    first = recall(RecallScope(GTIN))
+    end = recall(RecallScope(GTIN), number="R2", ends="urn:uuid:R1")
+    assert RecallIndex([first, end], now=T0 - timedelta(seconds=1)).is_active("urn:uuid:R1")
+    assert not RecallIndex([first, end], now=T0).is_active("urn:uuid:R1")
+
+
 def test_holds_end_only_where_they_began() -> None:
     made = books(PACK)
     refused("NOT_ON_HOLD", "epcs[0]", lambda: rules.release(made, named([PACK]), origin(2)))

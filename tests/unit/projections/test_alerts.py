@@ -585,6 +585,37 @@ def test_no_undo_forbidden_where_a_corrective_event_ends_it_anew(stocked: Story)
     assert (stocked.codes(TWO), stocked.belief(TWO).unit_class) == (set(), "on_hand")
 
 
+def test_undo_forbidden_where_a_declaration_names_its_own_event_as_the_corrective_one(stocked: Story) -> None:
+    done = stocked.end(ONE, actor=PHARMACY, step="destroying", word="destroyed")
+    stocked.declare(done, after=timedelta(days=365), corrects=(done.header.event_id,))
+    assert (stocked.codes(ONE), stocked.belief(ONE).ending) == ({"UNDO_FORBIDDEN"}, "destroyed")
+
+
+def test_undo_forbidden_where_the_corrective_event_is_anothers(stocked: Story) -> None:
+    done = stocked.end(ONE, actor=PHARMACY, step="destroying", word="destroyed")
+    others = stocked.end(ONE, actor=WHOLESALER, step="destroying", word="destroyed")
+    stocked.declare(done, corrects=(others.header.event_id,))
+    assert "UNDO_FORBIDDEN" in stocked.codes(ONE)
+    assert stocked.belief(ONE).ending == "destroyed"
+
+
+def test_undo_forbidden_where_the_corrective_event_is_undone(stocked: Story) -> None:
+    done = stocked.dispense(ONE, at=50)
+    again = stocked.end(ONE, actor=PHARMACY, at=50 + 30 * DAY)
+    stocked.declare(done, after=timedelta(days=30), corrects=(again.header.event_id,))
+    stocked.declare(again, after=timedelta(minutes=1))
+    assert (stocked.codes(ONE), stocked.belief(ONE).unit_class) == ({"UNDO_FORBIDDEN"}, "dispensed")
+
+
+def test_no_undo_forbidden_where_the_corrective_event_is_corrected_again(stocked: Story) -> None:
+    first = stocked.dispense(ONE, at=50)
+    second = stocked.dispense(ONE, at=51)
+    third = stocked.dispense(ONE, at=52)
+    stocked.declare(first, after=timedelta(days=30), corrects=(second.header.event_id,))
+    stocked.declare(second, after=timedelta(days=30), corrects=(third.header.event_id,))
+    assert (stocked.codes(ONE), stocked.belief(ONE).unit_class) == (set(), "dispensed")
+
+
 def test_undo_forbidden_leaves_the_other_packs_of_the_event_free(stocked: Story) -> None:
     stocked.recall(at=45, scopes=(RecallScope(Gtin(GTIN), "", ("2",)),))
     done = stocked.end(ONE, TWO, actor=PHARMACY, at=50)

@@ -73,7 +73,7 @@ class Model:
 
     def of(self, unit: str) -> dict[str, Any]:
         blank = {"phase": "", "holder": "", "to": "", "box": "", "end": "", "holds": [], "alone": False}
-        blank |= {"returned": False, "opened": False, "moves": 0, "filled": 0}
+        blank |= {"returned": False, "returned_before": False, "opened": False, "moves": 0, "filled": 0}
         return self.units.setdefault(unit, blank)
 
     def inside(self, box: str) -> list[str]:
@@ -157,7 +157,7 @@ class Model:
         elif what in {"ship", "send_back"}:
             self.send(facts, who, on_its_way=away)
         elif what == "void" and away and facts["holder"] == who:
-            facts.update(phase="held", to="", returned=False)
+            facts.update(phase="held", to="", returned=facts["returned_before"])
             facts["moves"] -= 1
         elif what not in {"sense", "void"}:
             self.have(facts, who)
@@ -165,6 +165,8 @@ class Model:
     def send(self, facts: dict[str, Any], who: str, *, on_its_way: bool) -> None:
         if not on_its_way or (facts["holder"], facts["to"]) != (who, self.deed.to):
             phase = "left" if self.deed.to == OUTSIDE else "transit"
+            if not on_its_way:
+                facts["returned_before"] = facts["returned"]
             facts.update(phase=phase, holder=who, to=self.deed.to, returned=self.deed.what == "send_back")
             facts["moves"] += 1
 

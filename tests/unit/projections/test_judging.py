@@ -183,6 +183,20 @@ def test_recall_holds_from_its_start(story: Story) -> None:
     assert in_force([recall], story.directory(), true_time=START - timedelta(seconds=1)) == ()
 
 
+def test_recall_ends_when_its_end_begins(story: Story) -> None:
+    recall = _recall(story, LOT_SCOPE)
+    later = replace(_recall(story, LOT_SCOPE, terminated_recall_id=recall.recall_id).recall, start_time=NOW)
+    end = RecallEntry(fact_of(9, story.told[-1][0], key_id=story.told[-1][1]), later)
+    assert in_force([recall, end], story.directory(), true_time=NOW - timedelta(seconds=1)) == (recall,)
+    assert in_force([recall, end], story.directory(), true_time=NOW) == ()
+
+
+@pytest.mark.parametrize("where", [UnitClass.IN_TRANSIT, UnitClass.DELIVERED_UNCONFIRMED, UnitClass.ON_HAND])
+def test_opened_pack_is_genuine_nowhere(where: UnitClass) -> None:
+    belief = replace(ON_HAND, unit_class=where, destination=PHARMACY, opened=True)
+    assert judge(SCAN, belief).code == "partially_dispensed"
+
+
 def test_drill_hides_no_recall_and_no_mark(story: Story) -> None:
     drill, real = _recall(story, LOT_SCOPE, drill=True), _recall(story, LOT_SCOPE)
     for recalls in ([drill, real], [real, drill]):

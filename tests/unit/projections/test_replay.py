@@ -596,3 +596,30 @@ def test_unit_that_is_used_up_and_produced_by_one_event_shows_it_once(story: Sto
     story.tell(MAKER, type=EventType.TRANSFORMATION, action=None, input_epc_list=(ONE,), output_epc_list=(ONE,))
     assert len(story.replay(traced=path(ONE)).steps(path(ONE))) == 2
     assert story.codes(ONE) == {"SECOND_COMMISSIONING"}
+
+
+# --- what a later word does not lift ---
+
+
+def test_commissioning_dated_after_a_hold_lifts_nothing(story: Story) -> None:
+    story.put(CASE, pack("1"), at=0)
+    story.hold(CASE, actor=MAKER, reason="QUALITY: dented", at=5)
+    story.commission(pack("1"), at=10)
+    belief = story.belief(pack("1"))
+    assert "QUALITY" in belief.hold_reason
+    assert (belief.lot, belief.disposition) == ("A123", "non_sellable_other")
+
+
+def test_voided_despatch_frees_no_return(story: Story) -> None:
+    story.commission(pack("1"))
+    story.ship(pack("1"))
+    story.receive(pack("1"))
+    story.ship(pack("1"), actor=WHOLESALER, to=PHARMACY)
+    story.receive(pack("1"), actor=PHARMACY)
+    story.ship(pack("1"), actor=PHARMACY, to=WHOLESALER, disposition="returned")
+    story.receive(pack("1"), disposition="returned")
+    story.ship(pack("1"), actor=WHOLESALER, to=MAKER, disposition="returned")
+    story.tell(WHOLESALER, epc_list=(pack("1"),), biz_step="void_shipping")
+    assert story.belief(pack("1")).unit_class == "returned"
+    story.ship(pack("1"), actor=WHOLESALER, to=PHARMACY)
+    assert story.codes(pack("1")) == {"SOLD_UNDER_HOLD"}
