@@ -4,6 +4,7 @@ An :class:`Event` is the value that a producer signs and that a reader believes 
 :mod:`medtrail.codec`; nothing ever serializes them again.
 """
 
+import re
 import secrets
 import uuid
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ SALT_BYTES = 32
 MAX_SIGNED_EVENT_BYTES = 256 * 1024
 MAX_BATCH_BYTES = 512 * 1024
 MAX_BATCH_EVENTS = 500
+RESERVED_SOURCES = frozenset({"main", "authority", "ledger"})
+"""Sources of others than stations."""
+_STATION_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?\Z")
 
 
 class PayloadType(StrEnum):
@@ -225,10 +229,16 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class KeyAddition:
-    """A further signing key (did:key) of the organisation with this GLN."""
+    """A further signing key of the organisation with this GLN.
+
+    Attributes:
+        key_id: did:key.
+        station: The station whose key it is; it says nothing under another source. Empty: as good as any other key.
+    """
 
     gln: Gln
     key_id: str
+    station: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +327,11 @@ class Event:
 def new_salt() -> bytes:
     """Return 32 bytes from the operating system's generator."""
     return secrets.token_bytes(SALT_BYTES)
+
+
+def is_station_name(name: str) -> bool:
+    """Tell whether a station may be called so: 1 to 20 of a-z, 0-9 and, inside, -; and not as other sources are."""
+    return bool(_STATION_NAME.match(name)) and name not in RESERVED_SOURCES
 
 
 def new_event_id() -> str:

@@ -16,6 +16,7 @@ Rules:
   erasure before the retention period ends, the authority consents.
 * Business documents are issued by those who trade, each for itself.
 * What partners say to each other about exceptions is no matter of the log.
+* A station's key says, first-hand, what was done at the station, under the station's name as source; nothing else.
 * Roles say which business steps are open first-hand; only the owner of a GS1 company prefix commissions, describes and
   recalls trade items under it.
 
@@ -66,13 +67,18 @@ ROLES_OF_STEP: dict[str, frozenset[Role]] = {
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A signing key's life, in log indices: it speaks for entries in [added_index, end_index)."""
+    """A signing key's life, in log indices: it speaks for entries in [added_index, end_index).
+
+    Attributes:
+        station: The only source under which it speaks; empty: it speaks for the organisation in everything.
+    """
 
     key_id: str
     gln: Gln
     added_index: int
     end_index: int | None = None
     suspect_time: datetime | None = None
+    station: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,7 @@ class Claims(NamedTuple):
         is_transformation: Whether it is a transformation event.
         gtins: The trade items to which it gives life, or which it describes or recalls.
         by_authority: Whether it is the authority's to say: trust, and consent to an erasure.
+        source: Where it was recorded.
     """
 
     payload_type: PayloadType
@@ -126,6 +133,7 @@ class Claims(NamedTuple):
     is_transformation: bool = False
     gtins: tuple[Gtin, ...] = ()
     by_authority: bool = False
+    source: str = ""
 
 
 def claims_of(event: Event) -> Claims:
@@ -140,17 +148,25 @@ def claims_of(event: Event) -> Claims:
             statement.biz_step or statement.type.value,
             statement.type is EventType.TRANSFORMATION,
             commissioned(statement),
+            source=header.source,
         )
     if isinstance(statement, Document):
         dated = (("document.issue_time", statement.issue_time),)
-        return Claims(PayloadType.DOCUMENT, header.actor, header.capture, dated)
+        return Claims(PayloadType.DOCUMENT, header.actor, header.capture, dated, source=header.source)
     gtins: tuple[Gtin, ...] = ()
     if isinstance(statement, Product):
         gtins = (statement.gtin,)
     elif isinstance(statement, Recall):
         gtins = tuple(scope.gtin for scope in statement.scopes)
     by_authority = event.payload_type is PayloadType.TRUST or isinstance(statement, ErasureConsent)
-    return Claims(event.payload_type, header.actor, header.capture, gtins=gtins, by_authority=by_authority)
+    return Claims(
+        event.payload_type,
+        header.actor,
+        header.capture,
+        gtins=gtins,
+        by_authority=by_authority,
+        source=header.source,
+    )
 
 
 class Registry:
@@ -198,6 +214,10 @@ class Registry:
         """Return a key's record, or None when nobody was ever given it."""
         return self._keys.get(key_id)
 
+    def station_keys(self, gln: Gln, station: str) -> tuple[KeyRecord, ...]:
+        """Return the keys that were ever given to a station of an organisation, the newest last."""
+        return tuple(record for record in self._keys.values() if (record.gln, record.station) == (gln, station))
+
     def signer(self, key_id: str) -> Organisation:
         """Return the organisation for which a key speaks now.
 
@@ -236,6 +256,7 @@ class Registry:
             self._judge_authority(key_id)
             return None
         organisation = self.signer(key_id)
+        self.judge_station(claims, key_id=key_id)
         _judge_actor(claims, organisation)
         if claims.payload_type is PayloadType.EPCIS:
             if claims.capture is Capture.FIRST_HAND:
@@ -254,6 +275,22 @@ class Registry:
             message = "only a ledger refuses events"
             raise AuthorizationError(message, code="ROLE_FORBIDS")
         return organisation
+
+    def judge_station(self, claims: Claims, *, key_id: str) -> None:
+        """Check that a station's key, ended or not, says no more than a station may; other keys are not looked at.
+
+        Raises:
+            AuthorizationError: STATION_FORBIDS.
+        """
+        record = self._keys.get(key_id)
+        if record is None or not record.station:
+            return
+        if claims.payload_type is not PayloadType.EPCIS or claims.capture is not Capture.FIRST_HAND:
+            message = f"the key of the station {record.station} signs first-hand EPCIS events and nothing else"
+            raise AuthorizationError(message, code="STATION_FORBIDS", field="payload_type")
+        if claims.source != record.station:
+            message = f"the key of the station {record.station} signed under the source {claims.source[:40]!r}"
+            raise AuthorizationError(message, code="STATION_FORBIDS", field="header.source")
 
     def _judge_authority(self, key_id: str) -> None:
         if key_id != self._authority_key_id:
@@ -373,7 +410,7 @@ class Registry:
         if addition.key_id in self._keys:
             message = f"the key {addition.key_id} was given before; an ended key does not come back"
             raise VerificationError(message, code="KEY_TAKEN", field="key_id")
-        self._keys[addition.key_id] = KeyRecord(addition.key_id, addition.gln, leaf_index)
+        self._keys[addition.key_id] = KeyRecord(addition.key_id, addition.gln, leaf_index, station=addition.station)
         self._organisations[addition.gln] = replace(organisation, key_ids=(*organisation.key_ids, addition.key_id))
 
     def _end_key(self, leaf_index: int, key_id: str, suspect_time: datetime | None) -> None:

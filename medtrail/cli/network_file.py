@@ -9,7 +9,7 @@ from typing import Any
 from medtrail.cli.storage_limits import parse_storage
 from medtrail.codec.payload import RESPONDER_URL
 from medtrail.errors import MalformedError
-from medtrail.event import NationalNumber, PackLevel, Product, ProductContent, Role, StorageLimits
+from medtrail.event import NationalNumber, PackLevel, Product, ProductContent, Role, StorageLimits, is_station_name
 from medtrail.gs1 import Gln, Gtin
 from medtrail.note import check_key_name
 
@@ -20,9 +20,6 @@ SERVICE_ROLES = (Role.MANUFACTURER, Role.DISTRIBUTOR, Role.PHARMACY)
 
 _NAME = re.compile(r"[a-z0-9-]{1,64}\Z")
 _PREFIX = re.compile(r"[0-9]{4,12}\Z")
-# The source of a station's events, and the name of its place within the location (AI 254).
-_STATION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?\Z")
-_RESERVED_STATIONS = frozenset({"authority", "ledger", "main"})
 _RESERVED_NAMES = frozenset({"authority", "ledger", "nats"})
 
 SAMPLE = """\
@@ -186,12 +183,12 @@ def check_name(name: str, *, field: str) -> None:
 
 
 def check_station_name(name: str, *, field: str) -> None:
-    """Check that a station may be called so; the name becomes the source of its events.
+    """Check that a station may be called so: its events' source, and its place within the location (AI 254).
 
     Raises:
         MalformedError: Not 1 to 20 of a-z, 0-9 and, inside, -; or the source of others.
     """
-    if not _STATION.match(name) or name in _RESERVED_STATIONS:
+    if not is_station_name(name):
         message = f"expected 1 to 20 of a-z, 0-9 and, inside, -, not reserved; got {name[:40]!r}"
         raise MalformedError(message, code="NETWORK_FILE", field=field)
 

@@ -49,6 +49,7 @@ from medtrail.event import (
     Refusal,
     Role,
     TrustStatement,
+    is_station_name,
 )
 from medtrail.exception_letter import ExceptionLetter
 
@@ -406,6 +407,7 @@ def _trust_to_message(statement: TrustStatement, header: payload_pb2.Header) -> 
     elif isinstance(statement, KeyAddition):
         message.key_addition.gln = str(statement.gln)
         message.key_addition.key_id = statement.key_id
+        message.key_addition.station = statement.station
     elif isinstance(statement, KeyRetirement):
         message.key_retirement.key_id = statement.key_id
     else:
@@ -447,8 +449,7 @@ def _trust_from_message(message: payload_pb2.TrustPayload) -> TrustStatement:
     if kind == "enrolment":
         return _enrolment_from_message(message.enrolment)
     if kind == "key_addition":
-        public_key_of(message.key_addition.key_id)
-        return KeyAddition(to_gln(message.key_addition.gln, field="key_addition.gln"), message.key_addition.key_id)
+        return _addition_from_message(message.key_addition)
     if kind == "key_retirement":
         return KeyRetirement(message.key_retirement.key_id)
     if kind == "key_revocation":
@@ -456,6 +457,14 @@ def _trust_from_message(message: payload_pb2.TrustPayload) -> TrustStatement:
         return KeyRevocation(message.key_revocation.key_id, suspect)
     text = "a trust payload makes one statement"
     raise MalformedError(text, code="FIELD_MISSING", field="statement")
+
+
+def _addition_from_message(message: payload_pb2.KeyAddition) -> KeyAddition:
+    public_key_of(message.key_id)
+    if message.station and not is_station_name(message.station):
+        text = f"no station may be called {message.station[:40]!r}"
+        raise MalformedError(text, code="STATION_NAME", field="key_addition.station")
+    return KeyAddition(to_gln(message.gln, field="key_addition.gln"), message.key_id, message.station)
 
 
 def _enrolment_from_message(message: payload_pb2.Enrolment) -> Enrolment:

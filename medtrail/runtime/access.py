@@ -1,7 +1,8 @@
 """Who may call what: one table for every method of every service.
 
 A method that has no row is denied. ``own`` methods act for the callee's organisation: only that organisation calls
-them (its ERP, its scanners, its command line), and it must have the role.
+them (its ERP, its scanners, its command line), and it must have the role. The key of a station, which stands on a
+counter, opens the methods that are for ``stations`` and no others.
 """
 
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ class Rule:
         roles: One of these is needed.
         own: Only the callee's own organisation.
         anonymous: No token is needed.
+        stations: Open to the keys of the organisation's stations, too.
     """
 
     roles: frozenset[Role]
     own: bool = False
     anonymous: bool = False
+    stations: bool = False
 
 
 _TRADING = frozenset({Role.MANUFACTURER, Role.DISTRIBUTOR, Role.PHARMACY, Role.REPACKAGER})
@@ -35,6 +38,7 @@ _MAKING = frozenset({Role.MANUFACTURER, Role.REPACKAGER})
 _READING = _TRADING | {Role.INVESTIGATOR, Role.REGULATOR, Role.LEDGER}
 
 _OWN_TRADING = Rule(_TRADING, own=True)
+_STATIONS = Rule(_TRADING, own=True, stations=True)
 _OWN_MAKING = Rule(_MAKING, own=True)
 _READ = Rule(_READING)
 _ANYBODY = Rule(frozenset(), anonymous=True)
@@ -125,11 +129,11 @@ ACCESS: dict[str, Rule] = {
         "IssueInvoice",
         "ListDocuments",
     ),
-    **_rows(f"{_API}.station.v1.StationService", _OWN_TRADING, "FollowBooks", "SubmitEvents", "VerifyPack"),
-    # Callers hold the station's own token, and act for its organisation.
+    **_rows(f"{_API}.station.v1.StationService", _STATIONS, "FollowBooks", "SubmitEvents", "VerifyPack"),
+    # Callers hold the station's own token, and act for the station.
     **_rows(
         f"{_API}.station.v1.StationDeskService",
-        _OWN_TRADING,
+        _STATIONS,
         "Scan",
         "Receive",
         "Dispense",
@@ -192,7 +196,7 @@ ACCESS: dict[str, Rule] = {
     # Says no more than whether the process serves; supervisors have no key.
     **_rows("grpc.health.v1.Health", _ANYBODY, "Check", "List", "Watch"),
     # The contracts are public; the token keeps strangers from asking.
-    **_rows("grpc.reflection.v1alpha.ServerReflection", Rule(frozenset(Role)), "ServerReflectionInfo"),
+    **_rows("grpc.reflection.v1alpha.ServerReflection", Rule(frozenset(Role), stations=True), "ServerReflectionInfo"),
 }
 
 
@@ -205,7 +209,7 @@ def authorise(method: str, *, caller: Caller, callee: Gln) -> None:
         callee: Party GLN of the organisation whose process is called.
 
     Raises:
-        AuthorizationError: METHOD_UNKNOWN, CALLER_NOT_OWN or ROLE_FORBIDS.
+        AuthorizationError: METHOD_UNKNOWN, CALLER_NOT_OWN, ROLE_FORBIDS or STATION_FORBIDS.
     """
     rule = rule_of(method)
     organisation = caller.organisation
@@ -217,6 +221,9 @@ def authorise(method: str, *, caller: Caller, callee: Gln) -> None:
         has = ", ".join(sorted(organisation.roles)) or "none"
         message = f"{method} is open to: {wanted}; {organisation.gln} has: {has}"
         raise AuthorizationError(message, code="ROLE_FORBIDS")
+    if caller.station and not rule.stations and not rule.anonymous:
+        message = f"{method} is not open to stations; {caller.station} of {organisation.gln} called"
+        raise AuthorizationError(message, code="STATION_FORBIDS")
 
 
 def rule_of(method: str) -> Rule:

@@ -16,7 +16,7 @@ A station's folder has, of its organisation, organisation.json and ca.crt; of it
 and further::
 
     station.json        name
-    key_addition.bin    SignedEvent: the authority's word that the key speaks for the organisation
+    key_addition.bin    SignedEvent: the authority's word that the key is this station's, of the organisation
     desk.token          what the scanner and the till beside it show to the station  secret
 
 Secrets have mode 0600 and are refused when others may read them; they are read when asked for and not kept.
@@ -310,7 +310,7 @@ def create_organisation(
 def create_station(
     path: Path, name: str, *, organisation: OrganisationFolder, authority: AuthorityFolder, now: datetime | None = None
 ) -> StationFolder:
-    """Make a station's folder with a key of its own, and the authority's word that it speaks for the organisation.
+    """Make a station's folder with a key of its own, and the authority's word that it speaks for the station.
 
     organisation.json comes last and makes the folder whole: without it, it does not load.
 
@@ -332,7 +332,7 @@ def create_station(
     write_secret(path / "desk.token", secrets.token_urlsafe(32).encode() + b"\n")
     write_file(path / "tls.crt", tls.certificate)
     write_file(path / "ca.crt", authority.ca_certificate())
-    write_file(path / "key_addition.bin", authority.sign(KeyAddition(organisation.gln, key.key_id)))
+    write_file(path / "key_addition.bin", authority.sign(KeyAddition(organisation.gln, key.key_id, name)))
     write_file(path / "station.json", json.dumps({"name": name}, indent=2).encode() + b"\n")
     _write_profile(path, organisation.profile)
     return StationFolder(path)

@@ -1,13 +1,15 @@
 """What stands before every method: who calls, whether they may, how long it may take, and what errors look like.
 
 One interceptor wraps each of the four kinds of methods. Order: the table has the method; the token is good; the role
-may; then the method runs under its deadline. Errors of ours become rich statuses; of others nothing leaves but
-INTERNAL, and the log has the rest.
+may; then the method runs under its deadline. A stream may last for days: before each of its answers the caller's key is
+looked at again, and one that has ended meanwhile ends the stream. Errors of ours become rich statuses; of others
+nothing leaves but INTERNAL, and the log has the rest.
 """
 
 import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import grpc
@@ -57,6 +59,14 @@ class Verifier(Protocol):
         """
         ...
 
+    def check_stands(self, caller: Caller) -> None:
+        """Check that a caller who was let in would be let in still.
+
+        Raises:
+            AuthenticationError: Its key has ended.
+        """
+        ...
+
 
 class Guard(grpc.aio.ServerInterceptor):
     """Authenticates, authorises, limits and translates; the same for all services of a process."""
@@ -103,14 +113,17 @@ class Guard(grpc.aio.ServerInterceptor):
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
             try:
-                self._admit(method, context)
+                caller = self._admit(method, context)
                 if handler.request_streaming:
                     # Our clients send nothing before they are admitted: see medtrail.runtime.client.
                     await context.send_initial_metadata(((ADMITTED_KEY, "1"),))
                 answers = behavior(request, context)
                 if hasattr(answers, "__aiter__"):
-                    async for answer in answers:
-                        yield answer
+                    async with aclosing(answers):
+                        async for answer in answers:
+                            if caller is not None:
+                                self._verifier.check_stands(caller)
+                            yield answer
                 else:
                     # A method that writes to the context by itself.
                     await answers
@@ -129,12 +142,13 @@ class Guard(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-    def _admit(self, method: str, context: Context) -> None:
+    def _admit(self, method: str, context: Context) -> Caller | None:
         if rule_of(method).anonymous:
-            return
+            return None
         caller = self._verifier.verify(_bearer(context))
         authorise(method, caller=caller, callee=self._callee)
         _caller.set(caller)
+        return caller
 
     def _limit(self, context: Context) -> float:
         # None without a deadline, whatever the stubs say.

@@ -15,7 +15,7 @@ from medtrail.gs1 import Gtin
 from medtrail.item_map import log_entry
 from medtrail.merkle import hash_leaf, verify_inclusion
 from medtrail.runtime.logging import get_logger
-from medtrail.trust import MAKING_ROLES, Organisation, Registry
+from medtrail.trust import MAKING_ROLES, Organisation, Registry, claims_of
 
 log = get_logger(__name__)
 
@@ -115,6 +115,7 @@ def apply_event(
     key_id, event = _decoded(entry)
     try:
         issuer = _issuer(registry, key_id, entry.leaf_index)
+        registry.judge_station(claims_of(event), key_id=key_id)
         _check_issuer(issuer, event)
     except AuthorizationError as error:
         # The ledger should not have chained it. It is in the log all the same; it is not believed here.

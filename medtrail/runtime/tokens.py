@@ -43,14 +43,19 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: an enrolled organisation, the key (did:key) with which it signed, and who of its people, if it says.
+    """Who calls.
 
-    The organisation answers for the person: it is the one who signs.
+    Attributes:
+        organisation: An enrolled one.
+        key_id: did:key with which it signed.
+        person: Who of its people, if it says. The organisation answers for the person: it is the one who signs.
+        station: The station of the organisation whose key it is; empty: none, the organisation itself calls.
     """
 
     organisation: Organisation
     key_id: str
     person: str = ""
+    station: str = ""
 
 
 class TokenMinter:
@@ -125,20 +130,32 @@ class TokenVerifier:
             message = f"the token has {len(token)} characters, more than {LONGEST_TOKEN}"
             raise AuthenticationError(message, code="TOKEN_MALFORMED", field="authorization")
         key_id = _key_id_of(token)
-        organisation = self._signer(key_id)
+        organisation, station = self._signer(key_id)
         claims = _verified_claims(token, key_id)
         self._check_claims(claims, organisation)
         person = claims.get("person", "")
         if not isinstance(person, str) or (person and not PERSON.fullmatch(person)):
             raise _refused("TOKEN_MALFORMED", f"person is a text of {PERSON.pattern}")
         self._take_once(claims)
-        return Caller(organisation, key_id, person)
+        return Caller(organisation, key_id, person, station)
 
-    def _signer(self, key_id: str) -> Organisation:
+    def check_stands(self, caller: Caller) -> None:
+        """Check that the key of a caller who was let in has not ended meanwhile.
+
+        Raises:
+            AuthenticationError: KEY_RETIRED or KEY_REVOKED.
+        """
+        self._signer(caller.key_id)
+
+    def _signer(self, key_id: str) -> tuple[Organisation, str]:
+        """Return the organisation for which a key speaks now, and the station, if it is one's."""
+        registry = self._registry()
         try:
-            return self._registry().signer(key_id)
+            organisation = registry.signer(key_id)
         except MedtrailError as error:
             raise AuthenticationError(error.message, code=error.code, field="authorization") from error
+        record = registry.key(key_id)
+        return organisation, "" if record is None else record.station
 
     def _check_claims(self, claims: dict[str, object], organisation: Organisation) -> None:
         now = self._clock().timestamp()

@@ -222,6 +222,7 @@ def _hear(registry: Registry, signed_event: bytes) -> _Heard | None:
         if event.header.capture is Capture.FIRST_HAND and event.header.actor not in signer.glns:
             message = f"{signer.gln} signed first-hand for {event.header.actor}"
             raise AuthorizationError(message, code="ACTOR_NOT_SIGNER", field="header.actor")
+        registry.judge_station(claims_of(event), key_id=key_id)
         _require_owner(registry, signer, event)
     except MedtrailError as error:
         if error.code == "KEY_UNKNOWN":

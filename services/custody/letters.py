@@ -23,7 +23,7 @@ from medtrail.gs1 import Gln
 from medtrail.runtime import outbox
 from medtrail.runtime.logging import get_logger
 from medtrail.subjects import MessageKind
-from medtrail.trust import Registry
+from medtrail.trust import Registry, claims_of
 from services.custody.desk import Desk
 from services.custody.tables import CustodyTable
 
@@ -167,6 +167,7 @@ def _hear(desk: Desk, letter: Letter, *, sender: Gln) -> Heard | None:
         message = f"{sender} sent what {signer.gln} signed"
         raise AuthorizationError(message, code="LETTER_NOT_SENDER", field="letter.signed_event")
     event = decode_payload(signed.payload_type, signed.payload)
+    registry.judge_station(claims_of(event), key_id=key_id)
     if event.header.actor not in signer.glns or event.header.capture is not Capture.FIRST_HAND:
         message = f"{signer.gln} signed for {event.header.actor}"
         raise AuthorizationError(message, code="ACTOR_NOT_SIGNER", field="header.actor")

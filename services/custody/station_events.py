@@ -7,7 +7,6 @@ nothing and gives the first answer.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -27,11 +26,11 @@ from medtrail.errors import (
     MedtrailError,
     NotFoundError,
 )
-from medtrail.event import Capture, Event
+from medtrail.event import RESERVED_SOURCES, Capture, Event, is_station_name
 from medtrail.trust import Registry, claims_of
 from services.custody import commands
 from services.custody.conditions import with_inside
-from services.custody.desk import SOURCE, Desk, Session
+from services.custody.desk import Desk, Session
 from services.custody.exceptions.case import CaseScan
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.exceptions.store import open_case
@@ -43,8 +42,6 @@ from services.custody.tables import CustodyTable
 from services.custody.units import Named, Unit, unit_of_path
 
 MAX_UNITS = 1000
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?\Z")
-_RESERVED = frozenset({SOURCE, "authority", "ledger"})
 
 STATION_STEPS = frozenset(
     {
@@ -119,8 +116,9 @@ def check_station_name(name: str, *, field: str) -> str:
     Raises:
         MalformedError: Not 1 to 20 of a-z, 0-9 and -, or reserved (STATION_NAME).
     """
-    if not _NAME.match(name) or name in _RESERVED:
-        message = f"expected 1 to 20 of a-z, 0-9 and - inside, not {', '.join(sorted(_RESERVED))}; got {name[:40]!r}"
+    if not is_station_name(name):
+        reserved = ", ".join(sorted(RESERVED_SOURCES))
+        message = f"expected 1 to 20 of a-z, 0-9 and - inside, not {reserved}; got {name[:40]!r}"
         raise MalformedError(message, code="STATION_NAME", field=field)
     return name
 
@@ -144,11 +142,13 @@ def take_event(connection: Connection, desk: Desk, data: bytes, *, key_id: str) 
 
     Raises:
         MalformedError: It is no event that a station may sign.
-        AuthorizationError: Not signed by the caller, or by a key that may not say it (any more).
+        AuthorizationError: Not signed by the caller, not with the key of the station that it names (STATION_KEY), or
+            with a key that may not say it (any more).
         VerificationError: Dated more than five minutes ahead (EVENT_IN_FUTURE).
         ConflictError: Out of turn (SOURCE_SEQ_GAP), or another event has its number (SOURCE_SEQ_REUSED).
     """
     said = _read(data, key_id)
+    _check_key(desk.registry(), said.event.header.source, key_id)
     sha256 = hashlib.sha256(data).digest()
     name, seq = said.event.header.source, said.event.header.source_seq
     before = _find(connection, name, seq)
@@ -212,6 +212,15 @@ def _find(connection: Connection, name: str, seq: int) -> Taken | None:
         Conflict(unit_of_path(path), code, message, case_id) for path, code, message, case_id in json.loads(row[1])
     )
     return Taken(name, seq, row[0], conflicts, newest_number(connection), resend=True)
+
+
+def _check_key(registry: Registry, name: str, key_id: str) -> None:
+    """Check that a key was given to the station in whose name it speaks; whoever has none yet is told so later."""
+    record = registry.key(key_id)
+    if record is not None and record.station != name:
+        whose = f"the station {record.station}" if record.station else "the organisation"
+        message = f"the key is that of {whose}, not of the station {name}"
+        raise AuthorizationError(message, code="STATION_KEY", field="header.source")
 
 
 def _check_turn(connection: Connection, registry: Registry, name: str, seq: int, key_id: str) -> None:

@@ -12,11 +12,12 @@ from sqlalchemy import Connection
 from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
 from medtrail.codec import from_timestamp
 from medtrail.codec.verdict import verdict_to_message
-from medtrail.errors import MalformedError, MedtrailError, UnavailableError
+from medtrail.errors import AuthorizationError, MalformedError, MedtrailError, UnavailableError
 from medtrail.gs1 import Sgtin, parse_epc
 from medtrail.runtime.guard import Context, caller_of
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.server import Binding
+from medtrail.runtime.tokens import Caller
 from services.custody.desk import now_utc
 from services.custody.messages import parse_day
 from services.custody.office import Office
@@ -58,7 +59,7 @@ class StationServicer(station_pb2_grpc.StationServiceServicer):
         self, request: station_pb2.FollowBooksRequest, context: Context
     ) -> AsyncIterator[station_pb2.FollowBooksResponse]:
         """Tell all that changed after a number, and go on as it comes."""
-        station = check_station_name(request.station, field="station")
+        station = _own_name(request.station, caller_of(context))
         database, bell = self._office.database, self._office.bell
         known = await database.read(feed_id) or await database.write(begin_feed)
         number = request.after_number if request.feed_id == known else 0
@@ -150,6 +151,15 @@ class StationServicer(station_pb2_grpc.StationServiceServicer):
             moment = from_timestamp(request.judge_time, field="judge_time").astimezone(UTC)
         verdict = await self._office.scanner.judge_seen(_seen(request), moment)
         return station_pb2.VerifyPackResponse(verdict=verdict_to_message(verdict))
+
+
+def _own_name(name: str, caller: Caller) -> str:
+    """Return the name under which a caller asks: a station's key is told of that station only."""
+    check_station_name(name, field="station")
+    if caller.station not in {"", name}:
+        message = f"the key is that of the station {caller.station}, not of {name}"
+        raise AuthorizationError(message, code="STATION_KEY", field="station")
+    return name
 
 
 def _seen(request: station_pb2.VerifyPackRequest) -> Seen:

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from medtrail.codec import encode_batch
 from medtrail.envelope import SigningKey
+from medtrail.event import ErasureOrder, KeyAddition
 from medtrail.gs1 import Gln
 
 if TYPE_CHECKING:
+    from tests.conftest import Network
     from tests.integration.ledger.conftest import CheckLog, Events, NewLog, OfflineLog
 
 STREAM_TIME_AHEAD = timedelta(days=60)
@@ -149,6 +151,25 @@ def test_trust_statement_of_another_than_the_authority_is_refused(
     assert log.rows("SELECT code FROM refusal") == [("NOT_AUTHORITY",)]
     log.publish()
     check_log(log.home.root)
+
+
+def test_what_a_stations_key_signs_under_another_source_is_refused(
+    new_log: "NewLog", events: "Events", network: "Network", check_log: "CheckLog"
+) -> None:
+    log, maker = enrolled(new_log, events), network["maker"].gln
+    line, bay = SigningKey.generate(), SigningKey.generate()
+    additions = [
+        network.authority.sign(KeyAddition(maker, key.key_id, name)) for key, name in ((line, "line-1"), (bay, "bay"))
+    ]
+    good, bad = (events.sign(events.observe(1), key=key) for key in (line, bay))
+    order = events.sign(ErasureOrder(bytes(32), "why"), key=line)
+    log.integrate(log.message(encode_batch([*additions, good, bad, order])))
+    assert log.rows("SELECT code, field FROM refusal ORDER BY field") == [
+        ("STATION_FORBIDS", "header.source"),
+        ("STATION_FORBIDS", "payload_type"),
+    ]
+    log.publish()
+    check_log(log.home.root, acknowledged=[*additions, good])
 
 
 def test_resend_after_the_keys_retirement_gets_the_first_index(

@@ -1,6 +1,9 @@
 import asyncio
+import copy
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -24,6 +27,8 @@ from medtrail.api.returns.v1 import returns_pb2, returns_pb2_grpc
 from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
 from medtrail.api.trust.v1 import trust_pb2, trust_pb2_grpc
 from medtrail.api.verification.v1 import verification_pb2, verification_pb2_grpc
+from medtrail.codec import decode_payload, decode_signed_event
+from medtrail.envelope import verify_signatures
 from medtrail.errors import (
     AuthenticationError,
     AuthorizationError,
@@ -34,8 +39,10 @@ from medtrail.errors import (
     TooLargeError,
     UnavailableError,
 )
+from medtrail.event import KeyRevocation
 from medtrail.runtime.access import ACCESS, rule_of
 from medtrail.runtime.client import connect
+from medtrail.runtime.folder import StationFolder, create_station
 from medtrail.runtime.server import Binding, Server, caller_of, serve
 from medtrail.runtime.tokens import TokenMinter
 from medtrail.trust import Registry
@@ -187,6 +194,96 @@ def test_each_role_may_call_what_the_table_says_and_nothing_else(
             await channel.close()
 
     run(network, registry, story, callee=callee)
+
+
+def with_station(network: "Network", registry: Registry, folder: Path) -> tuple[StationFolder, Registry]:
+    """A till of the pharmacy, and a registry that knows its key."""
+    station = create_station(folder / "till", "till", organisation=network["pharmacy"], authority=network.authority)
+    return station, heard(registry, station.key_addition_bytes())
+
+
+def heard(registry: Registry, statement: bytes) -> Registry:
+    """A registry that has heard one more statement of the authority."""
+    known = copy.deepcopy(registry)
+    signed = decode_signed_event(statement)
+    known.apply(known.next_index, verify_signatures(signed), decode_payload(signed.payload_type, signed.payload))
+    return known
+
+
+@pytest.mark.parametrize("callee", ["pharmacy", "ledger", "distributor"])
+def test_key_of_a_station_opens_what_is_for_stations_and_nothing_else(
+    network: "Network", registry: Registry, tmp_path: Path, callee: str
+) -> None:
+    station, known = with_station(network, registry, tmp_path)
+    opened: set[str] = set()
+    refused: set[str] = set()
+
+    async def story(server: Server) -> None:
+        async with connect(
+            server.address, folder=station, audience=network[callee].gln, server=callee, person="anna"
+        ) as channel:
+            for path, method in all_methods():
+                try:
+                    await call(channel, path, method)
+                except AuthorizationError as error:
+                    refused.add(error.code)
+                else:
+                    opened.add(path.partition(".v1.")[2])
+
+    run(network, known, story, callee=callee)
+    desk = {"Scan", "Receive", "Dispense", "Hold", "Observe", "GetStatus", "Sync"}
+    ours = {f"StationService/{name}" for name in ("FollowBooks", "SubmitEvents", "VerifyPack")}
+    ours |= {f"StationDeskService/{name}" for name in desk}
+    assert opened == (ours if callee == "pharmacy" else set())
+    assert "STATION_FORBIDS" in refused
+    assert refused <= {"STATION_FORBIDS", "CALLER_NOT_OWN", "ROLE_FORBIDS"}
+
+
+async def _drain(answers: AsyncIterator[Any]) -> None:
+    async for _ in answers:
+        pass
+
+
+def test_stream_ends_when_the_key_of_its_reader_does(network: "Network", registry: Registry, tmp_path: Path) -> None:
+    station, known = with_station(network, registry, tmp_path)
+    registries, told = [known], []
+
+    async def follow(_request: object, _context: object) -> AsyncIterator[Any]:
+        try:
+            while True:
+                yield station_pb2.FollowBooksResponse()
+                await asyncio.sleep(0.01)
+        finally:
+            told.append("ended")
+
+    async def story(server: Server) -> None:
+        async with connect(
+            server.address, folder=station, audience=network["pharmacy"].gln, server="pharmacy"
+        ) as channel:
+            stub = station_pb2_grpc.StationServiceStub(channel)
+            answers = aiter(stub.FollowBooks(station_pb2.FollowBooksRequest(station="till")))
+            await anext(answers)
+            end = KeyRevocation(station.signing_key().key_id, datetime.now(UTC))
+            registries[:] = [heard(known, network.authority.sign(end))]
+            with pytest.raises(AuthenticationError) as caught:
+                await _drain(answers)
+            assert caught.value.code == "KEY_REVOKED"
+
+    async def main() -> None:
+        server = await serve(
+            bind(FollowBooks=follow),
+            folder=network["pharmacy"],
+            registry=lambda: registries[0],
+            listen="127.0.0.1:0",
+        )
+        try:
+            async with asyncio.timeout(20):
+                await story(server)
+        finally:
+            await server.stop(0)
+
+    asyncio.run(main())
+    assert told == ["ended"]
 
 
 def test_method_outside_the_table_is_denied(network: "Network", registry: Registry) -> None:

@@ -18,6 +18,7 @@ from medtrail.event import (
     Event,
     Genesis,
     Header,
+    KeyAddition,
     KeyRevocation,
     PackLevel,
     PayloadType,
@@ -370,9 +371,11 @@ def test_recall_is_in_force_until_its_issuer_or_a_regulator_ends_it(
 def test_disbelieves_products_of_others_and_of_ended_keys(network: "Network", registry: Registry, path: Path) -> None:
     async def story(world: World) -> None:
         maker = network["maker"]
-        stranger = SigningKey.generate()
+        stranger, bay = SigningKey.generate(), SigningKey.generate()
         world.log.add(
             statement_of(network["pharmacy"], product("by a pharmacy")),
+            network.authority.sign(KeyAddition(maker.gln, bay.key_id, "bay")),
+            statement_of(maker, product("by the maker's bay"), key=bay),
             statement_of(maker, product("by nobody"), key=stranger),
             statement_of(maker, product("in another's name"), key=network["repackager"].signing_key()),
             network.authority.sign(KeyRevocation(maker.signing_key().key_id, NOW)),

@@ -61,7 +61,7 @@ def test_stations_of_the_network_file_get_keys_that_the_authority_vouches_for(fo
     for station in folders.stations:
         signed = decode_signed_event(station.key_addition_bytes())
         said = decode_payload(signed.payload_type, signed.payload).statement
-        assert said == KeyAddition(station.gln, station.signing_key().key_id)
+        assert said == KeyAddition(station.gln, station.signing_key().key_id, station.station)
         assert station.signing_key().key_id != folders.organisations["pharmacy"].signing_key().key_id
     again = ensure_folders(folders.root, ensure_description(folders.root))
     assert [item.signing_key().key_id for item in again.stations] == [

@@ -1,5 +1,6 @@
 """Letters of partners: each is heard once, by whom it is for, from whom it says that it is."""
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from medtrail.codec import decode_letter, encode_letter, encode_payload, encode_
 from medtrail.document import Document, DocumentKind
 from medtrail.envelope import SigningKey, sign
 from medtrail.errors import AuthorizationError, MalformedError, MedtrailError, TooLargeError, VerificationError
-from medtrail.event import Capture, Event, Header, PayloadType, new_salt
+from medtrail.event import Capture, Event, Header, KeyAddition, PayloadType, new_event_id, new_salt
 from medtrail.exchange import Letter
 from medtrail.gs1 import Gln
 from medtrail.subjects import MessageKind
@@ -133,6 +134,21 @@ def test_refuses_a_revoked_key(
     monkeypatch.setattr(Registry, "key", lambda _self, _key_id: replace(revoked, suspect_time=None))
     take(distributor, data, sender=pharmacy.gln)
     assert len(heard) == 1
+
+
+def test_refuses_a_letter_of_a_stations_key(
+    pharmacy: House, distributor: House, heard: list[Heard], network: "Network"
+) -> None:
+    till = SigningKey.generate()
+    registry = copy.deepcopy(distributor.registry)
+    header = Header(new_salt(), network.authority.gln, "authority", 1, new_event_id())
+    addition = Event(header, KeyAddition(pharmacy.gln, till.key_id, "till"))
+    registry.apply(registry.next_index, network.authority.signing_key().key_id, addition)
+    distributor.registry = registry
+    data = encode_letter(Letter(signed_document(pharmacy, distributor.gln, key=till)))
+    error = refusal(distributor, data, sender=pharmacy.gln)
+    assert (type(error), error.code) == (AuthorizationError, "STATION_FORBIDS")
+    assert heard == []
 
 
 @pytest.mark.usefixtures("heard")

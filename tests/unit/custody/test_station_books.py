@@ -120,8 +120,9 @@ def make_bay(network: "Network", pharmacy: "House", tmp_path: Path) -> Iterator[
 
     def make(name: str) -> Bay:
         key = SigningKey.generate()
-        pharmacy.registry = authority_says(pharmacy.registry, KeyAddition(pharmacy.gln, key.key_id), key_id=authority)
-        database = Database(tmp_path / f"{name}.db")
+        addition = KeyAddition(pharmacy.gln, key.key_id, name)
+        pharmacy.registry = authority_says(pharmacy.registry, addition, key_id=authority)
+        database = Database(tmp_path / f"{len(made)}.db")
         database.write_now(prepare)
         database.write_now(upgrade)
         made.append(database)
@@ -431,22 +432,42 @@ def test_a_station_speaks_for_itself_only(make_bay: Callable[[str], Bay], stock:
     assert refused(bay, forged, key_id=other.desk.key.key_id).code == "STATION_KEY"
 
 
+def test_nobody_takes_the_name_of_a_station_before_it_has_spoken(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...]
+) -> None:
+    bay, other = make_bay("till-1"), make_bay("till-2")
+    bay.follow()
+    bay.do(commands.dispense, stock[0], partial=False)
+    (data,) = bay.waiting()
+    # Neither another till, nor whoever has the organisation's own key.
+    for key in (other.desk.key, bay.house.desk.key):
+        error = refused(bay, resigned(bay, data, key=key), key_id=key.key_id)
+        assert (error.code, isinstance(error, AuthorizationError)) == ("STATION_KEY", True)
+    assert bay.house.read(lambda c: last_number(c, "till-1")) == 0
+    assert [taken.source_seq for taken in bay.hand_in()] == [1]
+
+
 def test_station_gets_a_new_key_when_the_old_one_is_retired(
     make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House", network: "Network"
 ) -> None:
-    bay, fresh = make_bay("till-1"), make_bay("till-1b")
+    bay, fresh = make_bay("till-1"), make_bay("till-1")
     bay.follow()
     bay.do(commands.dispense, stock[0], partial=False)
+    bay.hand_in()
+    bay.do(commands.dispense, stock[1], partial=False)
+    (early,) = bay.waiting()
+    # Two keys at one name: the newer has to wait for the end of the older.
+    assert refused(bay, resigned(bay, early, key=fresh.desk.key), key_id=fresh.desk.key.key_id).code == "STATION_KEY"
     bay.hand_in()
     authority = network.authority.signing_key().key_id
     pharmacy.registry = authority_says(pharmacy.registry, KeyRetirement(bay.desk.key.key_id), key_id=authority)
     bay.desk = replace(bay.desk, registry=lambda: pharmacy.registry)
     with pytest.raises(AuthorizationError) as caught:
-        bay.do(commands.dispense, stock[1], partial=False)
+        bay.do(commands.dispense, stock[2], partial=False)
     assert caught.value.code == "KEY_RETIRED"
     bay.desk = replace(bay.desk, key=fresh.desk.key)
-    bay.do(commands.dispense, stock[1], partial=False)
-    assert [taken.source_seq for taken in bay.hand_in()] == [2]
+    bay.do(commands.dispense, stock[2], partial=False)
+    assert [taken.source_seq for taken in bay.hand_in()] == [3]
 
 
 def test_a_till_neither_ships_nor_speaks_as_another_source(

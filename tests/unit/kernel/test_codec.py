@@ -132,6 +132,7 @@ STATEMENTS: list[Statement] = [
     Genesis("log.example/t", KEY.key_id, bytes(32)),
     ENROLMENT,
     KeyAddition(Gln("0300011111116"), KEY.key_id),
+    KeyAddition(Gln("0300011111116"), KEY.key_id, "a" * 20),
     KeyRetirement(KEY.key_id),
     KeyRevocation(KEY.key_id, NOW),
     Refusal(bytes(32), "urn:x:1", "KEY_REVOKED", "signatures[0]", "no", 7, NOW),
@@ -187,6 +188,7 @@ def _set(path: str, value: object) -> Callable[..., None]:
 
 PRODUCT, RECALL = STATEMENTS[2], STATEMENTS[4]
 ORDER, CONSENT = STATEMENTS[-2:]
+TILL_KEY = KeyAddition(Gln("0300011111116"), KEY.key_id, "till-1")
 BAD_FIELDS: list[tuple[Statement, str, object, str, str]] = [
     (SMALL_EVENT, "header.salt", b"short", "SALT_LENGTH", "header.salt"),
     (SMALL_EVENT, "header.source", "a b", "TEXT_MALFORMED", "header.source"),
@@ -220,6 +222,10 @@ BAD_FIELDS: list[tuple[Statement, str, object, str, str]] = [
     (ENROLMENT, "enrolment.organisation", "No Name", "TEXT_MALFORMED", "enrolment.organisation"),
     (ENROLMENT, "enrolment.sealing_key", b"", "HASH_LENGTH", "enrolment.sealing_key"),
     (ENROLMENT, "enrolment", None, "FIELD_MISSING", "statement"),
+    *(
+        (TILL_KEY, "key_addition.station", name, "STATION_NAME", "key_addition.station")
+        for name in ("main", "authority", "ledger", "Till", "till_1", "-x", "x-", "a" * 21, "till\n")
+    ),
     (ORDER, "erasure_order", None, "FIELD_MISSING", "statement"),
     (ORDER, "erasure_order.reason", "", "TEXT_LENGTH", "erasure_order.reason"),
     (ORDER, "erasure_order.reason", "a\0b", "TEXT_MALFORMED", "erasure_order.reason"),

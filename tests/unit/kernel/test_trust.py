@@ -242,6 +242,57 @@ def test_rotation_adds_a_key_and_the_old_one_speaks_on(registry: Registry) -> No
     assert judge(registry, event(PRODUCT), THIRD_KEY) is None
 
 
+TILL_KEY = SigningKey.from_seed(bytes([77] * 32))
+
+
+def at_the_till(found: Event, source: str = "till") -> Event:
+    return replace(found, header=replace(found.header, source=source))
+
+
+@pytest.fixture
+def with_till(registry: Registry) -> Registry:
+    registry.apply(5, AUTHORITY.key_id, event(KeyAddition(SHOP, TILL_KEY.key_id, "till")))
+    return registry
+
+
+def test_key_of_a_station_speaks_under_its_name(with_till: Registry) -> None:
+    assert judge(with_till, at_the_till(event(observed("dispensing"), actor=SHOP)), TILL_KEY) is None
+    record = with_till.key(TILL_KEY.key_id)
+    assert record is not None
+    assert record.station == "till"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        at_the_till(event(observed("dispensing"), actor=SHOP), "main"),
+        at_the_till(event(observed("dispensing"), actor=SHOP), "bay"),
+        at_the_till(event(observed("dispensing"), actor=MAKER, capture=Capture.SECOND_HAND)),
+        at_the_till(event(ORDER, actor=SHOP)),
+        at_the_till(event(DOCUMENT, actor=SHOP)),
+        at_the_till(event(RECALL, actor=SHOP)),
+        at_the_till(event(PRODUCT, actor=SHOP)),
+        at_the_till(event(REFUSAL, actor=SHOP)),
+    ],
+)
+def test_key_of_a_station_says_nothing_else(with_till: Registry, found: Event) -> None:
+    error = judge(with_till, found, TILL_KEY)
+    assert error is not None
+    assert error.code == "STATION_FORBIDS"
+    # Its end does not widen what it may say.
+    with_till.apply(9, AUTHORITY.key_id, event(KeyRetirement(TILL_KEY.key_id)))
+    with pytest.raises(AuthorizationError) as caught:
+        with_till.judge_station(claims_of(found), key_id=TILL_KEY.key_id)
+    assert caught.value.code == "STATION_FORBIDS"
+
+
+def test_enrolment_does_not_make_more_of_a_stations_key(with_till: Registry) -> None:
+    with_till.apply(9, AUTHORITY.key_id, event(replace(SHOP_ENROLMENT, signing_key_ids=(TILL_KEY.key_id,))))
+    error = judge(with_till, event(ORDER, actor=SHOP), TILL_KEY)
+    assert error is not None
+    assert error.code == "STATION_FORBIDS"
+
+
 def test_second_enrolment_replaces_the_record_and_keeps_the_keys(registry: Registry) -> None:
     again = replace(MAKER_ENROLMENT, locations=(STRANGER,), company_prefixes=("030002",), signing_key_ids=())
     registry.apply(6, AUTHORITY.key_id, event(again))

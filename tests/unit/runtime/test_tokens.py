@@ -1,4 +1,5 @@
 import base64
+import copy
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from joserfc.jwk import OctKey
 from medtrail.codec import decode_payload, decode_signed_event
 from medtrail.envelope import SigningKey, public_key_of, verify_signatures
 from medtrail.errors import AuthenticationError, UnavailableError
-from medtrail.event import Genesis, KeyRetirement, KeyRevocation
+from medtrail.event import Genesis, KeyAddition, KeyRetirement, KeyRevocation
 from medtrail.runtime.tokens import LEEWAY_S, LIFETIME_S, TokenMinter, TokenVerifier
 from medtrail.trust import Registry
 
@@ -209,6 +210,28 @@ def test_refuses_ended_keys(network: "Network") -> None:
         for key, folder in zip(keys, folders, strict=True)
     ]
     assert codes == ["KEY_RETIRED", "KEY_REVOKED"]
+
+
+def test_token_of_a_station_tells_its_name_until_its_key_ends(network: "Network", registry: Registry) -> None:
+    pharmacy, ledger, key = network["pharmacy"], network["ledger"], SigningKey.generate()
+    known = copy.deepcopy(registry)
+
+    def say(statement: KeyAddition | KeyRevocation) -> None:
+        signed = decode_signed_event(network.authority.sign(statement))
+        known.apply(known.next_index, verify_signatures(signed), decode_payload(signed.payload_type, signed.payload))
+
+    say(KeyAddition(pharmacy.gln, key.key_id, "till-1"))
+    verifier = TokenVerifier(lambda: known, audience=ledger.gln, clock=lambda: NOW)
+    minter = TokenMinter(key, issuer=pharmacy.gln, audience=ledger.gln, clock=lambda: NOW, person="anna")
+    caller = verifier.verify(minter.mint())
+    assert (caller.organisation.gln, caller.station, caller.person) == (pharmacy.gln, "till-1", "anna")
+    own = TokenMinter(pharmacy.signing_key(), issuer=pharmacy.gln, audience=ledger.gln, clock=lambda: NOW)
+    assert verifier.verify(own.mint()).station == ""
+    verifier.check_stands(caller)
+    say(KeyRevocation(key.key_id, NOW))
+    with pytest.raises(AuthenticationError) as caught:
+        verifier.check_stands(caller)
+    assert (caught.value.code, caught.value.field) == ("KEY_REVOKED", "authorization")
 
 
 def test_refuses_more_tokens_than_it_can_remember(network: "Network", registry: Registry, minter: TokenMinter) -> None:

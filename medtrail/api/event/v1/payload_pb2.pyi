@@ -813,19 +813,25 @@ class KeyAddition(_message.Message):
 
     GLN_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
+    STATION_FIELD_NUMBER: _builtins.int
     gln: _builtins.str
     """GLN of the organisation; 13 digits."""
     key_id: _builtins.str
     """Ed25519 key as did:key."""
+    station: _builtins.str
+    """The station whose key it is: it signs EPCIS events of the organisation's own with this source, and nothing else. 1
+    to 20 of [a-z0-9-], none of "main", "authority", "ledger". Empty: the key speaks for the organisation in everything.
+    """
     def __init__(
         self,
         *,
         gln: _builtins.str = ...,
         key_id: _builtins.str = ...,
+        station: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gln", b"gln", "key_id", b"key_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gln", b"gln", "key_id", b"key_id", "station", b"station"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
