@@ -3,28 +3,23 @@
 import asyncio
 import hashlib
 import uuid
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from medtrail import codec
 from medtrail.api.custody.v1 import custody_pb2
 from medtrail.api.ledger.v1 import ledger_pb2
+from medtrail.cli.authority import open_authority, publish_statement
 from medtrail.cli.main import Globals
 from medtrail.cli.session import Session, run_session
 from medtrail.cli.trace import prove
-from medtrail.errors import ConflictError, NotFoundError, UnavailableError
+from medtrail.errors import ConflictError, UnavailableError
 from medtrail.event import ErasureConsent, ErasureOrder
 from medtrail.item_map import log_entry
 from medtrail.merkle import hash_leaf, verify_inclusion
-from medtrail.runtime.bus import connect_bus
-from medtrail.runtime.folder import AuthorityFolder
-from medtrail.subjects import events_subject
 
 DECISION_TIMEOUT_S = 60.0
 POLL_S = 0.25
-AUTHORITY_NAME = "authority"
 
 
 async def find_event(session: Session, event: str) -> tuple[int, bytes]:
@@ -112,11 +107,18 @@ async def _decided(session: Session, order_id: str, *, start: int) -> ledger_pb2
 
 
 def run_consent(found: Globals, event: str, *, reason: str) -> None:
-    """Sign the authority's consent to an erasure before the retention period ends, and see it into the log."""
+    """Sign the authority's consent to an erasure before the retention period ends, and see it into the log.
+
+    Raises:
+        ConflictError: --dir holds no authority (AUTHORITY_MISSING).
+        UnavailableError: The log does not hold it in time (CONSENT_NOT_LOGGED).
+    """
+    authority = open_authority(found)
 
     async def work(session: Session) -> dict[str, Any]:
         leaf_index, digest = await find_event(session, event)
-        index = await _publish(session, found.folder / AUTHORITY_NAME, ErasureConsent(digest, reason))
+        consent = ErasureConsent(digest, reason)
+        index = await publish_statement(session, authority, consent, unlogged="CONSENT_NOT_LOGGED")
         return {"leaf_index": leaf_index, "consent_index": index, "reason": reason}
 
     document = run_session(found, work)
@@ -126,27 +128,3 @@ def run_consent(found: Globals, event: str, *, reason: str) -> None:
         console.print(f"{text}{document['consent_index']}", markup=False)
 
     found.output.answer(document, draw)
-
-
-async def _publish(session: Session, path: Path, statement: ErasureConsent) -> int:
-    """Publish a statement of the authority and return its index once a checkpoint covers it.
-
-    Raises:
-        UnavailableError: CONSENT_NOT_LOGGED: not in time.
-    """
-    folder = AuthorityFolder(path)
-    signed = folder.sign(statement)
-    bus = await connect_bus(session.network.nats_url, seed=folder.nats_seed(), gln=folder.gln, name=AUTHORITY_NAME)
-    try:
-        await bus.publish(events_subject(folder.gln), codec.encode_batch([signed]))
-    finally:
-        await bus.close()
-    request = ledger_pb2.GetInclusionProofRequest(signed_event_sha256=hashlib.sha256(signed).digest())
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + DECISION_TIMEOUT_S
-    while clock() < deadline:
-        try:
-            return (await session.ledger.GetInclusionProof(request)).leaf_index
-        except NotFoundError:
-            await asyncio.sleep(POLL_S)
-    raise UnavailableError("the consent is published; the log does not hold it yet", code="CONSENT_NOT_LOGGED")

@@ -19,6 +19,7 @@ from medtrail.api.pharmacy.v1 import pharmacy_pb2_grpc
 from medtrail.api.recall.v1 import recall_pb2_grpc
 from medtrail.api.receiving.v1 import receiving_pb2_grpc
 from medtrail.api.returns.v1 import returns_pb2_grpc
+from medtrail.api.trust.v1 import trust_pb2_grpc
 from medtrail.api.verification.v1 import verification_pb2_grpc
 from medtrail.checkpoint import SignedCheckpoint, open_checkpoint
 from medtrail.cli.main import Globals
@@ -52,6 +53,7 @@ class Session:
     returns: "returns_pb2_grpc.ReturnServiceAsyncStub"
     verification: "verification_pb2_grpc.VerificationServiceAsyncStub"
     ledger: "ledger_pb2_grpc.LedgerServiceAsyncStub"
+    trust: "trust_pb2_grpc.TrustServiceAsyncStub"
 
     def open_checkpoint(self, note: bytes) -> SignedCheckpoint:
         """Check a checkpoint under the pinned keys.
@@ -101,6 +103,7 @@ async def open_session(
             returns=returns_pb2_grpc.ReturnServiceStub(own),
             verification=verification_pb2_grpc.VerificationServiceStub(own),
             ledger=ledger_pb2_grpc.LedgerServiceStub(ledger),
+            trust=trust_pb2_grpc.TrustServiceStub(ledger),
         )
 
 

@@ -31,6 +31,28 @@ def station_add(
     run_add(context.obj, name)
 
 
+@station_app.command("retire")
+def station_retire(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="Name of the station of --as.")]
+) -> None:
+    """End a station's key in good order, as the authority: before it gets a new one, or is given up."""
+    from medtrail.cli.station_keys import run_retire
+
+    run_retire(context.obj, name)
+
+
+@station_app.command("revoke")
+def station_revoke(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the station of --as.")],
+    since: Annotated[str, typer.Option("--since", help="From when on what it signed is in doubt; ISO 8601.")],
+) -> None:
+    """End a station's key that may be in wrong hands, as the authority: a stolen till."""
+    from medtrail.cli.station_keys import run_revoke
+
+    run_revoke(context.obj, name, since=since)
+
+
 @station_app.command("scan")
 def station_scan(
     context: typer.Context,

@@ -4,8 +4,9 @@ import asyncio
 import shutil
 import socket
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +14,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from medtrail.api.custody.v1 import custody_pb2
+from medtrail.api.custody.v1 import custody_pb2, custody_pb2_grpc
 from medtrail.api.event.v1 import payload_pb2, verdict_pb2
+from medtrail.api.holds.v1 import holds_pb2, holds_pb2_grpc
+from medtrail.api.pharmacy.v1 import pharmacy_pb2
 from medtrail.api.recall.v1 import recall_pb2
 from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
 from medtrail.cli.main import app
+from medtrail.cli.network import OrganisationAddress, RunningNetwork, write_network
+from medtrail.cli.render import format_time
 from medtrail.codec import encode_batch, to_timestamp
 from medtrail.errors import ConflictError, MalformedError, MedtrailError
+from medtrail.event import KeyRevocation
 from medtrail.gs1 import parse_epc
 from medtrail.runtime import outbox
 from medtrail.runtime.bus import connect_bus
-from medtrail.runtime.client import connect_desk
+from medtrail.runtime.client import connect, connect_desk
 from medtrail.runtime.folder import StationFolder, create_station
 from medtrail.runtime.settings import StationSettings
 from medtrail.subjects import events_subject
@@ -101,14 +107,20 @@ async def add_station(world: "World", owner: str, name: str) -> StationFolder:
         organisation=world.network[owner],
         authority=authority,
     )
+    await publish(world, folder.key_addition_bytes())
+    return folder
+
+
+async def publish(world: "World", statement: bytes) -> None:
+    """Say something in the authority's name."""
+    authority = world.network.authority
     bus = await connect_bus(
         world.nats_url, seed=authority.nats_seed(), gln=authority.gln, name="authority", timeout_s=20
     )
     try:
-        await bus.publish(events_subject(authority.gln), encode_batch([folder.key_addition_bytes()]))
+        await bus.publish(events_subject(authority.gln), encode_batch([statement]))
     finally:
         await bus.close()
-    return folder
 
 
 @asynccontextmanager
@@ -380,6 +392,137 @@ def test_commands_beside_a_station(play: "Play") -> None:
             assert (code, "event 5 queued" in said) == (0, True)
             code, said = await command(station, folder, "sync", "--timeout", "0.1")
             assert (code, "events wait" in said) == (3, True)
+
+    play(story)
+
+
+def test_key_of_a_station_opens_nothing_but_its_own_service(play: "Play") -> None:
+    async def story(world: "World") -> None:
+        pharmacy = await stocked(world, "1")
+        await pharmacy.receive(pack(1))
+        folder = await add_station(world, "pharmacy", "till-1")
+        async with till(world, folder, address_of(pharmacy)) as station:
+            await ready(world, station, units=1)
+        service = world.network["pharmacy"]
+        thief = connect(address_of(pharmacy), folder=folder, audience=service.gln, server="pharmacy", person="anna")
+        ask: dict[str, Any] = {"request_id": str(uuid.uuid4()), "epcs": [pack(1)]}
+        async with thief:
+            custody, holds = custody_pb2_grpc.CustodyServiceStub(thief), holds_pb2_grpc.HoldServiceStub(thief)
+            stations = station_pb2_grpc.StationServiceStub(thief)
+            for call in (
+                custody.Decommission(custody_pb2.DecommissionRequest(**ask)),
+                custody.Release(custody_pb2.ReleaseRequest(**ask)),
+                custody.ListHoldings(custody_pb2.ListHoldingsRequest()),
+                holds.RequestRelease(holds_pb2.RequestReleaseRequest(**ask)),
+            ):
+                assert await code_from(call) == "STATION_FORBIDS"
+            others = stations.FollowBooks(station_pb2.FollowBooksRequest(station="till-2"))
+            assert await code_from(anext(aiter(others))) == "STATION_KEY"
+            request = station_pb2.VerifyPackRequest(epc=pack(1), lot="A123", expiry="2028-03-31")
+            assert await code_from(stations.VerifyPack(request)) == ""
+        assert (await pharmacy.holding(pack(1))).state == custody_pb2.HOLDING_STATE_ON_HAND
+
+    play(story)
+
+
+async def code_from(call: Awaitable[object]) -> str:
+    """The code with which a call is refused; empty when it is not."""
+    try:
+        await call
+    except MedtrailError as error:
+        return error.code
+    return ""
+
+
+def test_revoked_station_reads_the_books_no_more(play: "Play") -> None:
+    async def story(world: "World") -> None:
+        pharmacy = await stocked(world, "1", "2")
+        await pharmacy.receive(pack(1), pack(2))
+        folder = await add_station(world, "pharmacy", "till-1")
+        async with till(world, folder, address_of(pharmacy)) as station:
+            await ready(world, station, units=2)
+            end = KeyRevocation(folder.signing_key().key_id, datetime.now(UTC))
+            await publish(world, world.network.authority.sign(end))
+
+            async def stopped() -> bool:
+                status = await station.status()
+                return not status.knowledge.online and status.error_code == "KEY_REVOKED"
+
+            await world.eventually(stopped)
+            # What the books learn from here on is not for whoever has the till.
+            await pharmacy.pharmacy.Dispense(pharmacy_pb2.DispenseRequest(request_id=str(uuid.uuid4()), epcs=[pack(1)]))
+            answer = await station.scan(scan_of(1))
+            assert answer.verdict.code != verdict_pb2.VERDICT_CODE_ALREADY_DISPENSED
+            # It may not know yet why nobody speaks to it; what it signs is not taken in.
+            assert await code_from(station.dispense(pack(2))) in {"", "KEY_REVOKED"}
+            assert await code_from(station.desk.Sync(station_pb2.SyncRequest(timeout_seconds=1))) == "KEY_REVOKED"
+            assert (await pharmacy.holding(pack(2))).state == custody_pb2.HOLDING_STATE_ON_HAND
+
+    play(story)
+
+
+def running_network(world: "World", pharmacy: "Client") -> Path:
+    """The folder of a running network as the command line knows one."""
+    root = world.folder / "cli"
+    root.mkdir()
+    (root / "authority").symlink_to(world.network.authority.path)
+    owner = world.network["pharmacy"]
+    address = OrganisationAddress(
+        "pharmacy", "Pharmacy", "pharmacy", str(owner.gln), address_of(pharmacy), str(owner.path)
+    )
+    network = RunningNetwork(
+        origin="log.example/test",
+        ledger_address=f"127.0.0.1:{world.ledger_port}",
+        ledger_gln=str(world.network["ledger"].gln),
+        nats_url=world.nats_url,
+        log_url="http://127.0.0.1:9",
+        verifier_keys=(world.vkey,),
+        policy="",
+        authority_key_id=world.authority_key_id,
+        ca_certificate="",
+        organisations=(address,),
+        pids={},
+    )
+    write_network(root, network)
+    return root
+
+
+async def as_authority(root: Path, *arguments: str) -> tuple[int, str]:
+    """Run ``medtrail station`` where the authority's keys are; return its exit code and what it wrote."""
+    result = await asyncio.to_thread(
+        partial(CliRunner().invoke, app, ["--dir", str(root), "--as", "pharmacy", "station", *arguments])
+    )
+    return result.exit_code, result.output if result.exception is None else str(result.exception)
+
+
+def test_commands_that_end_a_stations_key(play: "Play") -> None:
+    async def story(world: "World") -> None:
+        pharmacy = await stocked(world, "1")
+        root = running_network(world, pharmacy)
+        folders = [await add_station(world, "pharmacy", name) for name in ("bay", "till-1")]
+        keys = [folder.signing_key().key_id for folder in folders]
+
+        def ends() -> list[tuple[bool, str | None]]:
+            records = [pharmacy.premises.office.desk.registry().key(key) for key in keys]
+            return [
+                (item.end_index is not None, None if item.suspect_time is None else format_time(item.suspect_time))
+                for item in records
+                if item is not None
+            ]
+
+        await world.eventually(lambda: ends() == [(False, None), (False, None)])
+        code, said = await as_authority(root, "retire", "bay")
+        assert (code, f"bay: {keys[0]} is retired by entry" in said) == (0, True)
+        await world.eventually(lambda: ends() == [(True, None), (False, None)])
+        assert (await as_authority(root, "retire", "bay"))[0] != 0
+        code, said = await as_authority(root, "revoke", "till-1", "--since", "2026-03-01T08:00Z")
+        assert (code, "is revoked by entry" in said, "in doubt from 2026-03-01T08:00:00Z" in said) == (0, True, True)
+        # Doubt may come after the end, once.
+        assert (await as_authority(root, "revoke", "bay", "--since", "2026-03-02"))[0] == 0
+        await world.eventually(lambda: ends() == [(True, "2026-03-02T00:00:00Z"), (True, "2026-03-01T08:00:00Z")])
+        for name in ("bay", "till-2"):
+            code, said = await as_authority(root, "revoke", name, "--since", "2026-03-02")
+            assert (code != 0, "could be ended" in said) == (True, True)
 
     play(story)
 

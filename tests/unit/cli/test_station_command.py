@@ -94,6 +94,21 @@ def test_adds_a_station_that_the_next_start_finds(medtrail: "Medtrail", folders:
     assert "till-2" in medtrail("--dir", str(folders.root), "--as", "pharmacy", "station", "add", "till-2").errors
 
 
+def test_ends_no_key_without_saying_whose_and_from_when(medtrail: "Medtrail", folders: NetworkFolders) -> None:
+    root = str(folders.root)
+    run = medtrail("--dir", root, "station", "retire", "bay")
+    assert (run.code, "ORGANISATION_MISSING" in run.errors) == (ExitCode.WRONG_USE, True)
+    run = medtrail("--dir", root, "--as", "pharmacy", "station", "revoke", "bay", "--since", "lately")
+    assert (run.code, "TIME_MALFORMED" in run.errors) == (ExitCode.WRONG_USE, True)
+    assert medtrail("--dir", root, "--as", "pharmacy", "station", "revoke", "bay").code == ExitCode.WRONG_USE
+    assert medtrail("--dir", root, "--as", "pharmacy", "station", "retire", "main").code == ExitCode.WRONG_USE
+    run = medtrail("--dir", f"{root}/orgs", "--as", "pharmacy", "station", "retire", "bay")
+    assert (run.code, "AUTHORITY_MISSING" in run.errors) == (ExitCode.REFUSED, True)
+    # Nobody is asked where nothing runs.
+    run = medtrail("--dir", root, "--as", "pharmacy", "station", "retire", "bay")
+    assert (run.code, "NETWORK_DOWN" in run.errors) == (ExitCode.NO_ANSWER, True)
+
+
 def test_a_station_is_found_by_name_or_is_the_first() -> None:
     stations = (
         StationAddress("bay", "pharmacy", "127.0.0.1:1", "/bay"),
