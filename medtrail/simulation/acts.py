@@ -44,6 +44,12 @@ class Verb(StrEnum):
     ACCEPT_RETURNS = "accept_returns"
     ORDER = "order"
     CONFIRM_ORDER = "confirm_order"
+    REPACKAGE = "repackage"
+    VOID = "void"
+    INVOICE = "invoice"
+    TELL_SHIPPED = "tell_shipped"
+    TELL_DISPENSED = "tell_dispensed"
+    TELL_RELEASED = "tell_released"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -118,11 +118,14 @@ class Calls:
     Args:
         start: Second 0; aware UTC.
         members: The parties' numbers by name.
+
+    Attributes:
+        answers: What was answered to each act that has a name.
     """
 
     def __init__(self, start: datetime, members: dict[str, Member]) -> None:
         self._start = start
-        self._members = members
+        self.members = members
         self.answers: dict[str, Answer] = {}
         self._calls: dict[Verb, Call] = {
             Verb.COMMISSION: self._commission,
@@ -154,6 +157,10 @@ class Calls:
             Verb.ORDER: self._order,
             Verb.CONFIRM_ORDER: self._confirm_order,
         }
+
+    def learn(self, calls: Mapping[Verb, Call]) -> None:
+        """Take in how further verbs are called."""
+        self._calls.update(calls)
 
     def moment(self, at: int) -> datetime:
         """Return the moment of a second since the start."""
@@ -200,7 +207,7 @@ class Calls:
         return _made(await stubs.custody.Unpack(request))
 
     async def _ship(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        to = self._members.get(act.to)
+        to = self.members.get(act.to)
         request = custody_pb2.ShipRequest(
             request_id=request_id,
             epcs=links(act.units),
@@ -273,7 +280,7 @@ class Calls:
         return _made(await stubs.receiving.CloseDelivery(request))
 
     async def _send_back(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        to = self._members[act.to]
+        to = self.members[act.to]
         request = custody_pb2.ReturnRequest(
             request_id=request_id,
             epcs=links(act.units),
@@ -360,13 +367,21 @@ class Calls:
 
     # --- captured as it is ---
 
-    async def _capture(
-        self, stubs: Stubs, events: Sequence[EpcisEvent], request_id: str, *, second_hand: bool = False
+    async def capture(
+        self,
+        stubs: Stubs,
+        events: Sequence[EpcisEvent],
+        request_id: str,
+        *,
+        second_hand: bool = False,
+        happened: bool = False,
     ) -> Answer:
+        """Capture events as they are."""
         request = custody_pb2.CaptureEventsRequest(
             request_id=request_id,
             events=[codec.epcis_to_message(event) for event in events],
             second_hand=second_hand,
+            happened=happened,
         )
 
         async def once() -> AsyncIterator[custody_pb2.CaptureEventsRequest]:
@@ -381,28 +396,28 @@ class Calls:
         if not said:
             return Answer(code="NOTHING_SAID")
         event = await captures.said(stubs.ledger, said[0])
-        return await self._capture(stubs, [captures.declared_error(event, self.moment(act.at))], request_id)
+        return await self.capture(stubs, [captures.declared_error(event, self.moment(act.at))], request_id)
 
     async def _witness(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         event = captures.shipped(
-            act.units, self.moment(act.at), sender=OUTSIDER_GLN, receiver=self._members[act.who].gln
+            act.units, self.moment(act.at), sender=OUTSIDER_GLN, receiver=self.members[act.who].gln
         )
         told = [event]
         if act.details.get("file") == "makers":
             made = self.moment(act.at) - timedelta(days=30)
-            maker = self._members[act.details["maker"]].location
+            maker = self.members[act.details["maker"]].location
             told.insert(0, captures.commissioned(act.units, made, lot=act.lot, expiry=act.expiry, place=maker))
-        return await self._capture(stubs, told, request_id, second_hand=True)
+        return await self.capture(stubs, told, request_id, second_hand=True)
 
     async def _sense(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        place = self._members[act.who].location
+        place = self.members[act.who].location
         event = captures.sensed(act.units, self.moment(act.at), celsius=act.details["celsius"], place=place)
-        return await self._capture(stubs, [event], request_id)
+        return await self.capture(stubs, [event], request_id)
 
     async def _copy(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        place = self._members[act.who].location
+        place = self.members[act.who].location
         event = captures.commissioned(act.units, self.moment(act.at), lot=act.lot, expiry=act.expiry, place=place)
-        return await self._capture(stubs, [event], request_id)
+        return await self.capture(stubs, [event], request_id)
 
     # --- exceptions ---
 
@@ -472,7 +487,7 @@ class Calls:
         request = orders_pb2.PlaceOrderRequest(
             request_id=request_id,
             number=order_number(act.name),
-            seller=self._members[act.to].gln,
+            seller=self.members[act.to].gln,
             lines=[document_pb2.TermsLine(line_number=1, gtin=act.details["gtin"], quantity=act.details["quantity"])],
         )
         await stubs.orders.PlaceOrder(request)
@@ -481,7 +496,7 @@ class Calls:
     async def _confirm_order(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         number = order_number(act.of)
         request = orders_pb2.ConfirmOrderRequest(
-            request_id=request_id, number=f"C-{number}", buyer=self._members[act.to].gln, order_number=number
+            request_id=request_id, number=f"C-{number}", buyer=self.members[act.to].gln, order_number=number
         )
         quantity = act.details.get("quantity")
         if quantity:

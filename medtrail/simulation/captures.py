@@ -62,14 +62,48 @@ def commissioned(units: Sequence[str], moment: datetime, *, lot: str, expiry: st
     return replace(made, ilmd=ilmd_lot_expiry(lot, date.fromisoformat(expiry)), read_point=where, biz_location=where)
 
 
-def shipped(units: Sequence[str], moment: datetime, *, sender: str, receiver: str) -> EpcisEvent:
-    """Return that one party (GLN) sent goods to another."""
-    made = _object(units, moment, action=Action.OBSERVE, biz_step="shipping", disposition="in_transit")
+def shipped(units: Sequence[str], moment: datetime, *, sender: str, receiver: str, voided: bool = False) -> EpcisEvent:
+    """Return that one party (GLN) sent goods to another, or that it did not after all."""
+    step, disposition = ("void_shipping", "in_progress") if voided else ("shipping", "in_transit")
+    made = _object(units, moment, action=Action.OBSERVE, biz_step=step, disposition=disposition)
     return replace(
         made,
         read_point=Place(_place(sender)),
         source_list=(SourceDest("owning_party", _party(sender)), SourceDest("location", _place(sender))),
         destination_list=(SourceDest("owning_party", _party(receiver)), SourceDest("location", _place(receiver))),
+    )
+
+
+def dispensed(units: Sequence[str], moment: datetime, *, place: str) -> EpcisEvent:
+    """Return that packs were handed out at a place (GLN)."""
+    made = _object(units, moment, action=Action.OBSERVE, biz_step="dispensing", disposition="dispensed")
+    where = Place(_place(place))
+    return replace(made, read_point=where, biz_location=where)
+
+
+def released(units: Sequence[str], moment: datetime, *, place: str) -> EpcisEvent:
+    """Return that goods at a place (GLN) were free to be sold."""
+    made = _object(units, moment, action=Action.OBSERVE, biz_step="storing", disposition="sellable_accessible")
+    where = Place(_place(place))
+    return replace(made, read_point=where, biz_location=where)
+
+
+def repackaged(
+    inputs: Sequence[str], outputs: Sequence[str], moment: datetime, *, lot: str, expiry: str, place: str
+) -> EpcisEvent:
+    """Return that goods were used up at a place (GLN), and packs of a lot made of them."""
+    where = Place(_place(place))
+    return EpcisEvent(
+        type=EventType.TRANSFORMATION,
+        event_time=moment,
+        event_time_zone_offset="+00:00",
+        input_epc_list=tuple(RESOLVER + unit for unit in inputs),
+        output_epc_list=tuple(RESOLVER + unit for unit in outputs),
+        biz_step="repackaging",
+        disposition="active",
+        read_point=where,
+        biz_location=where,
+        ilmd=ilmd_lot_expiry(lot, date.fromisoformat(expiry)),
     )
 
 

@@ -236,6 +236,7 @@ class Comparer:
                     "back-ordered": line.back_ordered_quantity,
                     "shipped": line.shipped_quantity,
                     "received": line.received_quantity,
+                    "invoiced": line.invoiced_quantity,
                     "open": line.open_quantity,
                     "mismatches": " ".join(sorted({item.kind for item in found.mismatches})),
                 }

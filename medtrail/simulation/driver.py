@@ -25,6 +25,7 @@ from medtrail.runtime.client import connect, connect_desk
 from medtrail.runtime.folder import OrganisationFolder, StationFolder
 from medtrail.simulation.acts import Act, Verb
 from medtrail.simulation.calls import Answer, Calls, Stubs
+from medtrail.simulation.calls_trade import trade_calls
 from medtrail.simulation.network import Member
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ POLL_S = 0.1
 DEADLINE_S = 60.0
 AT_ONCE = 4
 PAGE = 500
+DESPATCHES = frozenset({Verb.SHIP, Verb.SEND_BACK, Verb.TELL_SHIPPED})
 
 
 @dataclass(slots=True)
@@ -127,7 +129,9 @@ class Driver:
                 await stack.enter_async_context(desk)
                 stub = station_pb2_grpc.StationDeskServiceStub(desk)
                 stations[station.organisation].stubs.stations[station.name] = stub
-            yield cls(stations, Calls(start, parties), seed=seed, parties=parties, pids=pids)
+            calls = Calls(start, parties)
+            calls.learn(trade_calls(calls))
+            yield cls(stations, calls, seed=seed, parties=parties, pids=pids)
 
     def stubs(self, who: str) -> Stubs:
         """Return what a party can ask."""
@@ -155,7 +159,7 @@ class Driver:
     def _note(self, act: Act, answer: Answer) -> None:
         if answer.event_ids:
             self._last_event[act.who] = answer.event_ids[-1]
-        if act.verb in {Verb.SHIP, Verb.SEND_BACK} and act.to in self.stations:
+        if act.verb in DESPATCHES and act.to in self.stations:
             self._despatched.setdefault(act.to, set()).update(answer.event_ids)
         if act.verb is Verb.RECALL:
             self._recalls.update(answer.event_ids)

@@ -95,9 +95,9 @@ class Report:
 
     def _trouble(self, unit: str) -> str:
         for script in self.world.scripts:
-            goods = script.goods
-            if unit in {*goods.packs, goods.case, goods.tote, goods.sscc}:
-                return script.trouble
+            for goods in script.all_goods:
+                if unit in {*goods.packs, goods.case, goods.tote, goods.sscc}:
+                    return script.trouble
         return ""
 
     def _lines(self, unit: str) -> Iterator[str]:

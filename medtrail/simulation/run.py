@@ -132,11 +132,10 @@ def scanned_of(world: World) -> list[tuple[str, list[Goods]]]:
     found: dict[str, list[Goods]] = {}
     plain = 0
     for script in world.scripts:
-        goods = script.goods
         plain += script.trouble == PLAIN
         if script.trouble != PLAIN or plain <= PLAIN_SCANNED:
-            for who in (goods.pharmacy, goods.neighbour):
-                found.setdefault(who, []).append(goods)
+            for who in (script.goods.pharmacy, script.goods.neighbour):
+                found.setdefault(who, []).extend(script.all_goods)
     return [
         (who, goods[first : first + SCANNED_TOGETHER])
         for who, goods in found.items()

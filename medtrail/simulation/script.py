@@ -68,11 +68,16 @@ class Goods:
 
 @dataclass(slots=True)
 class Script:
-    """The acts on one delivery's goods, wave by wave."""
+    """The acts on one delivery's goods, wave by wave.
+
+    Attributes:
+        made: Goods that others make of them.
+    """
 
     goods: Goods
     trouble: str
     acts: list[tuple[Wave, Act]] = field(default_factory=list)
+    made: list[Goods] = field(default_factory=list)
     _wave: Wave = Wave.PICK
     _steps: dict[Wave, int] = field(default_factory=dict)
 
@@ -87,6 +92,11 @@ class Script:
         step = self._steps.get(chosen, 0)
         self._steps[chosen] = step + 1
         return DAY_OF[chosen] * DAY + OPENING_S + self.goods.number % DAY + step * STEP_S
+
+    @property
+    def all_goods(self) -> tuple[Goods, ...]:
+        """What the delivery is about, and what is made of it."""
+        return (self.goods, *self.made)
 
     def name(self, what: str) -> str:
         """Return the name of an act of this delivery."""

@@ -37,14 +37,14 @@ def plain(script: Script) -> None:
     script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[: len(goods.packs) // 3])
 
 
-def _shelved(script: Script) -> None:
+def put_on_shelf(script: Script) -> None:
     """Begin with goods that are received and on the shelf, pack by pack."""
     script.on(Wave.DESPATCH).send()
     script.on(Wave.RECEIVE).take_in()
     script.on(Wave.SHELVE).open_case()
 
 
-def _loose(script: Script) -> tuple[str, ...]:
+def take_loose(script: Script) -> tuple[str, ...]:
     """Let the distributor take some packs out of the case; the others stay in it, and with the distributor."""
     goods = script.goods
     loose = goods.packs[:LOOSE]
@@ -58,7 +58,7 @@ def _loose(script: Script) -> tuple[str, ...]:
 @trouble
 def overage(script: Script) -> None:
     """A pack more than was advised is there; for every other one its despatch is posted days later."""
-    goods, loose = script.goods, _loose(script)
+    goods, loose = script.goods, take_loose(script)
     extra, *advised = loose
     script.on(Wave.DESPATCH).send(advised)
     late = script.at()
@@ -70,7 +70,7 @@ def overage(script: Script) -> None:
 @trouble
 def shortage(script: Script) -> None:
     """A pack that was advised has not come."""
-    loose = _loose(script)
+    loose = take_loose(script)
     script.on(Wave.DESPATCH).send(loose)
     script.on(Wave.RECEIVE).deliver(loose[1:])
 
@@ -78,7 +78,7 @@ def shortage(script: Script) -> None:
 @trouble
 def wrong_lot(script: Script) -> None:
     """The lot on a pack is not the one that its maker gave."""
-    goods, loose = script.goods, _loose(script)
+    goods, loose = script.goods, take_loose(script)
     script.on(Wave.DESPATCH).send(loose)
     script.on(Wave.RECEIVE).deliver(loose[1:], close=False)
     script.do(Verb.SCAN_DELIVERY, goods.pharmacy, loose[:1], of="delivery", lot="X1", expiry=goods.expiry)
@@ -88,7 +88,7 @@ def wrong_lot(script: Script) -> None:
 @trouble
 def wrong_expiry(script: Script) -> None:
     """The expiry on a pack is not the one that its maker gave; the receiver keeps every other one in the end."""
-    goods, loose = script.goods, _loose(script)
+    goods, loose = script.goods, take_loose(script)
     script.on(Wave.DESPATCH).send(loose)
     script.on(Wave.RECEIVE).deliver(loose[1:], close=False)
     script.do(Verb.SCAN_DELIVERY, goods.pharmacy, loose[:1], of="delivery", lot=goods.lot, expiry="2031-01-31")
@@ -107,7 +107,7 @@ def unknown_serial(script: Script) -> None:
 @trouble
 def not_for_us(script: Script) -> None:
     """A pack that was advised to a neighbour lies in the box."""
-    goods, loose = script.goods, _loose(script)
+    goods, loose = script.goods, take_loose(script)
     stray, *advised = loose
     script.on(Wave.EARLY).send((stray,), to=goods.neighbour, name="stray")
     script.on(Wave.DESPATCH).send(advised)
@@ -117,7 +117,7 @@ def not_for_us(script: Script) -> None:
 @trouble
 def already_received(script: Script) -> None:
     """A pack of an earlier delivery is scanned with the next one."""
-    loose = _loose(script)
+    loose = take_loose(script)
     half = len(loose) // 2
     script.on(Wave.DESPATCH).send(loose[:half])
     script.send(loose[half:], name="second")
@@ -128,7 +128,7 @@ def already_received(script: Script) -> None:
 @trouble
 def other_tote(script: Script) -> None:
     """A pack lies in another tote of the same delivery: noted, and no exception."""
-    goods, loose = script.goods, _loose(script)
+    goods, loose = script.goods, take_loose(script)
     half = len(loose) // 2
     script.do(Verb.PACK, goods.distributor, loose[:half], parent=goods.tote)
     script.do(Verb.PACK, goods.distributor, loose[half:], parent=goods.sscc)
@@ -165,7 +165,7 @@ def concealed_shortage(script: Script) -> None:
 @trouble
 def concealed_overage(script: Script) -> None:
     """A sealed case holds a pack more than its data say."""
-    goods, loose = script.goods, _loose(script)
+    goods, loose = script.goods, take_loose(script)
     extra, *inside = loose
     script.do(Verb.PACK, goods.distributor, inside, parent=goods.sscc)
     script.on(Wave.DESPATCH).send((goods.sscc,))
@@ -200,7 +200,7 @@ def sent_apart(script: Script) -> None:
 def broken_aggregation(script: Script) -> None:
     """What a case holds is not what its data say: the receiver opens a case of another kind."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.USE).do(Verb.OPEN_CASE, goods.pharmacy, (goods.case,), reason="AGGREGATION_BROKEN", name="case")
     if goods.number % 2:
         script.on(Wave.MEND).do(
@@ -211,7 +211,7 @@ def broken_aggregation(script: Script) -> None:
 @trouble
 def damaged(script: Script) -> None:
     """A carton is crushed: held at the door, then destroyed or kept."""
-    goods, loose = script.goods, _loose(script)
+    goods, loose = script.goods, take_loose(script)
     script.on(Wave.DESPATCH).send(loose)
     script.on(Wave.RECEIVE).deliver(loose[1:], close=False)
     script.do(Verb.SCAN_DELIVERY, goods.pharmacy, loose[:1], of="delivery", labelled=True, condition="damaged")
@@ -225,7 +225,7 @@ def damaged(script: Script) -> None:
 @trouble
 def expired(script: Script) -> None:
     """Goods are received on the day after their last, by the clock of the place: held, and destroyed in the end."""
-    goods, loose = script.goods, _loose(script)
+    goods, loose = script.goods, take_loose(script)
     script.on(Wave.DESPATCH).send(loose)
     script.on(Wave.AFTER).deliver(loose, close=False)
     script.close(at=goods.now, offset="+14:00")
@@ -237,7 +237,7 @@ def expired(script: Script) -> None:
 def recalled(script: Script) -> None:
     """A recall of a lot comes while its packs are on the shelf: not sold, sent back."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.RECALL).do(
         Verb.RECALL, goods.maker, goods.packs[1:], reason=f"R-{goods.number}", lot=goods.lot, gtin=goods.pack_gtin
     )
@@ -250,7 +250,7 @@ def recalled(script: Script) -> None:
 def suspect(script: Script) -> None:
     """A pharmacist suspects packs: quarantined, verified, and cleared in every other case."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.USE).do(
         Verb.MARK_SUSPECT, goods.pharmacy, goods.packs[:3], reason="print looks wrong", name="suspect"
     )
@@ -264,7 +264,7 @@ def suspect(script: Script) -> None:
 def temperature_excursion(script: Script) -> None:
     """A logger reads 31 degrees beside packs: held; beside others 20 degrees: nothing."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.USE).do(Verb.SENSE, goods.pharmacy, goods.packs[:2], celsius="31.0")
     script.do(Verb.SENSE, goods.pharmacy, goods.packs[2:4], celsius="20.0")
     script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
@@ -278,7 +278,7 @@ def temperature_excursion(script: Script) -> None:
 def hold_release(script: Script) -> None:
     """Packs are held, may not be dispensed, and are released; some stay on hold."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.USE).do(Verb.HOLD, goods.pharmacy, goods.packs[:4], reason="carton crushed", code="QUALITY")
     script.do(Verb.HOLD, goods.pharmacy, goods.packs[:1], reason="carton crushed", code="QUALITY")
     script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2])
@@ -291,7 +291,7 @@ def hold_release(script: Script) -> None:
 def lost_and_destroyed(script: Script) -> None:
     """Packs end otherwise than with a patient, and nothing may be done with them any more."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     for number, how in enumerate(("stolen", "destroyed", "damaged", "lost")):
         script.on(Wave.USE).do(Verb.END, goods.pharmacy, goods.packs[number : number + 1], reason=how)
     script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1])
@@ -301,7 +301,7 @@ def lost_and_destroyed(script: Script) -> None:
 def partial_dispense(script: Script) -> None:
     """Packs are opened; tablet by tablet, never more than is left."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2], quantity="10", of_whole="30")
     script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2], quantity="15")
     script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1], quantity="6")
@@ -313,7 +313,7 @@ def partial_dispense(script: Script) -> None:
 def opened_returned(script: Script) -> None:
     """An opened pack is to go back as saleable: refused."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.USE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:1], part="yes")
     script.on(Wave.SEND_BACK).do(
         Verb.SEND_BACK, goods.pharmacy, goods.packs[:1], to=goods.distributor, reason="not wanted"
@@ -324,7 +324,7 @@ def opened_returned(script: Script) -> None:
 def undo_in_time(script: Script) -> None:
     """What was dispensed by mistake is taken back within ten days; what was stolen is not."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.RECALL).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2], name="sold")
     script.do(Verb.END, goods.pharmacy, goods.packs[2:3], reason="stolen", name="stolen")
     script.on(Wave.AFTER).do(Verb.UNDO, goods.pharmacy, goods.packs[:1], of="sold", reason="not handed out")
@@ -335,7 +335,7 @@ def undo_in_time(script: Script) -> None:
 def undo_too_late(script: Script) -> None:
     """What was dispensed more than ten days ago stays dispensed."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.SHELVE).do(Verb.DISPENSE, goods.pharmacy, goods.packs[:2], name="sold")
     script.on(Wave.AFTER).do(Verb.UNDO, goods.pharmacy, goods.packs[:1], of="sold", reason="not handed out")
 
@@ -344,7 +344,7 @@ def undo_too_late(script: Script) -> None:
 def error_declaration(script: Script) -> None:
     """A hold was said of the wrong packs: declared an error, and they are free again."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.USE).do(
         Verb.HOLD, goods.pharmacy, goods.packs[:2], reason="water in the store", code="QUALITY", name="hold"
     )
@@ -356,7 +356,7 @@ def error_declaration(script: Script) -> None:
 def offline_conflict(script: Script) -> None:
     """Bay and till are cut off, and hand out the same pack; another is handed out at the till alone."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.ALONE).do(Verb.DISPENSE_ALONE, goods.pharmacy, goods.packs[:1], station="bay")
     script.do(Verb.DISPENSE_ALONE, goods.pharmacy, goods.packs[:2], station="till")
     script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, goods.packs[1:2])
@@ -369,7 +369,7 @@ def offline_conflict(script: Script) -> None:
 def saleable_return(script: Script) -> None:
     """Whole packs come back to the distributor, are verified, and may be sold again."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.SEND_BACK).do(
         Verb.SEND_BACK, goods.pharmacy, goods.packs[:2], to=goods.distributor, reason="ordered too much", name="back"
     )
@@ -382,7 +382,7 @@ def saleable_return(script: Script) -> None:
 def unsaleable_return(script: Script) -> None:
     """A pack comes back whose label is not its maker's: held, never sold again."""
     goods = script.goods
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.SEND_BACK).do(
         Verb.SEND_BACK, goods.pharmacy, goods.packs[:1], to=goods.distributor, reason="ordered too much", name="back"
     )
@@ -415,7 +415,7 @@ def duplicate_serial(script: Script) -> None:
     """A copy of a pack turns up at another pharmacy; then the first has its own in hand again."""
     goods = script.goods
     pack = goods.packs[:1]
-    _shelved(script)
+    put_on_shelf(script)
     script.on(Wave.SHELVE).do(Verb.HOLD, goods.pharmacy, pack, reason="stock check", code="QUALITY")
     script.do(Verb.RELEASE, goods.pharmacy, pack, reason="counted")
     script.on(Wave.USE).deliver(pack, who=goods.neighbour, of="", name="copy")
@@ -429,7 +429,7 @@ def second_hand_import(script: Script) -> None:
 
     Every other file repeats what the maker said of the packs.
     """
-    goods, loose = script.goods, _loose(script)
+    goods, loose = script.goods, take_loose(script)
     script.on(Wave.EARLY).send(loose, to=OUTSIDER, name="out")
     file = "makers" if goods.number % 2 else "traders"
     script.on(Wave.DESPATCH).do(
@@ -445,7 +445,7 @@ def second_hand_import(script: Script) -> None:
 @trouble
 def back_ordered(script: Script) -> None:
     """Half of what is ordered comes now, the rest, for every other order, later."""
-    goods, loose = script.goods, _loose(script)
+    goods, loose = script.goods, take_loose(script)
     half = len(loose) // 2
     script.order(len(loose))
     script.on(Wave.EARLY).do(Verb.CONFIRM_ORDER, goods.distributor, to=goods.pharmacy, of="order", quantity=str(half))
@@ -459,7 +459,7 @@ def back_ordered(script: Script) -> None:
 @trouble
 def over_shipped(script: Script) -> None:
     """Two packs more come than were ordered: received, since they were advised, and told as a mismatch."""
-    goods, loose = script.goods, _loose(script)
+    goods, loose = script.goods, take_loose(script)
     script.order(len(loose) - 2)
     script.on(Wave.EARLY).do(Verb.CONFIRM_ORDER, goods.distributor, to=goods.pharmacy, of="order")
     script.on(Wave.DESPATCH).send(loose, order="order")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
+from medtrail.simulation import troubles_trade  # noqa: F401 - it enters its kinds of trouble
 from medtrail.simulation.acts import DAY, Act, Verb, gtin_of
 from medtrail.simulation.network import DISTRIBUTORS, MANUFACTURERS, PHARMACIES, WITH_STATIONS, Member
 from medtrail.simulation.script import DAY_OF, OPENING_S, Goods, Script, Wave
@@ -17,7 +18,7 @@ CASES_A_PALLET = 10
 CASES_A_LOT = 100
 SERIALS_A_CALL = 1000
 EXPIRY_DAYS = 700
-SHARE = 0.012
+SHARE = 0.01
 LEAST_SHARE = 0.01
 LATE_SHARE = 0.25
 Chain = tuple[Act, ...]
@@ -75,7 +76,7 @@ def make_world(packs: int, *, seed: int, members: dict[str, Member], calendar: C
     """
     chance = random.Random(seed)  # noqa: S311 - a repeatable choice, no secret
     size = min(PACKS_A_CASE, max(6, packs // FEWEST_DELIVERIES))
-    count = -(-packs // size)
+    count = max(-(-packs // size), FEWEST_DELIVERIES)
     kinds = _kinds(count, chance)
     scripts = []
     for number, kind in enumerate(kinds):
@@ -99,12 +100,13 @@ def make_world(packs: int, *, seed: int, members: dict[str, Member], calendar: C
     if late:
         for chains in waves:
             chance.shuffle(chains)
-    lots = sorted({(gtin, script.goods.lot) for script in scripts for gtin in _gtins(script.goods, members)})
-    return World(tuple(map(tuple, waves)), tuple(scripts), tuple(lots))
+    lots = {(gtin, script.goods.lot) for script in scripts for gtin in _gtins(script.goods, members)}
+    lots |= {(goods.pack_gtin, goods.lot) for script in scripts for goods in script.made}
+    return World(tuple(map(tuple, waves)), tuple(scripts), tuple(sorted(lots)))
 
 
 def _kinds(count: int, chance: random.Random) -> list[str]:
-    """Return the kind of each delivery: every trouble a little over one in a hundred, at least once."""
+    """Return the kind of each delivery: every trouble one in a hundred or a little more, at least once."""
     each = max(1, -(-int(count * SHARE * 1000) // 1000))
     kinds = [name for name in TROUBLES for _ in range(each)]
     kinds = kinds[:count] + [PLAIN] * (count - len(kinds))

@@ -1,4 +1,4 @@
-"""A world and ten hand-written days, played on one real network: it answers as the truth, and as their authors."""
+"""A world and hand-written days, played on one real network: it answers as the truth, and as their authors."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -97,7 +97,7 @@ def test_every_kind_of_trouble_happens_to_one_delivery_in_a_hundred(played: Play
     assert played.report.shares.keys() >= TROUBLES.keys()
 
 
-def test_network_answers_ten_days_as_their_author_did(played: Played) -> None:
+def test_network_answers_days_as_their_author_did(played: Played) -> None:
     wanted: dict[str, Any] = {day.name: dict(day.answers) for day in played.days}
     assert played.answers == wanted
 

@@ -35,8 +35,8 @@ class Said:
     """What a party said that it did.
 
     Attributes:
-        what: commission, pack, unpack, ship, send_back, receive, arrive, take_back, hold, suspect, release, dispense,
-            open, end, sense.
+        what: commission, pack, unpack, ship, send_back, receive, arrive, take_back, hold, suspect, release, inspect,
+            dispense, open, end, void, sense.
         number: Order of telling.
         how: Final class of an end.
         withdrawn: It was declared an error later.
@@ -69,6 +69,8 @@ class Fact:
         jumped_from: Parties that scanned it, before another did to which they had not sent it.
         without_data: The last word is that it arrived, and was put aside.
         placed: Something after its commissioning tells where it is.
+        had_by: Parties that had it, in the order in which they had it first.
+        returned_before: Whether it was sent back and not released when it left its holder.
     """
 
     phase: str = ""
@@ -90,6 +92,8 @@ class Fact:
     without_data: bool = False
     seen_by: str = ""
     jumped_from: frozenset[str] = frozenset()
+    had_by: tuple[str, ...] = ()
+    returned_before: bool = False
     alerts: set[str] = field(default_factory=set)
 
     @property
@@ -106,6 +110,21 @@ class Fact:
         if self.holder != self.maker:
             return ON_HAND
         return AT_MAKER if self.placed else UNACCOUNTED
+
+    @property
+    def barred(self) -> bool:
+        """Whether nobody may sell it before somebody has released it."""
+        return self.held_back or self.without_data or self.returned
+
+    def comes_to(self, who: str) -> None:
+        """Note that a party has it."""
+        if who not in self.had_by:
+            self.had_by += (who,)
+
+    def goes_back(self, sender: str, receiver: str) -> bool:
+        """Tell whether its receiver had it before its sender had."""
+        before = self.had_by[: self.had_by.index(sender)] if sender in self.had_by else self.had_by
+        return receiver in before
 
 
 class Ground:
@@ -168,6 +187,8 @@ class Ground:
         parent = self._fact(unit).parent
         if not parent or said.what in {"commission", "sense"} or self._outer(unit) & named:
             return
+        if said.what == "void" and not self._may_void(self._fact(unit), said):
+            return
         container = self._fact(parent)
         goes_along = container.phase in {"transit", "left"} and container.holder == said.who
         if said.what in {"ship", "send_back"} and goes_along and container.destination == said.to:
@@ -209,6 +230,9 @@ class Ground:
             return
         if not fact.maker and is_trade_item(unit):
             fact.alerts.add("COMMISSION_MISSING")
+        if said.what == "void":
+            self._void(fact, said, strength)
+            return
         if fact.phase == "ended":
             self._after_end(fact, said)
             return
@@ -250,6 +274,7 @@ class Ground:
             fact.maker, fact.lot, fact.expiry = said.who, said.lot, said.expiry
             fact.first_hand = not said.second_hand
             fact.alerts.discard("COMMISSION_MISSING")
+        fact.comes_to(said.who)
         if not fact.phase:
             fact.phase, fact.holder = "held", said.who
             fact.evidence = SECOND_HAND if said.second_hand else SCANNED
@@ -266,14 +291,33 @@ class Ground:
             return
         if not self._is_with(fact, said.who) or (away and fact.holder == said.who):
             fact.alerts.add("SHIPPED_NOT_HELD")
+        if said.what == "ship" and fact.barred and not fact.goes_back(said.who, said.to):
+            fact.alerts.add("SOLD_UNDER_HOLD")
+        fact.comes_to(said.who)
+        if not away:
+            fact.returned_before = fact.returned
         fact.phase = "transit" if said.to in self._members else "left"
         fact.holder, fact.destination = said.who, said.to
         fact.returned = said.what == "send_back"
         fact.placed, fact.evidence = True, strength
 
+    @staticmethod
+    def _may_void(fact: Fact, said: Said) -> bool:
+        return fact.phase in AWAY and fact.holder == said.who
+
+    def _void(self, fact: Fact, said: Said, strength: str) -> None:
+        """Let goods not have left: those that are still on their way."""
+        if self._may_void(fact, said):
+            fact.phase, fact.destination, fact.evidence = "held", "", strength
+            fact.returned = fact.returned_before
+            self._note_seen(fact, strength)
+
     def _end(self, fact: Fact, said: Said, strength: str) -> None:
         if not self._is_with(fact, said.who):
             fact.alerts.add("ENDED_NOT_HELD")
+        if said.what == "dispense" and fact.barred:
+            fact.alerts.add("SOLD_UNDER_HOLD")
+        fact.comes_to(said.who)
         fact.phase, fact.holder, fact.destination, fact.placed = "ended", said.who, "", True
         fact.end, fact.evidence = said.how or DISPENSED, strength
 
@@ -296,6 +340,9 @@ class Ground:
                     fact.jumped_from |= {fact.seen_by}
             fact.phase, fact.holder, fact.destination = "held", said.who, ""
             fact.placed, fact.evidence = True, strength
+            fact.comes_to(said.who)
+        if said.what == "open" and fact.barred:
+            fact.alerts.add("SOLD_UNDER_HOLD")
         if said.what == "open" and not fact.opened:
             fact.opened, fact.evidence = True, strength
 
@@ -307,7 +354,7 @@ class Ground:
 
     @staticmethod
     def _describe(fact: Fact, said: Said) -> None:
-        if said.what not in {"hold", "suspect"}:
+        if said.what not in {"hold", "suspect", "inspect"}:
             fact.without_data = said.what == "arrive"
         if said.what in {"take_back", "send_back"}:
             fact.returned = True

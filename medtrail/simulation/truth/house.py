@@ -12,11 +12,12 @@ DESPATCHED = "despatched"
 RETURNED = "returned"
 OPENED = "partially_dispensed"
 DISPENSED = "dispensed"
+CONSUMED = "consumed"
 ENDED = "ended"
 EXCEPTION = "exception"
 
 NONE: frozenset[str] = frozenset()
-FINAL = frozenset({DISPENSED, ENDED})
+FINAL = frozenset({DISPENSED, CONSUMED, ENDED})
 HERE = frozenset({ON_HAND, OPENED, EXCEPTION})
 AWAY = frozenset({DESPATCHED, RETURNED})
 
@@ -184,6 +185,11 @@ class House:
         parent, entry.parent = entry.parent, ""
         self.entries[unit] = entry
         self.put_into(unit, parent)
+
+    def forget(self, unit: str) -> None:
+        """Take a unit out of the books: what told of it does not hold."""
+        self.put_into(unit, "")
+        del self.entries[unit]
 
     # --- making and packing ---
 

@@ -27,6 +27,7 @@ from medtrail.simulation.truth.house import (
     RefusedError,
 )
 from medtrail.simulation.truth.orders import Order
+from medtrail.simulation.truth.trade import Trade
 from medtrail.simulation.truth.verdicts import Scan, verdict
 
 UNDO_DAYS = 10
@@ -69,7 +70,12 @@ class Deed:
 
 
 class Truth:
-    """What is so, whatever any system says."""
+    """What is so, whatever any system says.
+
+    Attributes:
+        goods: Lot and expiry of each trade item, as its maker gave them.
+        bound_for: Where goods are on their way to.
+    """
 
     def __init__(self, parties: Iterable[Party], *, start: date, today: int) -> None:
         """Begin with empty houses.
@@ -87,9 +93,10 @@ class Truth:
         self._start = start
         self._today = today
         self._deeds: dict[str, Deed] = {}
-        self._goods: dict[str, tuple[str, str]] = {}
-        self._bound_for: dict[str, str] = {}
+        self.goods: dict[str, tuple[str, str]] = {}
+        self.bound_for: dict[str, str] = {}
         self._deliveries: dict[str, Delivery] = {}
+        self._trade = Trade(self)
         self._doing: Mapping[Verb, Callable[[Act], None]] = {
             Verb.COMMISSION: self._commission,
             Verb.PACK: self._pack,
@@ -118,6 +125,7 @@ class Truth:
             Verb.CLEAR_SUSPECT: self._clear,
             Verb.ORDER: self._order,
             Verb.CONFIRM_ORDER: lambda act: self.orders[act.of].confirm(act.details.get("quantity", "")),
+            **self._trade.doing(),
         }
 
     def day(self, at: int) -> str:
@@ -159,7 +167,7 @@ class Truth:
 
     def recalled(self, unit: str) -> bool:
         """Tell whether a recall names a unit."""
-        lot = self._goods.get(unit, ("", ""))[0]
+        lot = self.goods.get(unit, ("", ""))[0]
         return any(rule.covers(unit, lot) for rule in self.rules)
 
     def affected(self, house: House) -> set[str]:
@@ -170,7 +178,8 @@ class Truth:
                 found.update(house.whole(unit), house.around(unit))
         return found
 
-    def _say(self, act: Act, what: str, *, how: str = "") -> Said:
+    def say(self, act: Act, what: str, *, how: str = "") -> Said:
+        """Let a party say what it did: the ground hears it."""
         number = len(self.said)
         said = Said(what, act.at, number, act.who, act.units, act.parent, act.to, act.lot, act.expiry, how)
         self.said.append(said)
@@ -180,41 +189,46 @@ class Truth:
 
     def _commission(self, act: Act) -> None:
         self.houses[act.who].commission(act.units, lot=act.lot, expiry=act.expiry)
-        self._goods.update(dict.fromkeys(act.units, (act.lot, act.expiry)))
-        self._say(act, "commission")
+        self.goods.update(dict.fromkeys(act.units, (act.lot, act.expiry)))
+        self.say(act, "commission")
 
     def _pack(self, act: Act) -> None:
         self.houses[act.who].pack(act.parent, act.units)
-        self._say(act, "pack")
+        self.say(act, "pack")
 
     def _unpack(self, act: Act) -> None:
         self.houses[act.who].unpack(act.parent, act.units)
-        self._say(act, "unpack")
+        self.say(act, "unpack")
 
     def _ship(self, act: Act) -> None:
         house = self.houses[act.who]
         back = act.verb is Verb.SEND_BACK
-        goods = [(unit, part) for unit in act.units for part in house.whole(unit)]
-        recalled = {part for _, part in goods if self.recalled(part)}
+        recalled = {part for unit in act.units for part in house.whole(unit) if self.recalled(part)}
         house.ship(act.units, to=act.to, day=self.day(act.at), recalled=recalled, back=back)
-        self._say(act, "send_back" if back else "ship")
+        self.despatched(act, back=back)
+
+    def despatched(self, act: Act, *, back: bool = False) -> None:
+        """Let goods be on their way that have left a house, and their receiver hear of them."""
+        house = self.houses[act.who]
+        goods = [(unit, part) for unit in act.units for part in house.whole(unit)]
+        self.say(act, "send_back" if back else "ship")
         if act.of:
             # Orders are of packs.
             self.orders[act.of].shipped += len(act.units)
-        self._bound_for.update((part, act.to) for _, part in goods)
+        self.bound_for.update((part, act.to) for _, part in goods)
         if act.to in self.houses:
             advised = [
-                Advised(part, "" if part == unit else house.entries[part].parent, *self._goods.get(part, ("", "")))
+                Advised(part, "" if part == unit else house.entries[part].parent, *self.goods.get(part, ("", "")))
                 for unit, part in goods
             ]
-            self._tell(act.to, advised, sender=act.who, despatch=act.name)
+            self.tell(act.to, advised, sender=act.who, despatch=act.name)
 
-    def _tell(self, who: str, goods: list[Advised], *, sender: str, despatch: str) -> None:
+    def tell(self, who: str, goods: list[Advised], *, sender: str, despatch: str) -> None:
         """Let a party hear of goods; what it has already is received by it now, whoever is in the house."""
         settled = self.houses[who].advise(goods, sender=sender, despatch=despatch)
         self._arrived(self.houses[who], settled)
         if settled:
-            self._say(Act(Verb.RECEIVE, who, self._today, settled), "receive")
+            self.say(Act(Verb.RECEIVE, who, self._today, settled), "receive")
 
     def _receive(self, act: Act) -> None:
         house = self.houses[act.who]
@@ -222,14 +236,14 @@ class Truth:
         alone = {unit: house.entries[unit].parent for unit in act.units if self._comes_alone(house, unit, act.units)}
         for unit, parent in alone.items():
             house.put_into(unit, "")
-            self._say(replace(act, units=(unit,), parent=parent), "unpack")
+            self.say(replace(act, units=(unit,), parent=parent), "unpack")
         aside = house.receive(act.units, returned=bool(back))
         received = tuple(unit for unit in act.units if unit not in aside)
         self._arrived(house, received)
         if received:
-            self._say(replace(act, units=received), "take_back" if back else "receive")
+            self.say(replace(act, units=received), "take_back" if back else "receive")
         if aside:
-            self._say(replace(act, units=aside), "arrive")
+            self.say(replace(act, units=aside), "arrive")
 
     @staticmethod
     def _comes_alone(house: House, unit: str, scanned: tuple[str, ...]) -> bool:
@@ -246,7 +260,7 @@ class Truth:
         for unit in act.units:
             lot, expiry = (act.lot, act.expiry) if is_trade_item(unit) else ("", "")
             label = Label(unit, lot, expiry, act.parent, damaged)
-            shown.append(delivery.scan(label, Known(unit in self._goods, self._bound_for.get(unit, ""))))
+            shown.append(delivery.scan(label, Known(unit in self.goods, self.bound_for.get(unit, ""))))
         return " ".join(shown)
 
     def _close(self, act: Act) -> None:
@@ -254,7 +268,7 @@ class Truth:
         recalled = {unit for unit in delivery.expected if self.recalled(unit)}
         day = self.day(act.at + int(act.details.get("offset", "+00:00")[:3]) * HOUR)
         for parent, units in delivery.close(day=day, recalled=recalled).items():
-            self._say(replace(act, units=tuple(units), parent=parent), "unpack")
+            self.say(replace(act, units=tuple(units), parent=parent), "unpack")
         self._arrived(delivery.house, delivery.received)
         for unit in delivery.received:
             sent = self._deeds.get(delivery.house.entries[unit].despatch)
@@ -266,13 +280,13 @@ class Truth:
             (delivery.put_aside, "arrive"),
         ):
             if named:
-                self._say(replace(act, units=named), what)
+                self.say(replace(act, units=named), what)
 
     def _arrived(self, house: House, units: Iterable[str]) -> None:
         for unit in units:
             for part in house.whole(unit):
                 if house.entries[part].state == ON_HAND:
-                    self._bound_for.pop(part, None)
+                    self.bound_for.pop(part, None)
 
     def _was_sent_back(self, house: House, unit: str) -> bool:
         entry = house.entries.get(unit)
@@ -283,21 +297,21 @@ class Truth:
         house = self.houses[act.who]
         house.receive(act.units, returned=True)
         self._arrived(house, act.units)
-        self._say(act, "take_back")
+        self.say(act, "take_back")
         if act.details["good"] == "yes":
             house.release(act.units)
-            self._say(act, "release")
+            self.say(act, "release")
         else:
-            self._say(act, "hold")
+            self.say(act, "hold")
             house.open_case("RETURN_UNVERIFIED", act.units)
 
     def _hold(self, act: Act) -> None:
         self.houses[act.who].hold(act.units, reason=act.details.get("code", "OTHER"))
-        self._say(act, "hold")
+        self.say(act, "hold")
 
     def _release(self, act: Act) -> None:
         self.houses[act.who].release(act.units)
-        self._say(act, "release")
+        self.say(act, "release")
 
     def _dispense(self, act: Act) -> None:
         details = act.details
@@ -309,7 +323,7 @@ class Truth:
         recalled = {unit for unit in act.units if self.recalled(unit)}
         house.dispense(act.units, day=self.day(act.at), recalled=recalled, part=part, portion=portion)
         opened = house.entries[act.units[0]].state == OPENED
-        self._say(act, "open" if opened else "dispense")
+        self.say(act, "open" if opened else "dispense")
 
     def _dispense_alone(self, act: Act) -> None:
         """A station that is cut off hands out what it believes to be there; what another did too is a conflict."""
@@ -319,11 +333,11 @@ class Truth:
         if gone:
             house.open_case("OFFLINE_CONFLICT", gone)
             house.alerts.update(("USED_AFTER_END", unit) for unit in gone)
-        self._say(act, "dispense")
+        self.say(act, "dispense")
 
     def _end(self, act: Act) -> None:
         self.houses[act.who].end(act.units, how=act.reason)
-        self._say(act, "end", how=_END_OF.get(act.reason, DESTROYED))
+        self.say(act, "end", how=_END_OF.get(act.reason, DESTROYED))
 
     def _recall(self, act: Act) -> None:
         serials = frozenset(serial_of(unit) for unit in act.units)
@@ -346,6 +360,8 @@ class Truth:
     def _declare(self, act: Act) -> None:
         deed = self._deeds[act.of]
         self._take_back(deed, self.houses[act.who], deed.act.units)
+        if deed.act.verb is Verb.SHIP:
+            self._trade.withdraw(deed.act)
 
     @staticmethod
     def _take_back(deed: Deed, house: House, units: tuple[str, ...]) -> None:
@@ -366,17 +382,17 @@ class Truth:
         # What the file does not tell of, the receiver does not know, whatever the maker has said to others.
         data = (act.lot, act.expiry) if act.details.get("file") == "makers" else ("", "")
         advised = [Advised(unit, "", *data) for unit in act.units]
-        self._tell(act.who, advised, sender=act.to, despatch=act.name)
-        self._bound_for.update(dict.fromkeys(act.units, act.who))
-        said = self._say(replace(act, who=act.to, to=act.who), "ship")
+        self.tell(act.who, advised, sender=act.to, despatch=act.name)
+        self.bound_for.update(dict.fromkeys(act.units, act.who))
+        said = self.say(replace(act, who=act.to, to=act.who), "ship")
         said.second_hand = act.who
 
     def _copy(self, act: Act) -> None:
         """A copy of a pack turns up: somebody commissions its number once more."""
-        self._say(act, "commission")
+        self.say(act, "commission")
 
     def _sense(self, act: Act) -> None:
-        said = self._say(act, "sense")
+        said = self.say(act, "sense")
         lowest, highest = STORED_AT
         if lowest <= Decimal(act.details["celsius"]) <= highest:
             return
@@ -398,13 +414,13 @@ class Truth:
             house.entries[unit].state, house.entries[unit].inferred = INBOUND, False
         if act.units:
             house.open_case("CONCEALED_SHORTAGE", act.units)
-            self._say(act, "unpack")
+            self.say(act, "unpack")
         over = tuple(act.details.get("over", "").split())
         for unit in over:
             house.add(unit, Entry(EXCEPTION, exception=UNADVISED))
         if over:
             house.open_case("CONCEALED_OVERAGE", over)
-            self._say(replace(act, units=over, parent=""), "arrive")
+            self.say(replace(act, units=over, parent=""), "arrive")
 
     def _open_case(self, act: Act) -> None:
         self.houses[act.who].open_case(act.reason, act.units)
@@ -415,20 +431,20 @@ class Truth:
         code = act.details["code"]
         if act.reason == "destroyed":
             house.end(act.units, how="destroyed")
-            self._say(act, "end", how=DESTROYED)
+            self.say(act, "end", how=DESTROYED)
         elif act.reason == "accepted":
             held = tuple(unit for unit in act.units if code in house.entries[unit].holds)
             for unit in held:
                 house.entries[unit].holds -= {code}
             if held:
-                self._say(replace(act, units=held), "release")
+                self.say(replace(act, units=held), "release")
         for unit in act.units:
             house.resolve_cases(unit, code)
 
     def _suspect(self, act: Act) -> None:
         house = self.houses[act.who]
         house.hold(act.units, reason="SUSPECT")
-        self._say(act, "suspect")
+        self.say(act, "suspect")
         house.open_case("SUSPECT", act.units)
 
     def _clear(self, act: Act) -> None:
@@ -436,7 +452,7 @@ class Truth:
         for unit in act.units:
             house.entries[unit].holds -= {"SUSPECT"}
             house.resolve_cases(unit, "SUSPECT")
-        self._say(act, "release")
+        self.say(act, "release")
 
     # --- orders ---
 

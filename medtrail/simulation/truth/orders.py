@@ -1,5 +1,6 @@
-"""Orders: what was ordered, promised, sent and received of a trade item, and where that differs."""
+"""Orders: what was ordered, promised, sent, received and invoiced of a trade item, and where that differs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -21,6 +22,7 @@ class Order:
     later: int = 0
     shipped: int = 0
     received: int = 0
+    invoiced: int = 0
 
     def confirm(self, quantity: str) -> None:
         """Let the seller answer: the whole, or so much now and the rest later."""
@@ -35,8 +37,10 @@ class Order:
     @property
     def state(self) -> str:
         """How far it has come."""
+        if self.received >= self.due:
+            return "invoiced" if self.invoiced >= self.due else "received"
         if self.received:
-            return "received" if self.received >= self.due else "partly_received"
+            return "partly_received"
         if self.shipped:
             return "shipped" if self.shipped >= self.due else "partly_shipped"
         return "placed" if self.now is None else "confirmed"
@@ -51,6 +55,13 @@ class Order:
             "back-ordered": str(min(left, self.later)),
             "shipped": str(self.shipped),
             "received": str(self.received),
+            "invoiced": str(self.invoiced),
             "open": str(left),
-            "mismatches": "OVER_DELIVERED" if self.shipped > self.due else "",
+            "mismatches": " ".join(self._mismatches()),
         }
+
+    def _mismatches(self) -> Iterator[str]:
+        if self.invoiced > self.shipped:
+            yield "INVOICED_TOO_MUCH"
+        if self.shipped > self.due:
+            yield "OVER_DELIVERED"

@@ -15,6 +15,7 @@ from medtrail.simulation.truth.ground import (
     Fact,
 )
 from medtrail.simulation.truth.house import AWAY, ENDED, EXCEPTION, Entry
+from medtrail.simulation.truth.house import CONSUMED as USED_UP
 from medtrail.simulation.truth.house import DISPENSED as HANDED_OUT
 from medtrail.simulation.truth.house import OPENED as OPEN
 
@@ -109,6 +110,8 @@ def _of_house(entry: Entry) -> set[str]:
         found.add("partially_dispensed")
     elif entry.state == HANDED_OUT:
         found.add("already_dispensed")
+    elif entry.state == USED_UP:
+        found.add("consumed")
     elif entry.state == ENDED:
         found.add("stolen" if entry.ending in _GONE else "decommissioned")
     if entry.state == EXCEPTION or entry.holds:

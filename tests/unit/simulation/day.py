@@ -77,7 +77,7 @@ class Goods:
 
 
 def read_days() -> list[Day]:
-    """Return the ten days."""
+    """Return the days."""
     return [_read(number, path) for number, path in enumerate(sorted(FOLDER.glob("*.toml")))]
 
 
@@ -107,8 +107,9 @@ def _read(number: int, path: Path) -> Day:
 def _act(row: dict[str, Any], goods: Goods, number: int, count: int, *, lot: str) -> Act:
     verb = Verb(row["does"].replace(" ", "_"))
     details = {key: str(value) for key, value in row.items() if key not in FIELDS}
-    if "over" in details:
-        details["over"] = " ".join(goods.path(name) for name in details["over"].split())
+    for field in ("over", "outputs"):
+        if field in details:
+            details[field] = " ".join(goods.path(name) for name in details[field].split())
     if "gtin" in details:
         details["gtin"] = goods.path("P0").split("/")[2]
     units = tuple(goods.path(name) for name in row.get("units", "").split())

@@ -1,4 +1,4 @@
-"""The truth model answers ten hand-written days as their author did."""
+"""The truth model answers hand-written days as their author did."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -40,8 +40,8 @@ def _answer(truth: Truth, ground: Ground, day: Day, *, kind: str, party: str, na
     return truth.verdict(unit, who=house.name, lot=label[0], expiry=label[1], ground=ground)
 
 
-def test_there_are_ten_days() -> None:
-    assert len(DAYS) == 10
+def test_there_are_days() -> None:
+    assert len(DAYS) >= 13
 
 
 @pytest.mark.parametrize("day", DAYS, ids=lambda day: day.name)

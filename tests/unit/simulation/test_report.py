@@ -70,7 +70,7 @@ def test_first_fifty_differences_are_told(world: World) -> None:
 def test_rare_trouble_is_a_failure_of_the_run(world: World) -> None:
     plain = tuple(script for script in world.scripts if script.trouble == "plain")
     rare = next(script for script in world.scripts if script.trouble == "shortage")
-    report = Report(World((), plain * 4 + (rare,), ()), Comparison(), 1, 0, {})
+    report = Report(World((), plain * 8 + (rare,), ()), Comparison(), 1, 0, {})
     assert (report.rare, report.ok) == (("shortage",), False)
     assert "too rare" in _drawn(report)
 
