@@ -44,6 +44,15 @@ class Verb(StrEnum):
     ACCEPT_RETURNS = "accept_returns"
     ORDER = "order"
     CONFIRM_ORDER = "confirm_order"
+    HOLD_LOT = "hold_lot"
+    RELEASE_LOT = "release_lot"
+    REQUEST_RELEASE = "request_release"
+    APPROVE_RELEASE = "approve_release"
+    REJECT_RELEASE = "reject_release"
+    SAY = "say"
+    PROPOSE = "propose"
+    ANSWER = "answer"
+    SCAN_SAMPLES = "scan_samples"
     REPACKAGE = "repackage"
     VOID = "void"
     INVOICE = "invoice"
@@ -86,10 +95,18 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Somebody who handles goods; role: manufacturer, distributor or pharmacy."""
+    """Somebody who handles goods.
+
+    Attributes:
+        role: manufacturer, distributor or pharmacy.
+        four_eyes: Codes of holds that two persons release there.
+        persons: Who may ask for and approve such a release.
+    """
 
     name: str
     role: str
+    four_eyes: frozenset[str] = frozenset()
+    persons: tuple[str, ...] = ()
 
 
 def is_trade_item(unit: str) -> bool:

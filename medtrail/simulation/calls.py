@@ -14,6 +14,7 @@ from medtrail.api.custody.v1 import custody_pb2, custody_pb2_grpc
 from medtrail.api.distributor.v1 import distributor_pb2, distributor_pb2_grpc
 from medtrail.api.event.v1 import document_pb2, payload_pb2
 from medtrail.api.exceptions.v1 import exceptions_pb2, exceptions_pb2_grpc
+from medtrail.api.holds.v1 import holds_pb2_grpc
 from medtrail.api.ledger.v1 import ledger_pb2_grpc
 from medtrail.api.manufacturer.v1 import manufacturer_pb2, manufacturer_pb2_grpc
 from medtrail.api.orders.v1 import orders_pb2, orders_pb2_grpc
@@ -42,6 +43,8 @@ class Stubs:
         self.exceptions = exceptions_pb2_grpc.ExceptionServiceStub(own)
         self.receiving = receiving_pb2_grpc.ReceivingServiceStub(own)
         self.orders = orders_pb2_grpc.OrderServiceStub(own)
+        self.holds = holds_pb2_grpc.HoldServiceStub(own)
+        self.persons: dict[str, holds_pb2_grpc.HoldServiceAsyncStub] = {}
         self.stations: dict[str, station_pb2_grpc.StationDeskServiceAsyncStub] = {}
         self.ledger = ledger_pb2_grpc.LedgerServiceStub(ledger)
 
@@ -139,7 +142,6 @@ class Calls:
             Verb.SEND_BACK: self._send_back,
             Verb.ACCEPT_RETURN: self._accept_return,
             Verb.HOLD: self._hold,
-            Verb.RELEASE: self._release,
             Verb.DISPENSE: self._dispense,
             Verb.DISPENSE_ALONE: self._dispense_alone,
             Verb.END: self._end,
@@ -227,6 +229,8 @@ class Calls:
             request_id=request_id,
             despatch_event_ids=[event for name in act.of.split() for event in self.answer(name).event_ids],
         )
+        if "share" in act.details:
+            request.sample_share = float(act.details["share"])
         answer = await stubs.receiving.OpenDelivery(request)
         return Answer(made_id=answer.delivery.delivery_id)
 
@@ -275,7 +279,10 @@ class Calls:
 
     async def _close_delivery(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = receiving_pb2.CloseDeliveryRequest(
-            request_id=request_id, delivery_id=self.answer(act.of).made_id, occasion=self._occasion(act)
+            request_id=request_id,
+            delivery_id=self.answer(act.of).made_id,
+            occasion=self._occasion(act),
+            samples_missing=act.details.get("samples") == "missing",
         )
         return _made(await stubs.receiving.CloseDelivery(request))
 
@@ -308,12 +315,6 @@ class Calls:
             occasion=self._occasion(act),
         )
         return _made(await stubs.custody.Hold(request))
-
-    async def _release(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        request = custody_pb2.ReleaseRequest(
-            request_id=request_id, epcs=links(act.units), reason=act.reason, occasion=self._occasion(act)
-        )
-        return _made(await stubs.custody.Release(request))
 
     async def _dispense(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = pharmacy_pb2.DispenseRequest(

@@ -14,17 +14,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+import grpc.aio
+
 from medtrail.api.custody.v1 import custody_pb2
+from medtrail.api.holds.v1 import holds_pb2_grpc
 from medtrail.api.ledger.v1 import ledger_pb2
 from medtrail.api.recall.v1 import recall_pb2
 from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
-from medtrail.cli.network import RunningNetwork
+from medtrail.cli.network import OrganisationAddress, RunningNetwork
 from medtrail.errors import MedtrailError, UnavailableError, VerificationError
 from medtrail.gs1 import Gln
 from medtrail.runtime.client import connect, connect_desk
 from medtrail.runtime.folder import OrganisationFolder, StationFolder
 from medtrail.simulation.acts import Act, Verb
 from medtrail.simulation.calls import Answer, Calls, Stubs
+from medtrail.simulation.calls_oversight import oversight_calls
 from medtrail.simulation.calls_trade import trade_calls
 from medtrail.simulation.network import Member
 
@@ -63,6 +67,17 @@ async def insist(ask: Callable[[], Awaitable[T]]) -> T:
             if error.code == "METHOD_UNIMPLEMENTED" or loop.time() > deadline:
                 raise
         await asyncio.sleep(PAUSE_S)
+
+
+def _connect_person(item: OrganisationAddress, person: str) -> grpc.aio.Channel:
+    return connect(
+        item.address,
+        folder=OrganisationFolder(Path(item.folder)),
+        audience=Gln(item.gln),
+        server=item.name,
+        deadline_s=DEADLINE_S,
+        person=person,
+    )
 
 
 class Driver:
@@ -124,6 +139,9 @@ class Driver:
                 await stack.enter_async_context(own)
                 await stack.enter_async_context(ledger)
                 stations[item.name] = Station(Stubs(own, ledger))
+                for person in parties[item.name].party.persons:
+                    theirs = await stack.enter_async_context(_connect_person(item, person))
+                    stations[item.name].stubs.persons[person] = holds_pb2_grpc.HoldServiceStub(theirs)
             for station in running.stations:
                 desk = connect_desk(station.address, folder=StationFolder(Path(station.folder)), deadline_s=DEADLINE_S)
                 await stack.enter_async_context(desk)
@@ -131,6 +149,7 @@ class Driver:
                 stations[station.organisation].stubs.stations[station.name] = stub
             calls = Calls(start, parties)
             calls.learn(trade_calls(calls))
+            calls.learn(oversight_calls(calls))
             yield cls(stations, calls, seed=seed, parties=parties, pids=pids)
 
     def stubs(self, who: str) -> Stubs:

@@ -10,6 +10,10 @@ DISTRIBUTORS = ("north-wholesale", "south-wholesale")
 PHARMACIES = ("elm-pharmacy", "harbour-pharmacy", "hilltop-pharmacy", "station-pharmacy")
 WITH_STATIONS = PHARMACIES[0]
 """The pharmacy whose bay and till go on when its service is away."""
+WITH_FOUR_EYES = PHARMACIES[1]
+"""The pharmacy where two persons release what an authority ordered to be held."""
+FOUR_EYES = frozenset({"AUTHORITY"})
+PERSONS = ("anna", "ben")
 ORIGIN = "log.medtrail.example/simulation"
 
 
@@ -58,12 +62,24 @@ class Member:
         return f"/8003/0{_completed(self.prefix + '00901')}{number}"
 
 
+def _party(name: str, role: str) -> Party:
+    return Party(name, role, FOUR_EYES, PERSONS) if name == WITH_FOUR_EYES else Party(name, role)
+
+
 def members() -> dict[str, Member]:
     """Return the parties by name."""
     roles = {"manufacturer": MANUFACTURERS, "distributor": DISTRIBUTORS, "pharmacy": PHARMACIES}
-    named = [Party(name, role) for role, names in roles.items() for name in names]
+    named = [_party(name, role) for role, names in roles.items() for name in names]
     # Under 952, the prefix that GS1 keeps for examples.
     return {party.name: Member(party, f"95231{number:02d}") for number, party in enumerate(named, 1)}
+
+
+def holds_toml(party: Party) -> str:
+    """Return a party's own rules for holds as its folder states them; empty for none."""
+    if not party.four_eyes:
+        return ""
+    codes = ", ".join(f'"{code}"' for code in sorted(party.four_eyes))
+    return f"four_eyes = [{codes}]\n\n[persons]\n" + "".join(f'{person} = ""\n' for person in party.persons)
 
 
 def network_toml() -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from medtrail.simulation.acts import Act
 from medtrail.simulation.comparison import Comparer, Comparison
+from medtrail.simulation.comparison_oversight import OversightComparer
 from medtrail.simulation.driver import Driver
 from medtrail.simulation.script import LENGTH_DAYS, Goods, Wave
 from medtrail.simulation.troubles import PLAIN
@@ -106,13 +107,15 @@ class Player:
             scanned: Who scans packs of which deliveries.
         """
         comparer = Comparer(self.driver, self.truth, self.comparison)
+        oversight = OversightComparer(self.driver, self.truth, self.comparison)
         names = list(self.driver.stations)
         work: list[Awaitable[None]] = []
         for name in names:
             work += [comparer.books(name), comparer.alerts(name), comparer.cases(name)]
+            work += [oversight.lot_holds(name), oversight.requests(name)]
         work += [comparer.lot(gtin, lot, who=names[number % len(names)]) for number, (gtin, lot) in enumerate(lots)]
         work += [comparer.unit(unit, who=names[0]) for unit in comparer.others()]
-        work.append(comparer.orders())
+        work += [comparer.orders(), oversight.talks()]
         work += [comparer.scans(who, goods) for who, goods in scanned]
         turns = asyncio.Semaphore(COMPARED_AT_ONCE)
         done = 0

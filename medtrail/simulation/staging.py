@@ -12,9 +12,10 @@ from pathlib import Path
 from medtrail.api.event.v1 import payload_pb2
 from medtrail.api.manufacturer.v1 import manufacturer_pb2
 from medtrail.cli.embedded import EmbeddedNetwork
+from medtrail.cli.setup import ensure_description, ensure_folders
 from medtrail.simulation.disturbance import Disturber
 from medtrail.simulation.driver import Driver, insist
-from medtrail.simulation.network import MANUFACTURERS, members, network_toml
+from medtrail.simulation.network import MANUFACTURERS, holds_toml, members, network_toml
 from medtrail.simulation.report import Report
 from medtrail.simulation.run import Simulation, calendar_of, start_of, zone_hours
 from medtrail.simulation.world import make_world
@@ -49,6 +50,7 @@ async def network(folder: Path, *, seed: int, now: datetime) -> AsyncIterator[tu
     root = folder / NETWORK_FOLDER
     root.mkdir(parents=True, exist_ok=True)
     (root / "network.toml").write_text(network_toml(), encoding="utf-8")
+    _write_rules(root)
     embedded = EmbeddedNetwork(root, report=lambda _text: None)
     zone = os.environ.get(ZONE_VARIABLE)
     # Processes that are started again read it anew: it stays as long as the network runs.
@@ -66,6 +68,15 @@ async def network(folder: Path, *, seed: int, now: datetime) -> AsyncIterator[tu
             del os.environ[ZONE_VARIABLE]
         else:
             os.environ[ZONE_VARIABLE] = zone
+
+
+def _write_rules(root: Path) -> None:
+    """Put rules of their own into the folders of those who have some: services read them when they start."""
+    folders = ensure_folders(root, ensure_description(root))
+    for name, member in members().items():
+        rules = holds_toml(member.party)
+        if rules:
+            (folders.organisations[name].path / "holds.toml").write_text(rules, encoding="utf-8")
 
 
 async def _register(driver: Driver) -> None:

@@ -6,9 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-from medtrail.simulation import troubles_trade  # noqa: F401 - it enters its kinds of trouble
+from medtrail.simulation import troubles_oversight, troubles_trade  # noqa: F401 - they enter their kinds of trouble
 from medtrail.simulation.acts import DAY, Act, Verb, gtin_of
-from medtrail.simulation.network import DISTRIBUTORS, MANUFACTURERS, PHARMACIES, WITH_STATIONS, Member
+from medtrail.simulation.network import (
+    DISTRIBUTORS,
+    MANUFACTURERS,
+    PHARMACIES,
+    WITH_FOUR_EYES,
+    WITH_STATIONS,
+    Member,
+)
 from medtrail.simulation.script import DAY_OF, OPENING_S, Goods, Script, Wave
 from medtrail.simulation.troubles import PLAIN, TROUBLES, arrival_before_data, plain
 
@@ -21,6 +28,8 @@ EXPIRY_DAYS = 700
 SHARE = 0.01
 LEAST_SHARE = 0.01
 LATE_SHARE = 0.25
+AT = {"offline_conflict": WITH_STATIONS, "released_by_two": WITH_FOUR_EYES}
+"""Kinds of trouble that happen at one pharmacy."""
 Chain = tuple[Act, ...]
 
 
@@ -81,13 +90,13 @@ def make_world(packs: int, *, seed: int, members: dict[str, Member], calendar: C
     scripts = []
     for number, kind in enumerate(kinds):
         goods = replace(_goods(number, size, chance, members), now=calendar.now)
-        if kind == "offline_conflict":
-            neighbour = goods.pharmacy if goods.pharmacy != WITH_STATIONS else goods.neighbour
-            goods = replace(goods, pharmacy=WITH_STATIONS, neighbour=neighbour)
-        # What expires is of a lot of its own.
+        wanted = AT.get(kind, goods.pharmacy)
+        if goods.pharmacy != wanted:
+            goods = replace(goods, pharmacy=wanted, neighbour=goods.pharmacy)
+        # What expires is of lots of its own, and each lot that is held is one delivery's.
         old = kind == "expired"
         expiry = calendar.last_day if old else calendar.start + timedelta(days=EXPIRY_DAYS)
-        lot = f"E{goods.lot}" if old else goods.lot
+        lot = {"expired": f"E{goods.lot}", "lot_held": f"H{number:06d}"}.get(kind, goods.lot)
         goods = replace(goods, expiry=expiry.isoformat(), lot=lot)
         comes_late = late and kind == PLAIN and chance.random() < LATE_SHARE
         scripts.append(_script(goods, kind, comes_late=comes_late))

@@ -1,9 +1,11 @@
 """Deliveries: what was expected, what was scanned, and what that means for the goods when the door is closed."""
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from medtrail.simulation.acts import is_trade_item
 from medtrail.simulation.truth.house import EXCEPTION, HERE, INBOUND, UNADVISED, Entry, House, RefusedError
+from medtrail.simulation.truth.samples import Samples
 
 MATCH = "MATCH"
 OVER = "OVER"
@@ -61,12 +63,14 @@ class Delivery:
         expected: Units that were advised and had not come when it was opened.
         found: What each scanned unit turned out to be.
         labels: How each was read.
+        samples: What is to be scanned of sealed containers all the same.
         inferred: What came sealed inside a scanned container.
         held: What was put on hold at the closing, by code.
     """
 
     house: House
     expected: frozenset[str]
+    samples: Samples
     found: dict[str, str] = field(default_factory=dict)
     labels: dict[str, Label] = field(default_factory=dict)
     inferred: set[str] = field(default_factory=set)
@@ -74,10 +78,11 @@ class Delivery:
     closed: bool = False
 
     @classmethod
-    def open(cls, house: House, despatches: frozenset[str]) -> "Delivery":
-        """Begin one of despatches."""
+    def open(cls, house: House, despatches: frozenset[str], *, share: Decimal = Decimal(0)) -> "Delivery":
+        """Begin one of despatches, with a share of what is sealed to be scanned all the same."""
         due = (unit for unit, entry in house.entries.items() if entry.despatch in despatches)
-        return cls(house, frozenset(unit for unit in due if house.entries[unit].state == INBOUND))
+        expected = frozenset(unit for unit in due if house.entries[unit].state == INBOUND)
+        return cls(house, expected, Samples(share))
 
     def scan(self, label: Label, known: Known) -> str:
         """Take in a scan; return what it shows."""
@@ -90,8 +95,16 @@ class Delivery:
         code = self._code(label, known)
         self.found[unit], self.labels[unit] = code, label
         if code in GOOD and not is_pack(self.house, unit):
-            self.inferred.update(set(self.house.inside(unit)) & self.expected)
+            inside = self.expected.intersection(self.house.inside(unit))
+            self.inferred.update(inside)
+            self.samples.seal(unit, frozenset(part for part in inside if is_pack(self.house, part)))
+        elif code in _MARK_OF:
+            self.samples.fail({*self.house.around(unit), label.container, *self.house.around(label.container)})
         return code
+
+    def scan_samples(self) -> str:
+        """Scan what is to be scanned of what is sealed; return what that shows: the packs are there."""
+        return " ".join([MATCH] * self.samples.take(self.found))
 
     def _code(self, label: Label, known: Known) -> str:
         entry = self.house.entries.get(label.unit)
@@ -126,14 +139,20 @@ class Delivery:
         packs = (unit for unit in self.expected if is_pack(self.house, unit))
         return tuple(sorted(unit for unit in packs if unit not in self.found and unit not in self.inferred))
 
-    def close(self, *, day: str, recalled: set[str]) -> dict[str, list[str]]:
+    def close(self, *, day: str, recalled: set[str], samples_missing: bool = False) -> dict[str, list[str]]:
         """Receive what is good, put aside what is not, and open a case for everything that is wrong.
+
+        Args:
+            day: Of the closing, where the goods are.
+            recalled: What is under recall.
+            samples_missing: Whether samples that were not scanned are not there.
 
         Returns:
             What was taken out of its container by it: units by container.
         """
         if self.closed:
             raise RefusedError("DELIVERY_CLOSED")
+        self.inferred -= self.samples.finish(self.found, missing=samples_missing)
         house, taken = self.house, dict[str, list[str]]()
         missing = self.missing()
         alone = [unit for unit in self.received if self._came_alone(unit)]

@@ -27,6 +27,8 @@ from medtrail.simulation.truth.house import (
     RefusedError,
 )
 from medtrail.simulation.truth.orders import Order
+from medtrail.simulation.truth.oversight import Oversight
+from medtrail.simulation.truth.talks import Talks
 from medtrail.simulation.truth.trade import Trade
 from medtrail.simulation.truth.verdicts import Scan, verdict
 
@@ -34,7 +36,9 @@ UNDO_DAYS = 10
 STORED_AT = (Decimal(2), Decimal(25))
 """Degrees Celsius between which every trade item of the simulation is kept."""
 # Acts on goods for which nobody has them in hand.
-_SEES_NOTHING = frozenset({Verb.UNDO, Verb.DECLARE_ERROR, Verb.SENSE})
+_SEES_NOTHING = frozenset(
+    {Verb.UNDO, Verb.DECLARE_ERROR, Verb.SENSE, Verb.REQUEST_RELEASE, Verb.SAY, Verb.PROPOSE, Verb.ANSWER}
+)
 _NEVER_UNDONE = frozenset({"destroyed", "stolen", "lost"})
 _END_OF = {"stolen": LOST, "lost": LOST}
 
@@ -97,6 +101,8 @@ class Truth:
         self.bound_for: dict[str, str] = {}
         self._deliveries: dict[str, Delivery] = {}
         self._trade = Trade(self)
+        self.oversight = Oversight(self)
+        self.talks = Talks(self)
         self._doing: Mapping[Verb, Callable[[Act], None]] = {
             Verb.COMMISSION: self._commission,
             Verb.PACK: self._pack,
@@ -108,7 +114,6 @@ class Truth:
             Verb.CLOSE_DELIVERY: self._close,
             Verb.ACCEPT_RETURN: self._accept_return,
             Verb.HOLD: self._hold,
-            Verb.RELEASE: self._release,
             Verb.DISPENSE: self._dispense,
             Verb.DISPENSE_ALONE: self._dispense_alone,
             Verb.END: self._end,
@@ -126,6 +131,8 @@ class Truth:
             Verb.ORDER: self._order,
             Verb.CONFIRM_ORDER: lambda act: self.orders[act.of].confirm(act.details.get("quantity", "")),
             **self._trade.doing(),
+            **self.oversight.doing(),
+            **self.talks.doing(),
         }
 
     def day(self, at: int) -> str:
@@ -143,6 +150,8 @@ class Truth:
         try:
             if act.verb is Verb.SCAN_DELIVERY:
                 return self._scan(act)
+            if act.verb is Verb.SCAN_SAMPLES:
+                return self._deliveries[act.of].scan_samples()
             self._doing[act.verb](act)
         except RefusedError as refusal:
             del self.said[first:]
@@ -226,9 +235,9 @@ class Truth:
     def tell(self, who: str, goods: list[Advised], *, sender: str, despatch: str) -> None:
         """Let a party hear of goods; what it has already is received by it now, whoever is in the house."""
         settled = self.houses[who].advise(goods, sender=sender, despatch=despatch)
-        self._arrived(self.houses[who], settled)
         if settled:
             self.say(Act(Verb.RECEIVE, who, self._today, settled), "receive")
+        self._arrived(self.houses[who], settled, at=self._today)
 
     def _receive(self, act: Act) -> None:
         house = self.houses[act.who]
@@ -239,9 +248,9 @@ class Truth:
             self.say(replace(act, units=(unit,), parent=parent), "unpack")
         aside = house.receive(act.units, returned=bool(back))
         received = tuple(unit for unit in act.units if unit not in aside)
-        self._arrived(house, received)
         if received:
             self.say(replace(act, units=received), "take_back" if back else "receive")
+        self._arrived(house, received, at=act.at)
         if aside:
             self.say(replace(act, units=aside), "arrive")
 
@@ -251,7 +260,8 @@ class Truth:
         return entry is not None and entry.state == INBOUND and bool(entry.parent) and entry.parent not in scanned
 
     def _open(self, act: Act) -> None:
-        self._deliveries[act.name] = Delivery.open(self.houses[act.who], frozenset(act.of.split()))
+        share = Decimal(act.details.get("share", "0"))
+        self._deliveries[act.name] = Delivery.open(self.houses[act.who], frozenset(act.of.split()), share=share)
 
     def _scan(self, act: Act) -> str:
         delivery = self._deliveries[act.of]
@@ -267,9 +277,9 @@ class Truth:
         delivery = self._deliveries[act.of]
         recalled = {unit for unit in delivery.expected if self.recalled(unit)}
         day = self.day(act.at + int(act.details.get("offset", "+00:00")[:3]) * HOUR)
-        for parent, units in delivery.close(day=day, recalled=recalled).items():
+        samples_missing = act.details.get("samples") == "missing"
+        for parent, units in delivery.close(day=day, recalled=recalled, samples_missing=samples_missing).items():
             self.say(replace(act, units=tuple(units), parent=parent), "unpack")
-        self._arrived(delivery.house, delivery.received)
         for unit in delivery.received:
             sent = self._deeds.get(delivery.house.entries[unit].despatch)
             if sent is not None and sent.act.of:
@@ -281,12 +291,14 @@ class Truth:
         ):
             if named:
                 self.say(replace(act, units=named), what)
+        self._arrived(delivery.house, delivery.received, at=act.at)
 
-    def _arrived(self, house: House, units: Iterable[str]) -> None:
+    def _arrived(self, house: House, units: Iterable[str], *, at: int) -> None:
         for unit in units:
             for part in house.whole(unit):
                 if house.entries[part].state == ON_HAND:
                     self.bound_for.pop(part, None)
+        self.oversight.arrived(house, units, at=at)
 
     def _was_sent_back(self, house: House, unit: str) -> bool:
         entry = house.entries.get(unit)
@@ -296,8 +308,8 @@ class Truth:
     def _accept_return(self, act: Act) -> None:
         house = self.houses[act.who]
         house.receive(act.units, returned=True)
-        self._arrived(house, act.units)
         self.say(act, "take_back")
+        self._arrived(house, act.units, at=act.at)
         if act.details["good"] == "yes":
             house.release(act.units)
             self.say(act, "release")
@@ -309,10 +321,6 @@ class Truth:
         self.houses[act.who].hold(act.units, reason=act.details.get("code", "OTHER"))
         self.say(act, "hold")
 
-    def _release(self, act: Act) -> None:
-        self.houses[act.who].release(act.units)
-        self.say(act, "release")
-
     def _dispense(self, act: Act) -> None:
         details = act.details
         house = self.houses[act.who]
@@ -321,7 +329,13 @@ class Truth:
             portion = Portion(Decimal(details["quantity"]), Decimal(details.get("of_whole", "0")))
         part = details.get("part") == "yes"
         recalled = {unit for unit in act.units if self.recalled(unit)}
+        inside: dict[str, list[str]] = {}
+        for unit in act.units:
+            if unit in house.entries and house.entries[unit].parent:
+                inside.setdefault(house.entries[unit].parent, []).append(unit)
         house.dispense(act.units, day=self.day(act.at), recalled=recalled, part=part, portion=portion)
+        for parent, units in inside.items():
+            self.say(replace(act, units=tuple(units), parent=parent), "unpack")
         opened = house.entries[act.units[0]].state == OPENED
         self.say(act, "open" if opened else "dispense")
 
@@ -359,6 +373,8 @@ class Truth:
 
     def _declare(self, act: Act) -> None:
         deed = self._deeds[act.of]
+        if deed.act.verb is Verb.HOLD:
+            self.oversight.require_one(act.who, {deed.act.details.get("code", "OTHER")})
         self._take_back(deed, self.houses[act.who], deed.act.units)
         if deed.act.verb is Verb.SHIP:
             self._trade.withdraw(deed.act)
@@ -433,6 +449,8 @@ class Truth:
             house.end(act.units, how="destroyed")
             self.say(act, "end", how=DESTROYED)
         elif act.reason == "accepted":
+            if any(house.entries[unit].exception == UNADVISED for unit in act.units):
+                raise RefusedError("CASE_NEEDS_DATA")
             held = tuple(unit for unit in act.units if code in house.entries[unit].holds)
             for unit in held:
                 house.entries[unit].holds -= {code}

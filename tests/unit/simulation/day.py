@@ -113,7 +113,7 @@ def _act(row: dict[str, Any], goods: Goods, number: int, count: int, *, lot: str
     if "gtin" in details:
         details["gtin"] = goods.path("P0").split("/")[2]
     units = tuple(goods.path(name) for name in row.get("units", "").split())
-    labelled = any(unit.startswith("/01/") for unit in units)
+    labelled = verb is Verb.HOLD_LOT or any(unit.startswith("/01/") for unit in units)
     return Act(
         verb,
         PARTIES[row["who"]],
