@@ -153,21 +153,14 @@ def take_back(
         if known.event_id == event_id:
             holdings_store.restore(connection, path, before)
         else:
-            _put_aside(connection, (known,), code)
+            put_aside(connection, (known,), code)
 
 
-def _put_aside(connection: Connection, holdings: Iterable[Holding], code: str) -> None:
+def put_aside(connection: Connection, holdings: Iterable[Holding], code: str) -> None:
+    """Put aside what is here, or on its way, and rests on what does not hold; what has left or ended stays as it is."""
     paths = [
         holding.unit.path
         for holding in holdings
         if holding.state in {HoldingState.ON_HAND, HoldingState.INBOUND, HoldingState.PARTIALLY_DISPENSED}
     ]
     holdings_store.mark(connection, paths, state=HoldingState.EXCEPTION.value, exception=code)
-
-
-def put_aside_goods_of(connection: Connection, stored: Stored, *, code: str) -> None:
-    """Put aside what a partner's refused event brought: its despatch's goods, or the units that it names."""
-    event_id = stored.event.header.event_id
-    brought = holdings_store.of_despatch(connection, event_id)
-    named = holdings_store.of_event_units(connection, stored.number)
-    _put_aside(connection, (*brought, *named), code)

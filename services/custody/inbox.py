@@ -349,7 +349,7 @@ def take_refusal(connection: Connection, desk: Desk, refusal: Refusal) -> None:
         return
     if not stored.own:
         events_store.set_refusal(connection, stored.number, refusal.code)
-        follow.despatch_refused(connection, desk, stored, code=refusal.code)
+        follow.event_refused(connection, desk, stored, code=refusal.code)
         book.settle_event(connection, stored.number, gln=desk.gln, now=desk.clock())
         return
     if refusal.code in _KEY_CODES and _sign_anew(connection, desk, stored):

@@ -7,19 +7,22 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
+from medtrail.epcis.model import Action, EpcisEvent, EventType
 from services.custody import events_store, holdings_store, inbound_store
-from services.custody.corrections import put_aside_goods_of
+from services.custody.corrections import put_aside
 from services.custody.desk import Accepted, Desk, Session
+from services.custody.dossier import units_of
 from services.custody.events_store import Stored
 from services.custody.exceptions import store as case_store
 from services.custody.exceptions.case import CaseResolution
 from services.custody.exceptions.codes import ExceptionCode, rule_of
 from services.custody.exceptions.exchange import close_and_tell
-from services.custody.holding import HoldingState
+from services.custody.holding import Holding, HoldingState
 from services.custody.receiving import arrivals_store, deliveries, deliveries_store, lines_store, settle
 from services.custody.receiving.arrivals_store import Waiting
 from services.custody.receiving.codes import SCANNABLE, Posting, ResultCode
 from services.custody.receiving.lines_store import Line
+from services.custody.shipment import contents_of
 
 DECLARED = "DECLARED_ERROR"
 
@@ -48,15 +51,20 @@ def data_came(connection: Connection, desk: Desk, paths: Iterable[str]) -> list[
     return settle.settle(connection, desk, waiting)
 
 
-def despatch_refused(connection: Connection, desk: Desk, stored: Stored, *, code: str) -> None:
-    """Take back what a partner's despatch brought, because the ledger refused it.
+def event_refused(connection: Connection, desk: Desk, stored: Stored, *, code: str) -> None:
+    """Take back what a partner's event brought, because the ledger refused it.
 
-    What is on its way has no data any more; what was received is put aside until corrected data come.
+    What is on its way has no data any more; what was received is put aside until corrected data come. Goods that
+    another despatch brought stay as they are, whatever the refused event says of them.
     """
-    despatch_id = stored.event.header.event_id
+    event_id = stored.event.header.event_id
+    shipment = inbound_store.find(connection, event_id)
+    if shipment is None or shipment.signer != stored.signer:
+        _withdraw_data(connection, desk, stored, code=code)
+        return
     _withdraw(connection, desk, stored, code=code)
-    inbound_store.set_refused(connection, despatch_id)
-    open_cases_of_withdrawn(connection, desk, despatch_id)
+    inbound_store.set_refused(connection, event_id)
+    open_cases_of_withdrawn(connection, desk, event_id)
 
 
 def despatch_declared(connection: Connection, desk: Desk, declaration: Stored) -> str | None:
@@ -80,31 +88,85 @@ def _withdraw(connection: Connection, desk: Desk, stored: Stored, *, code: str) 
     despatch_id = stored.event.header.event_id
     for delivery in deliveries_store.open_with_despatch(connection, despatch_id):
         deliveries.detach(connection, delivery, despatch_id)
-    befores = holdings_store.befores(connection, stored.number)
-    goods = holdings_store.of_despatch(connection, despatch_id)
+    _expect_no_more(connection, stored, holdings_store.of_despatch(connection, despatch_id))
+    # Of its own goods only: what it names beside them came by other despatches, and rests on those.
+    put_aside(connection, holdings_store.of_despatch(connection, despatch_id), code)
+    here = [item for item in holdings_store.of_despatch(connection, despatch_id) if item.exception == code]
+    _keep_waiting(connection, desk, here)
+
+
+def _expect_no_more(connection: Connection, despatch: Stored, goods: Iterable[Holding]) -> None:
+    befores = holdings_store.befores(connection, despatch.number)
     for holding in goods:
         if holding.state is HoldingState.INBOUND:
             holdings_store.restore(connection, holding.unit.path, befores.get(holding.unit.path))
-    put_aside_goods_of(connection, stored, code=code)
-    here = [item for item in holdings_store.of_despatch(connection, despatch_id) if item.exception == code]
+
+
+def _keep_waiting(connection: Connection, desk: Desk, here: Sequence[Holding]) -> None:
+    """Keep in mind what was put aside, with what was read from it: it is received when data come that fit."""
     lines = _latest_lines(connection, [item.unit.path for item in here])
-    arrivals_store.keep(
-        connection,
-        [
-            Waiting(
-                item.unit.path,
-                0 if item.unit.path not in lines else lines[item.unit.path].delivery,
-                "" if item.unit.path not in lines else lines[item.unit.path].seen_lot,
-                None if item.unit.path not in lines else lines[item.unit.path].seen_expiry_day,
-                item.location,
-            )
-            for item in here
-        ],
-        now=desk.clock(),
-    )
+    waiting = []
+    for item in here:
+        line = lines.get(item.unit.path)
+        if line is None:
+            waiting.append(Waiting(item.unit.path, location=item.location))
+        else:
+            waiting.append(Waiting(line.path, line.delivery, line.seen_lot, line.seen_expiry_day, item.location))
+    arrivals_store.keep(connection, waiting, now=desk.clock())
     for line in lines.values():
         if line.posting in {Posting.RECEIVED, Posting.RECEIVED_LATER}:
             lines_store.change_paths(connection, line.delivery, [line.path], posting=Posting.PUT_ASIDE)
+
+
+_OURS_BY_DATA = frozenset(
+    {HoldingState.INBOUND, HoldingState.ON_HAND, HoldingState.PARTIALLY_DISPENSED, HoldingState.EXCEPTION}
+)
+
+
+def _withdraw_data(connection: Connection, desk: Desk, stored: Stored, *, code: str) -> None:
+    """Take back what a refused event that is no despatch told of goods: their despatches say too little without it."""
+    by_despatch: dict[str, list[Holding]] = {}
+    for holding in holdings_store.of_event_units(connection, stored.number):
+        if holding.despatch_id and holding.state in _OURS_BY_DATA:
+            by_despatch.setdefault(holding.despatch_id, []).append(holding)
+    for despatch_id, holdings in by_despatch.items():
+        shipment = inbound_store.find(connection, despatch_id)
+        if shipment is None or shipment.state in settle.WITHOUT_DATA:
+            continue
+        despatch = events_store.find_event(connection, signer=shipment.signer, event_id=despatch_id, declaration=False)
+        resting = [] if despatch is None else _resting_on(connection, despatch, stored, holdings)
+        if despatch is None or not resting:
+            continue
+        _expect_no_more(connection, despatch, resting)
+        here = [item for item in resting if item.state is not HoldingState.INBOUND]
+        put_aside(connection, here, code)
+        # No despatch tells of them any more: another one has to.
+        holdings_store.mark(connection, [item.unit.path for item in here], exception=code, despatch_id="")
+        _keep_waiting(connection, desk, here)
+        _open_cases(connection, desk, [item for item in here if item.smallest], despatch_id)
+
+
+def _resting_on(
+    connection: Connection, despatch: Stored, refused: Stored, holdings: Sequence[Holding]
+) -> list[Holding]:
+    """Return the goods of a despatch of which nothing tells without a refused event, or not who made them."""
+    statement, said = despatch.event.statement, refused.event.statement
+    if not isinstance(statement, EpcisEvent) or not isinstance(said, EpcisEvent):
+        return []
+    units = contents_of(connection, statement, units_of(statement.epc_list)).units
+    made = _given_life(said)
+    found = []
+    for holding in holdings:
+        content = units.get(holding.unit.path)
+        if content is None or (holding.unit.path in made and not content.made_by):
+            found.append(holding)
+    return found
+
+
+def _given_life(statement: EpcisEvent) -> set[str]:
+    if statement.type is EventType.OBJECT and statement.action is Action.ADD:
+        return {unit.path for unit in units_of(statement.epc_list)}
+    return {unit.path for unit in units_of(statement.output_epc_list)}
 
 
 def _latest_lines(connection: Connection, paths: Sequence[str]) -> dict[str, Line]:
@@ -116,12 +178,16 @@ def _latest_lines(connection: Connection, paths: Sequence[str]) -> dict[str, Lin
 
 def open_cases_of_withdrawn(connection: Connection, desk: Desk, despatch_id: str) -> None:
     """Open a case for what is here of a despatch that does not hold any more, and forget what is missed of it."""
-    session = Session(connection, desk)
     goods = [
         item
         for item in holdings_store.of_despatch(connection, despatch_id)
         if item.state is HoldingState.EXCEPTION and item.smallest
     ]
+    _open_cases(connection, desk, goods, despatch_id)
+    forget_missing(Session(connection, desk), despatch_id)
+
+
+def _open_cases(connection: Connection, desk: Desk, goods: Sequence[Holding], despatch_id: str) -> None:
     for start in range(0, len(goods), case_store.MAX_UNITS):
         part = goods[start : start + case_store.MAX_UNITS]
         case_id = case_store.open_case(
@@ -132,11 +198,10 @@ def open_cases_of_withdrawn(connection: Connection, desk: Desk, despatch_id: str
             despatch_id=despatch_id,
             detail=f"{len(part)} units rest on a despatch that does not hold: "
             f"{rule_of(ExceptionCode.DESPATCH_REFUSED).instruction}",
-            now=session.now,
+            now=desk.clock(),
         )
         for line in _latest_lines(connection, [item.unit.path for item in part]).values():
             lines_store.change_paths(connection, line.delivery, [line.path], case_id=case_id)
-    forget_missing(session, despatch_id)
 
 
 def forget_missing(session: Session, despatch_id: str) -> None:

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medtrail.codec import decode_advice, encode_advice
-from medtrail.envelope import SigningKey
+from medtrail.codec import decode_advice, encode_advice, encode_payload, encode_signed_event
+from medtrail.envelope import SigningKey, sign
 from medtrail.epcis.cbv import ilmd_lot_expiry
+from medtrail.epcis.hash import event_hash
 from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
-from medtrail.event import Refusal
+from medtrail.event import Event, Header, Refusal, new_salt
 from medtrail.exchange import Advice
-from services.custody import capture, events_store, inbox
+from services.custody import capture, events, events_store, inbox
+from services.custody.events import Route
 from services.custody.holding import HoldingState
 from services.custody.inbound_store import InboundState
 from services.custody.receiving import settle
@@ -33,11 +35,12 @@ from tests.unit.receiving.conftest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from medtrail.gs1 import Sgtin
     from medtrail.trust import Registry
+    from services.custody.units import Unit
     from tests.conftest import Network
 
 M = ResultCode
@@ -331,11 +334,6 @@ def test_the_makers_corrected_lot_lets_the_pack_be_received(maker: House, pharma
 
 def corrected(house: House, statement: EpcisEvent, *, event_id: str) -> list[bytes]:
     """Sign that a commissioning was in error, and what is right: as the maker's log has it, outside of its books."""
-    from medtrail.codec import encode_payload, encode_signed_event
-    from medtrail.envelope import sign
-    from medtrail.epcis.hash import event_hash
-    from medtrail.event import Event, Header, new_salt
-
     right = replace(statement, ilmd=ilmd_lot_expiry(LOT, EXPIRY))
     wrong = replace(statement, error_declaration=ErrorDeclaration(house.clock()))
     signed = []
@@ -438,6 +436,108 @@ def test_an_advice_is_kept_where_its_goods_cannot_be_received_yet(maker: House, 
     assert len(pharmacy.database.write_now(lambda c: settle.settle_all(c, desk))) == 1
     assert pharmacy.held(boxes[0]).state is HoldingState.ON_HAND
     assert inbound(pharmacy, despatch_id).received_count == 2
+
+
+# --- what a despatch names and never brought ---
+
+
+def sign_for(house: House, *statements: EpcisEvent) -> list[bytes]:
+    """Sign events as a house that says more than its books allow."""
+    signed = []
+    for number, said in enumerate(statements, 800):
+        ident = said.event_id or event_hash(said)
+        header = Header(salt=new_salt(), actor=house.gln, source="other", source_seq=number, event_id=ident)
+        event = Event(header, replace(said, event_id=None))
+        signed.append(encode_signed_event(sign(event.payload_type, encode_payload(event), house.desk.key)))
+    return signed
+
+
+def despatch_naming(maker: House, pharmacy: House, units: "Sequence[Unit]") -> EpcisEvent:
+    return events.shipping(units, maker.occasion(), Route(maker.gln, maker.gln, pharmacy.gln, pharmacy.gln))
+
+
+def advise(maker: House, pharmacy: House, despatch: EpcisEvent, *more: EpcisEvent) -> str:
+    despatch_id = event_hash(despatch)
+    pharmacy.hear(encode_advice(Advice(despatch_id, 0, 1, tuple(sign_for(maker, *more, despatch)))), sender=maker.gln)
+    return despatch_id
+
+
+def goods_of_the_distributor(maker: House, distributor: House, pharmacy: House, units: "Sequence[Unit]") -> str:
+    maker.commission(units)
+    maker.ship(units, distributor.gln)
+    maker.send_to(distributor)
+    distributor.receive(units)
+    distributor.confirm_all()
+    despatch_id = distributor.ship(units, pharmacy.gln)[0].event_id
+    distributor.send_to(pharmacy)
+    pharmacy.receive(units)
+    pharmacy.confirm_all()
+    return despatch_id
+
+
+@pytest.mark.parametrize("by", ["refusal", "declaration"])
+def test_a_despatch_that_does_not_hold_leaves_what_another_brought(
+    by: str, maker: House, distributor: House, pharmacy: House
+) -> None:
+    ours, other = packs("ours", "other")
+    brought_by = goods_of_the_distributor(maker, distributor, pharmacy, [ours])
+    maker.commission([other])
+    despatch = despatch_naming(maker, pharmacy, [other, ours])
+    wrong = advise(maker, pharmacy, despatch)
+    pharmacy.receive([other])
+    if by == "refusal":
+        refuse(pharmacy, wrong)
+    else:
+        error = replace(despatch, event_id=wrong, error_declaration=ErrorDeclaration(maker.clock()))
+        advise(maker, pharmacy, despatch_naming(maker, pharmacy, packs("later")), error)
+    assert pharmacy.held(other).state is HoldingState.EXCEPTION
+    assert case_units(pharmacy, "DESPATCH_REFUSED") == {other.path}
+    held = pharmacy.held(ours)
+    assert (held.state, held.exception, held.despatch_id) == (HoldingState.ON_HAND, "", brought_by)
+    pharmacy.dispense([ours])
+
+
+def test_a_refused_event_of_anothers_id_takes_back_nothing(maker: House, distributor: House, pharmacy: House) -> None:
+    (ours,) = packs("ours")
+    despatch_id = goods_of_the_distributor(maker, distributor, pharmacy, [ours])
+    (despatch,) = pharmacy.read(lambda c: events_store.find_by_id(c, despatch_id))
+    assert isinstance(despatch.event.statement, EpcisEvent)
+    copy = replace(despatch.event.statement, event_id=despatch_id)
+    advise(maker, pharmacy, despatch_naming(maker, pharmacy, packs("later")), copy)
+    (forged,) = [
+        item for item in pharmacy.read(lambda c: events_store.find_by_id(c, despatch_id)) if item.signer == maker.gln
+    ]
+    refusal = Refusal(forged.sha256, despatch_id, "EVENT_ID_CONFLICT", "", "because", 1, START)
+    pharmacy.database.write_now(lambda c: inbox.take_refusal(c, pharmacy.desk, refusal))
+    assert inbound(pharmacy, despatch_id).state is InboundState.RECEIVED
+    assert pharmacy.held(ours).state is HoldingState.ON_HAND
+
+
+def test_a_refused_packing_puts_aside_what_came_by_its_word_alone(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 2)
+    despatch_id = maker.ship(boxes, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    Bay.open(pharmacy, despatch_id).scan(boxes[0])
+    pharmacy.receive([boxes[0]])
+    for box in boxes:
+        (packing,) = [
+            item
+            for item in pharmacy.read(lambda c: events_store.events_naming(c, [packs_of(box, each=2)[0].path]))  # noqa: B023
+            if isinstance(item.event.statement, EpcisEvent) and item.event.statement.parent_id
+        ]
+        refusal = Refusal(packing.sha256, "", "KEY_REVOKED", "", "because", 1, START)
+        pharmacy.database.write_now(lambda c: inbox.take_refusal(c, pharmacy.desk, refusal))  # noqa: B023
+    inside = packs_of(boxes[0], each=2)
+    assert {pharmacy.held(unit).exception for unit in inside} == {"KEY_REVOKED"}
+    assert case_units(pharmacy, "DESPATCH_REFUSED") == {unit.path for unit in inside}
+    assert pharmacy.held(boxes[0]).state is HoldingState.ON_HAND
+    # What is not here yet comes without data.
+    assert [pharmacy.holding(unit) for unit in packs_of(boxes[1], each=2)] == [None, None]
+    pharmacy.database.write_now(lambda c: settle.settle_all(c, pharmacy.desk))
+    assert {pharmacy.held(unit).state for unit in inside} == {HoldingState.EXCEPTION}
+    # Another despatch tells of them: they are received by it, and nobody scans again.
+    advise(maker, pharmacy, despatch_naming(maker, pharmacy, inside))
+    assert {pharmacy.held(unit).state for unit in inside} == {HoldingState.ON_HAND}
 
 
 # --- any order ---
