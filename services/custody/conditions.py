@@ -135,9 +135,10 @@ def take_alone(books: Books, holding: Holding) -> Holding:
 
 
 def require_no_hold(holding: Holding, named: Named) -> None:
-    """Refuse what is on hold."""
-    if holding.hold_reason:
-        message = f"{holding.unit.path} is on hold: {holding.hold_reason}"
+    """Refuse what is on hold, and suspect product: only the end of its case frees that, whoever released it."""
+    if holding.hold_reason or holding.suspect:
+        why = holding.hold_reason or f"suspect product, case {holding.suspect}"
+        message = f"{holding.unit.path} is on hold: {why}"
         raise ConflictError(message, code="UNIT_ON_HOLD", field=named.field)
 
 

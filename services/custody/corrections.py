@@ -151,7 +151,9 @@ def take_back(
         if before is None and holdings_store.has_contents(connection, path):
             continue
         if known.event_id == event_id:
-            holdings_store.restore(connection, path, before)
+            # Suspicion is a case's to end: it is neither undone with an event nor does it come back with one.
+            restored = None if before is None else replace(before, suspect=known.suspect)
+            holdings_store.restore(connection, path, restored)
         else:
             put_aside(connection, (known,), code)
 

@@ -282,7 +282,7 @@ def _open_cases(
             despatch_id = "" if each.shipment is None else each.shipment.despatch_id
             groups.setdefault((despatch_id, each.customer, outcomes[unit].codes), []).append(unit)
     for (despatch_id, customer, _), units in groups.items():
-        case_id = cases.open_case(
+        opened = cases.open_cases(
             session.connection,
             session.desk.gln,
             ExceptionCode.RETURN_UNVERIFIED,
@@ -292,8 +292,8 @@ def _open_cases(
             detail=outcomes[units[0]].describe(),
             now=session.now,
         )
-        for unit in units:
-            found[unit] = replace(found[unit], case_id=case_id)
+        for case_id, inside in opened.items():
+            found.update({unit: replace(found[unit], case_id=case_id) for unit in inside})
     return found
 
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _ARRIVALS = frozenset(
     {StepKind.RECEIVE, StepKind.TAKE_BACK, StepKind.COMMISSION, StepKind.TRANSFORM, StepKind.VOID_SHIPPING}
 )
-MAX_CASE_UNITS = 5000
 
 
 def check(session: "Session", step: Step, statement: EpcisEvent) -> None:
@@ -171,17 +170,16 @@ def take_in_sensors(session: "Session", stored: Stored, occasion: Occasion) -> N
         )
     _mark_inbound(session, stored, found)
     ours = [item for item in found if session.books.get(item.unit) is not None]
-    for start in range(0, len(ours), MAX_CASE_UNITS):
-        part = ours[start : start + MAX_CASE_UNITS]
-        first = session.books.get(part[0].unit)
-        cases.open_case(
+    if ours:
+        first = session.books.get(ours[0].unit)
+        cases.open_cases(
             session.connection,
             session.desk.gln,
             ExceptionCode.TEMPERATURE_EXCURSION,
-            units=[item.unit for item in part],
+            units=[item.unit for item in ours],
             partner=None if first is None else first.partner,
             despatch_id="" if first is None else first.despatch_id,
-            detail=part[0].description,
+            detail=ours[0].description,
             now=session.now,
         )
 

@@ -287,7 +287,7 @@ def take_file(session: Session, data: bytes, message: Report | Response, *, part
         text="; ".join(message.other_errors) if isinstance(message, Report) else message.notes or "",
         pdg=data,
     )
-    conversation.add_message(session.connection, case.case_id, kept)
+    conversation.add_heard(session.connection, case.case_id, kept)
     exchange.follow(session.connection, case, now=session.now)
     return store.get_case(session.connection, case.case_id)
 

@@ -13,7 +13,7 @@ from services.custody.exceptions.tables import CaseMessageRow, CaseNoticeRow
 from services.custody.holdings_store import from_us, to_us
 
 MAX_MESSAGES = 1000
-"""Of one sender about one case: a partner does not keep the house from its own last word."""
+"""Of one partner about one case; the house itself is never kept from speaking."""
 MAX_BYTES = 8 * 1024 * 1024
 """Of the PDG messages and signed events of these: a case is read as a whole."""
 
@@ -21,11 +21,11 @@ _MESSAGE = CaseMessageRow.__table__  # type: ignore[attr-defined]
 _NOTICE = CaseNoticeRow.__table__  # type: ignore[attr-defined]
 
 
-def add_message(connection: Connection, case_id: str, message: CaseMessage) -> bool:
-    """Add a message to a case; return False when its sender said it before.
+def add_heard(connection: Connection, case_id: str, message: CaseMessage) -> bool:
+    """Add a partner's message to a case; return False when it was said before.
 
     Raises:
-        TooLargeError: Its sender said 1,000 about the case, or would have said 8 MiB (TOO_MANY_MESSAGES).
+        TooLargeError: The partner said 1,000 about the case, or would have said 8 MiB (TOO_MANY_MESSAGES).
     """
     size = func.coalesce(func.sum(func.length(_MESSAGE.c.pdg) + func.length(_MESSAGE.c.signed_event)), 0)
     here = (_MESSAGE.c.case_id == case_id, _MESSAGE.c.sender == str(message.sender))
@@ -33,6 +33,11 @@ def add_message(connection: Connection, case_id: str, message: CaseMessage) -> b
     if count >= MAX_MESSAGES or kept + len(message.pdg) + len(message.signed_event) > MAX_BYTES:
         text = f"{message.sender} has said {count} messages of {kept} bytes about the case {case_id}"
         raise TooLargeError(text, code="TOO_MANY_MESSAGES", field="case_id")
+    return add_message(connection, case_id, message)
+
+
+def add_message(connection: Connection, case_id: str, message: CaseMessage) -> bool:
+    """Add a message to a case; return False when its sender said it before."""
     added = connection.execute(
         insert(CaseMessageRow)
         .values(

@@ -6,7 +6,7 @@ party, and about nobody else's.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -91,9 +91,36 @@ def say(session: Session, case: Case, said: Said, *, to: Gln | None = None) -> b
     if partner is None:
         message = f"the case {case.case_id} has no partner to whom this could be said"
         raise ConflictError(message, code="CASE_WITHOUT_PARTNER", field="case_id")
-    message_id = str(uuid.uuid4()) if said.pdg is None else said.pdg.message_id
+    made = _send(session, case, said, partner)
+    conversation.add_message(session.connection, case.case_id, made)
+    return bool(made.signed_event)
+
+
+def say_to_all(session: Session, case: Case, said: Said, partners: Iterable[Gln]) -> list[Gln]:
+    """Say the same to several partners, in as many letters as its units need; return those to whom it was sent.
+
+    Of each letter one copy is kept, whoever else got it: a case is read as a whole.
+    """
+    chosen = tuple(partners)
+    sent: dict[Gln, None] = {}
+    for start in range(0, max(1, len(said.units)), MAX_EPCS):
+        part = replace(said, units=said.units[start : start + MAX_EPCS])
+        kept: CaseMessage | None = None
+        for partner in chosen:
+            made = _send(session, case, part, partner)
+            if made.signed_event:
+                sent[partner] = None
+            if kept is None or not kept.signed_event:
+                kept = made
+        if kept is not None:
+            conversation.add_message(session.connection, case.case_id, kept)
+    return list(sent)
+
+
+def _send(session: Session, case: Case, said: Said, partner: Gln) -> CaseMessage:
+    """Sign and send a message where the partner is enrolled; return it, with its signed bytes if it was sent."""
     made = CaseMessage(
-        message_id=message_id,
+        message_id=str(uuid.uuid4()) if said.pdg is None else said.pdg.message_id,
         kind=said.kind,
         sender=session.desk.gln,
         time=session.now if said.pdg is None else time_of(said.pdg),
@@ -103,12 +130,11 @@ def say(session: Session, case: Case, said: Said, *, to: Gln | None = None) -> b
         pdg=b"" if said.pdg is None else encode_message(said.pdg),
     )
     organisation = session.desk.registry().organisation_of_gln(partner)
-    if organisation is not None:
-        signed_event, sha256 = _sign(session, _letter(case, made, organisation.gln, said.units))
-        letters.send(session.connection, to=organisation.gln, signed_event=signed_event)
-        made = replace(made, sha256=sha256, signed_event=signed_event)
-    conversation.add_message(session.connection, case.case_id, made)
-    return organisation is not None
+    if organisation is None:
+        return made
+    signed_event, sha256 = _sign(session, _letter(case, made, organisation.gln, said.units))
+    letters.send(session.connection, to=organisation.gln, signed_event=signed_event)
+    return replace(made, sha256=sha256, signed_event=signed_event)
 
 
 def close_and_tell(session: Session, case_id: str, resolution: CaseResolution, *, note: str, person: str = "") -> bool:
@@ -196,7 +222,10 @@ def take_letter(connection: Connection, desk: Desk, heard: Heard) -> None:
         case = _open_counterpart(connection, desk, heard, letter, pdg)
     else:
         _require_party(connection, case, heard.sender, letter.kind)
-        store.add_units(connection, case.case_id, _units(desk, letter) if case.partner_reported else ())
+        if case.partner_reported:
+            # The letter itself names those that the case does not hold any more.
+            free = max(0, store.room(connection, case.case_id))
+            store.add_units(connection, case.case_id, _units(desk, letter)[:free])
     message = CaseMessage(
         message_id=letter.message_id,
         kind=_KIND_OF_LETTER[letter.kind],
@@ -209,7 +238,7 @@ def take_letter(connection: Connection, desk: Desk, heard: Heard) -> None:
         sha256=heard.sha256,
         signed_event=heard.signed_event,
     )
-    conversation.add_message(connection, case.case_id, message)
+    conversation.add_heard(connection, case.case_id, message)
     follow(connection, case, now=desk.clock())
 
 

@@ -27,6 +27,7 @@ from services.custody.tables import HoldingRow
 from services.custody.units import Unit, unit_of_path
 
 MAX_UNITS = 5000
+"""Of one case, but for packs of its containers that were verified one by one."""
 MAX_DETAIL = 2000
 
 _CASE = CaseRow.__table__  # type: ignore[attr-defined]
@@ -81,7 +82,8 @@ def open_case(  # noqa: PLR0913  # each says another thing of the case
     """Open a case and return its id; one that is open about the same is taken up again.
 
     The same is: this code, this despatch, and any of the units; where no unit is named, the same delivery and scan.
-    Cases that partners reported are not taken up. Units that the open case does not have yet are added to it.
+    Cases that partners reported are not taken up. Units that no open case has yet are added to it; where they are more
+    than it holds, further cases have them (:func:`open_cases`).
 
     Args:
         connection: In a write transaction.
@@ -102,16 +104,59 @@ def open_case(  # noqa: PLR0913  # each says another thing of the case
     if len(units) > MAX_UNITS:
         message = f"expected at most {MAX_UNITS} units, got {len(units)}"
         raise TooLargeError(message, code="TOO_MANY_UNITS", field="epcs")
-    known = None
-    if not extras.case_id:
-        known = _open_one(connection, code, units, about=(despatch_id, delivery_id, "" if scan is None else scan.scan))
-    if known is None:
-        if partner is None and despatch_id:
-            shipment = inbound_store.find(connection, despatch_id)
-            partner = None if shipment is None else shipment.sender
-        known = extras.case_id or str(uuid.uuid4())
+    opened = open_cases(
+        connection,
+        desk_gln,
+        code,
+        units=units,
+        partner=partner,
+        despatch_id=despatch_id,
+        delivery_id=delivery_id,
+        scan=scan,
+        detail=detail,
+        now=now,
+        extras=extras,
+    )
+    return next(iter(opened))
+
+
+def open_cases(  # noqa: PLR0913  # each says another thing of the cases
+    connection: Connection,
+    desk_gln: Gln,
+    code: ExceptionCode,
+    *,
+    units: Sequence[Unit] = (),
+    partner: Gln | None = None,
+    despatch_id: str = "",
+    delivery_id: str = "",
+    scan: CaseScan | None = None,
+    detail: str,
+    now: datetime,
+    extras: Extras = NO_EXTRAS,
+) -> dict[str, list[Unit]]:
+    """Open as many cases as units need; return each case's id with those units that stand in it.
+
+    A unit that stands in an open case of this code and despatch stays there. Of the others each such case takes as many
+    as it holds, and new cases take the rest. The fields are those of :func:`open_case`; any number of units.
+    """
+    about = (despatch_id, delivery_id, "" if scan is None else scan.scan)
+    opened = {} if extras.case_id else _standing(connection, code, units, about=about)
+    found = {unit for inside in opened.values() for unit in inside}
+    rest = [unit for unit in dict.fromkeys(units) if unit not in found]
+    for case_id, inside in opened.items():
+        free = max(0, room(connection, case_id))
+        inside.extend(rest[:free])
+        add_units(connection, case_id, rest[:free])
+        rest = rest[free:]
+    if opened and not rest:
+        return opened
+    if partner is None and despatch_id:
+        shipment = inbound_store.find(connection, despatch_id)
+        partner = None if shipment is None else shipment.sender
+    for start in range(0, max(1, len(rest)), MAX_UNITS):
+        case_id = extras.case_id or str(uuid.uuid4())
         row = {
-            "case_id": known,
+            "case_id": case_id,
             "code": code.value,
             "status": CaseStatus.OPEN.value,
             "partner": "" if partner is None or partner == desk_gln else str(partner),
@@ -121,8 +166,9 @@ def open_case(  # noqa: PLR0913  # each says another thing of the case
             "delivery_id": delivery_id,
         }
         connection.execute(_CASE.insert().values(**row, **_scan_columns(scan), **_extra_columns(extras, code, now)))
-    add_units(connection, known, units)
-    return known
+        opened[case_id] = rest[start : start + MAX_UNITS]
+        add_units(connection, case_id, opened[case_id])
+    return opened
 
 
 def _scan_columns(scan: CaseScan | None) -> dict[str, Any]:
@@ -150,51 +196,50 @@ def _extra_columns(extras: Extras, code: ExceptionCode, now: datetime) -> dict[s
     }
 
 
-def _open_one(
+def _standing(
     connection: Connection, code: ExceptionCode, units: Sequence[Unit], *, about: tuple[str, str, str]
-) -> str | None:
+) -> dict[str, list[Unit]]:
+    """Return the open cases about the same, oldest first, each with those of some units that stand in it."""
     despatch_id, delivery_id, scan = about
     same = (
-        select(_CASE.c.case_id)
-        .where(
-            _CASE.c.code == code.value,
-            _CASE.c.despatch_id == despatch_id,
-            _CASE.c.status != CaseStatus.RESOLVED.value,
-            # A partner's case is the partner's to end: what is raised here is never taken into it.
-            _CASE.c.partner_reported.is_(False),
-        )
-        .order_by(_CASE.c.number)
-        .limit(1)
+        _CASE.c.code == code.value,
+        _CASE.c.despatch_id == despatch_id,
+        _CASE.c.status != CaseStatus.RESOLVED.value,
+        # A partner's case is the partner's to end: what is raised here is never taken into it.
+        _CASE.c.partner_reported.is_(False),
     )
     if not units:
-        same = same.where(
-            _CASE.c.unit_count == 0,
-            _CASE.c.delivery_id == delivery_id,
-            _CASE.c.scan == scan,
+        query = select(_CASE.c.case_id).where(
+            *same, _CASE.c.unit_count == 0, _CASE.c.delivery_id == delivery_id, _CASE.c.scan == scan
         )
-        return connection.execute(same).scalar()
-    joined = same.join(_UNIT, _UNIT.c.case_id == _CASE.c.case_id)
+        first = connection.execute(query.order_by(_CASE.c.number).limit(1)).scalar()
+        return {} if first is None else {first: []}
+    cases: dict[str, tuple[int, str]] = {}
+    joined = select(_UNIT.c.path, _CASE.c.number, _CASE.c.case_id).join(_UNIT, _UNIT.c.case_id == _CASE.c.case_id)
     for part in chunks([unit.path for unit in units]):
-        found: str | None = connection.execute(joined.where(_UNIT.c.path.in_(part))).scalar()
-        if found is not None:
-            return found
-    return None
+        rows = connection.execute(joined.where(*same, _UNIT.c.path.in_(part)).order_by(_CASE.c.number))
+        for path, number, case_id in rows:
+            cases.setdefault(path, (number, case_id))
+    found: dict[str, list[Unit]] = {case_id: [] for _, case_id in sorted(set(cases.values()))}
+    for unit in dict.fromkeys(units):
+        if unit.path in cases:
+            found[cases[unit.path][1]].append(unit)
+    return found
+
+
+def room(connection: Connection, case_id: str) -> int:
+    """Return how many further units a case takes; below 0 where it has more than 5,000."""
+    count = connection.execute(select(_CASE.c.unit_count).where(_CASE.c.case_id == case_id)).scalar_one()
+    return MAX_UNITS - int(count)
 
 
 def add_units(connection: Connection, case_id: str, units: Sequence[Unit]) -> None:
-    """Add units to a case; those that it has already change nothing.
-
-    Raises:
-        TooLargeError: More than 5,000 in all (TOO_MANY_UNITS).
-    """
+    """Add units to a case, whose :func:`room` is for the caller to see to; those that it has already change nothing."""
     if not units:
         return
     rows = [{"case_id": case_id, "path": unit.path} for unit in dict.fromkeys(units)]
     connection.execute(insert(CaseUnitRow).on_conflict_do_nothing(), rows)
     count = connection.execute(select(func.count()).select_from(_UNIT).where(_UNIT.c.case_id == case_id)).scalar_one()
-    if count > MAX_UNITS:
-        message = f"a case has at most {MAX_UNITS} units, got {count}"
-        raise TooLargeError(message, code="TOO_MANY_UNITS", field="epcs")
     change(connection, case_id, unit_count=count)
 
 
@@ -290,14 +335,13 @@ def cases_of_unit(connection: Connection, unit: Unit, *, include_resolved: bool 
     return [_case(row) for row in connection.execute(query.order_by(_CASE.c.number)).mappings()]
 
 
-def units_of_case(connection: Connection, case_id: str, *, limit: int = MAX_UNITS) -> list[CaseUnit]:
+def units_of_case(connection: Connection, case_id: str) -> list[CaseUnit]:
     """Return the units of a case in order of their paths. A return is pending while the unit is in the house."""
     query = (
         select(_UNIT, _HOLDING.c.state)
         .join(_HOLDING, _HOLDING.c.path == _UNIT.c.path, isouter=True)
         .where(_UNIT.c.case_id == case_id)
         .order_by(_UNIT.c.path)
-        .limit(limit)
     )
     return [
         CaseUnit(

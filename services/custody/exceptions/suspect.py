@@ -96,7 +96,7 @@ def mark(
     person: str,
     scan: CaseScan | None = None,
 ) -> tuple[Case, list[Accepted]]:
-    """Make units suspect product: they are quarantined, with all that is inside.
+    """Make units suspect product: they are quarantined, with all that is inside; return the case of the first.
 
     Raises:
         ConflictError: A unit is not in the house.
@@ -104,7 +104,7 @@ def mark(
     for named in units:
         require_here(session.books, named)
     first = session.books.get(units[0].unit)
-    case_id = store.open_case(
+    opened = store.open_cases(
         session.connection,
         session.desk.gln,
         ExceptionCode.SUSPECT,
@@ -116,11 +116,13 @@ def mark(
     )
     free = [named for named in units if not effects.is_held_for(session, named, ExceptionCode.SUSPECT)]
     made = verbs.hold(session, free, occasion, reason=reason, code=HoldCode.SUSPECT) if free else []
-    store.change_units(session.connection, case_id, (named.unit for named in free), quarantined=True)
-    _set_suspect(session, [named.unit for named in units], case_id)
-    case = store.get_case(session.connection, case_id)
-    note_for_house(session, case, text=f"suspect product: {reason}", person=person)
-    return case, made
+    held = {named.unit for named in free}
+    for case_id, inside in opened.items():
+        store.change_units(session.connection, case_id, (unit for unit in inside if unit in held), quarantined=True)
+        _set_suspect(session, inside, case_id)
+        case = store.get_case(session.connection, case_id)
+        note_for_house(session, case, text=f"suspect product: {reason}", person=person)
+    return store.get_case(session.connection, next(iter(opened))), made
 
 
 def _supplier(session: Session, despatch_id: str) -> Gln | None:
@@ -189,8 +191,8 @@ def clear(
     store.change_units(session.connection, case_id, (item.unit for item in units), quarantined=False)
     store.close_case(session.connection, case_id, CaseResolution.CLEARED, note=reason, now=session.now)
     note_for_house(session, case, text=f"cleared: {reason}", person=person)
-    for partner in conversation.notified_partners(session.connection, case_id):
-        exchange.say(session, case, Said(MessageKind.CLEARED, person=person, text=reason), to=partner)
+    notified = conversation.notified_partners(session.connection, case_id)
+    exchange.say_to_all(session, case, Said(MessageKind.CLEARED, person=person, text=reason), notified)
     return store.get_case(session.connection, case_id), made
 
 
@@ -237,10 +239,10 @@ def declare_illegitimate(
     units = [item.unit for item in store.units_of_case(session.connection, case_id)]
     session.load(units)
     note_for_house(session, case, text=f"illegitimate product: {reason}", person=person)
-    for partner in sorted({*_concerned(session, case, units), *further}):
-        said = Said(MessageKind.ILLEGITIMATE, person=person, text=reason, units=units)
-        if exchange.say(session, case, said, to=partner):
-            conversation.note_notified(session.connection, case_id, partner, now=session.now)
+    said = Said(MessageKind.ILLEGITIMATE, person=person, text=reason, units=units)
+    concerned = sorted({*_concerned(session, case, units), *further})
+    for partner in exchange.say_to_all(session, case, said, concerned):
+        conversation.note_notified(session.connection, case_id, partner, now=session.now)
     return store.get_case(session.connection, case_id)
 
 
