@@ -3,20 +3,24 @@
 Only goods that are in the house are touched, and only by cases of the house: what a partner reported changes nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import ConflictError
-from services.custody import commands, events, inbound_store
+from medtrail.event import Capture
+from services.custody import commands, events, events_store, inbound_store
+from services.custody.conditions import outermost, with_inside
 from services.custody.desk import Accepted, Session
 from services.custody.events import Occasion, Route
 from services.custody.exceptions import store
 from services.custody.exceptions.case import Case, CaseResolution, CaseUnit
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.holding import Books, Ending, Holding, HoldingState
-from services.custody.holds import HoldCode, codes_of
+from services.custody.holds import HoldCode, codes_of, lines_of
 from services.custody.origin import Origin
-from services.custody.rules import UNADVISED
-from services.custody.units import Named
+from services.custody.receiving import flaws, settle
+from services.custody.steps import Step, StepKind, step_of
+from services.custody.units import Named, Unit
 
 HOLD_OF_CODE: dict[ExceptionCode, HoldCode] = {
     ExceptionCode.DAMAGED: HoldCode.DAMAGED,
@@ -65,12 +69,49 @@ def _holding(session: Session, named: Named) -> Holding:
 def _keep(session: Session, case: Case, units: Sequence[CaseUnit], occasion: Occasion, reason: str) -> list[Accepted]:
     here = _here(session, units)
     aside = [named for named in here if _holding(session, named).state is HoldingState.EXCEPTION]
-    for named in aside:
-        if _holding(session, named).exception == UNADVISED:
-            message = f"{named.unit.path} has no data: it is kept by corrected data, sent back, or destroyed"
-            raise ConflictError(message, code="CASE_NEEDS_DATA", field=named.field)
-    made = _receive(session, aside, occasion)
+    _require_data(session, aside)
+    made = _receive(session, aside, occasion, seen_to=case.code)
     return [*made, *end_holds(session, case, here, occasion, reason=reason)]
+
+
+def _require_data(session: Session, aside: Sequence[Named]) -> None:
+    """Refuse to keep goods of which nothing that holds tells: neither a despatch, nor an event of this house."""
+    without = {
+        part.unit.path: named
+        for named in aside
+        for part in with_inside(session.books, named.unit)
+        if part.state is HoldingState.EXCEPTION and not settle.has_data(session.connection, part)
+    }
+    made = _made_here(session, list(without))
+    for path, named in without.items():
+        if path in made:
+            continue
+        message = f"{path} has no data: it is kept by corrected data, sent back, or destroyed"
+        raise ConflictError(message, code="CASE_NEEDS_DATA", field=named.field)
+
+
+def _made_here(session: Session, paths: Sequence[str]) -> set[str]:
+    """Return which of some units this house gave life to, or packed, by events that it has not declared wrong."""
+    if not paths:
+        return set()
+    stored = [item for item in events_store.events_naming(session.connection, paths) if item.own]
+    declared = {item.event.header.event_id for item in stored if item.event.is_declaration}
+    made: set[str] = set()
+    for item in stored:
+        header, statement = item.event.header, item.event.statement
+        if header.event_id in declared or header.capture is not Capture.FIRST_HAND:
+            continue
+        if isinstance(statement, EpcisEvent):
+            made.update(unit.path for unit in _brought_into_being(step_of(statement, field="event")))
+    return made
+
+
+def _brought_into_being(step: Step) -> Iterable[Unit]:
+    if step.kind is StepKind.COMMISSION:
+        return (named.unit for named in step.units)
+    if step.kind is StepKind.PACK and step.parent is not None:
+        return (step.parent.unit,)
+    return (named.unit for named in step.outputs)
 
 
 def _correct(
@@ -89,14 +130,10 @@ def _return(
 ) -> list[Accepted]:
     here = _here(session, units)
     store.change_units(session.connection, case.case_id, (named.unit for named in here), return_pending=True)
-    free = [
-        named
-        for named in here
-        if not _holding(session, named).hold_reason and _holding(session, named).state is not HoldingState.EXCEPTION
-    ]
-    if not free:
-        return []
-    return commands.hold(session, free, occasion, reason=f"to be returned, case {case.case_id}")
+    # Whatever else holds it, or keeps it aside, may end before it goes back.
+    reason = f"to be returned, case {case.case_id}"
+    free = [named for named in here if reason not in lines_of(_holding(session, named).hold_reason)]
+    return commands.hold(session, free, occasion, reason=reason)
 
 
 def _destroy(
@@ -115,8 +152,8 @@ _EFFECTS: dict[CaseResolution, Callable[[Session, Case, Sequence[CaseUnit], Occa
 }
 
 
-def _receive(session: Session, aside: Sequence[Named], occasion: Occasion) -> list[Accepted]:
-    """Receive goods that were put aside and have data: what was wrong with them is settled."""
+def _receive(session: Session, aside: Sequence[Named], occasion: Occasion, *, seen_to: ExceptionCode) -> list[Accepted]:
+    """Receive goods that were put aside and have data: what was wrong with them is settled, but for their flaws."""
     groups: dict[str, list[Named]] = {}
     for named in aside:
         groups.setdefault(_holding(session, named).despatch_id, []).append(named)
@@ -126,7 +163,12 @@ def _receive(session: Session, aside: Sequence[Named], occasion: Occasion) -> li
         route = None
         if shipment is not None:
             route = Route(shipment.sender, shipment.source_location, session.desk.gln, occasion.location)
-        arrived = sum(_holding(session, named).smallest for named in group)
+        arrived = {
+            part.unit
+            for named in group
+            for part in with_inside(session.books, named.unit)
+            if part.smallest and part.state is HoldingState.EXCEPTION
+        }
         fields = {named.unit: named.field for named in group}
         for part in events.split([named.unit for named in group]):
             statement = events.receiving(
@@ -134,7 +176,8 @@ def _receive(session: Session, aside: Sequence[Named], occasion: Occasion) -> li
             )
             made.append(session.record(statement, fields=fields, effect=_settled(group)))
         if shipment is not None and arrived:
-            inbound_store.count_received(session.connection, despatch_id, arrived)
+            inbound_store.count_received(session.connection, despatch_id, len(arrived))
+        made += flaws.hold_later(session, group, occasion, despatch_id=despatch_id, but={seen_to})
     return made
 
 
@@ -172,7 +215,8 @@ def end_holds(
     session: Session, case: Case, here: Sequence[Named], occasion: Occasion, *, reason: str
 ) -> list[Accepted]:
     """Release units that are here from the hold that goes with a case; other holds stay."""
-    held = [named for named in here if is_held_for(session, named, case.code)]
+    # What is inside of another is released with it.
+    held = outermost(session.books, [named for named in here if is_held_for(session, named, case.code)])
     if not held:
         return []
     return commands.release(session, held, occasion, reason=reason, codes={HOLD_OF_CODE[case.code]})

@@ -47,17 +47,15 @@ def open_cases(session: Session, delivery: Delivery, troubles: Iterable[Trouble]
     """Open a case for each trouble; one about the same that is open is taken up again. Return their ids."""
     found: dict[str, None] = {}
     for trouble in troubles:
-        for start in range(0, max(1, len(trouble.lines)), case_store.MAX_UNITS):
-            lines = trouble.lines[start : start + case_store.MAX_UNITS]
-            case_id = _open(session, delivery, trouble, lines)
-            paths = [line.path for line in lines]
+        for case_id, units in _open(session, delivery, trouble).items():
+            paths = [unit.path for unit in units]
             lines_store.change_paths(session.connection, delivery.number, paths, case_id=case_id)
             found[case_id] = None
     return list(found)
 
 
-def _open(session: Session, delivery: Delivery, trouble: Trouble, lines: Sequence[Line]) -> str:
-    connection = session.connection
+def _open(session: Session, delivery: Delivery, trouble: Trouble) -> dict[str, list[Unit]]:
+    connection, lines = session.connection, trouble.lines
     record = trouble.scan
     scanned = next((line.scan for line in lines if line.scan), 0)
     if record is None and scanned:
@@ -65,7 +63,7 @@ def _open(session: Session, delivery: Delivery, trouble: Trouble, lines: Sequenc
     despatch_id = lines[0].despatch_id if lines else ""
     rule = rule_of(trouble.code)
     count = f"{len(lines)} unit{'' if len(lines) == 1 else 's'}" if lines else "one label"
-    return case_store.open_case(
+    return case_store.open_cases(
         connection,
         session.desk.gln,
         trouble.code,
@@ -109,27 +107,27 @@ def note_found(session: Session, units: Sequence[Unit]) -> None:
 
 def close_settled(session: Session, units: Sequence[Unit]) -> list[str]:
     """Close the cases of deliveries all of whose units have been settled by corrected data; return their ids."""
-    closed: dict[str, None] = {}
-    for line in lines_store.of_units(session.connection, [unit.path for unit in units]):
-        if not line.case_id or line.case_id in closed:
-            continue
-        case = case_store.find_case(session.connection, line.case_id)
-        others = lines_store.of_case(session.connection, line.case_id)
-        if case is None or case.code not in BY_DATA or any(other.posting in UNSETTLED for other in others):
-            continue
-        note = "the data were corrected, and the goods were received"
-        if close_and_tell(session, line.case_id, CaseResolution.CORRECTED_DATA, note=note):
-            closed[line.case_id] = None
-    return list(closed)
+    lines = lines_store.of_units(session.connection, [unit.path for unit in units])
+    note = "the data were corrected, and the goods were received"
+    return [
+        case_id
+        for case_id in dict.fromkeys(line.case_id for line in lines if line.case_id)
+        if _is_settled(session, case_id) and close_and_tell(session, case_id, CaseResolution.CORRECTED_DATA, note=note)
+    ]
 
 
-def change_case(session: Session, line: Line, code: ExceptionCode) -> str:
-    """Go on with a unit under another code: its data have come, and do not fit. Return the id of the new case."""
-    delivery = deliveries_store.by_number(session.connection, line.delivery)
-    (case_id,) = open_cases(session, delivery, [Trouble(code, (line,))])
-    if line.case_id and line.case_id != case_id:
-        others = lines_store.of_case(session.connection, line.case_id)
-        if not any(other.posting in UNSETTLED for other in others):
-            note = f"data have come; they do not fit the goods: see case {case_id}"
-            close_and_tell(session, line.case_id, CaseResolution.CORRECTED_DATA, note=note)
-    return case_id
+def _is_settled(session: Session, case_id: str) -> bool:
+    case = case_store.find_case(session.connection, case_id)
+    if case is None or case.code not in BY_DATA:
+        return False
+    return not lines_store.any_of_case(session.connection, case_id, UNSETTLED)
+
+
+def change_case(session: Session, lines: Sequence[Line], code: ExceptionCode) -> None:
+    """Go on with units of one delivery and despatch under another code: their data have come, and do not fit."""
+    delivery = deliveries_store.by_number(session.connection, lines[0].delivery)
+    opened = open_cases(session, delivery, [Trouble(code, tuple(lines))])
+    note = f"data have come; they do not fit the goods: see case {opened[0]}"
+    for case_id in dict.fromkeys(line.case_id for line in lines if line.case_id and line.case_id not in opened):
+        if not lines_store.any_of_case(session.connection, case_id, UNSETTLED):
+            close_and_tell(session, case_id, CaseResolution.CORRECTED_DATA, note=note)

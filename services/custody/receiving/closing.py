@@ -3,27 +3,24 @@
 One transaction: the events, the books, the cases and the receiving advices are there together, or none is.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import and_
 from sqlmodel import col
 
 from medtrail.errors import ConflictError
-from medtrail.verdict import has_expired
 from services.custody import commands, inbound_store
-from services.custody.conditions import offset_of_text
 from services.custody.desk import Accepted, Session
 from services.custody.events import Occasion, Route
 from services.custody.exceptions.codes import ExceptionCode
-from services.custody.holding import Holding
-from services.custody.holds import HoldCode
 from services.custody.inbound_store import InboundShipment
 from services.custody.receiving import (
     arrivals,
     arrivals_store,
     cases,
     deliveries_store,
+    flaws,
     inference,
     lines_store,
     receipts,
@@ -31,7 +28,7 @@ from services.custody.receiving import (
 from services.custody.receiving.arrivals import MISMATCH, NOT_SELLABLE, WITHOUT_DATA, Aside
 from services.custody.receiving.arrivals_store import Waiting
 from services.custody.receiving.cases import Trouble
-from services.custody.receiving.codes import CASE_OF_RESULT, FOUND, MISMATCHED, Posting, ResultCode
+from services.custody.receiving.codes import CASE_OF_RESULT, FOUND, MISMATCHED, OUTSIDE, Posting, ResultCode
 from services.custody.receiving.deliveries_store import Delivery
 from services.custody.receiving.lines_store import Line
 from services.custody.receiving.plan import Plan, above, make_plan
@@ -39,7 +36,6 @@ from services.custody.receiving.tables import DeliveryLine
 from services.custody.units import Named
 
 FIELD = "delivery_id"
-AT_RECEIVING = "found at receiving"
 
 
 @dataclass(slots=True)
@@ -75,9 +71,10 @@ def close_delivery(session: Session, delivery: Delivery, occasion: Occasion, *, 
     deliveries_store.require_scannable(delivery)
     _finish_samples(session, number, give_up=samples_missing)
     unposted = and_(lines_store.of_delivery(number), col(DeliveryLine.posting) == "")
-    lines = lines_store.find(connection, unposted)
+    lines = _with_damaged_contents(session, number, lines_store.find(connection, unposted))
     session.load(line.unit for line in lines)
     plan = make_plan(lines, session.books)
+    _find_second_packs(session, delivery, plan)
     closed = Closed(delivery)
     before = {path: session.books.get(line.unit) for path, line in plan.good.items()}
     closed.accepted += commands.take_out(session, _named(plan.take_out.values()), occasion)
@@ -93,6 +90,27 @@ def close_delivery(session: Session, delivery: Delivery, occasion: Occasion, *, 
     closed.advices = receipts.answer_senders(session, delivery, plan, before)
     closed.delivery = deliveries_store.set_closed(connection, delivery, now=session.now)
     return closed
+
+
+def _find_second_packs(session: Session, delivery: Delivery, plan: Plan) -> None:
+    """Say of what was scanned, and is here by other ways, that it was received before: there may be two of it.
+
+    That may be one pack still, where it was scanned as advised and received meanwhile without a scan of its own.
+    """
+    scanned = {path: line for path, line in plan.left.items() if line.scan}
+    found = [path for path, line in scanned.items() if line.result in OUTSIDE | MISMATCHED]
+    for other in lines_store.of_units(session.connection, [path for path in scanned if path not in found]):
+        received = other.posting in {Posting.RECEIVED, Posting.RECEIVED_LATER} and other.scan > 0
+        if received and other.delivery != delivery.number and _closed_since(session, other.delivery, delivery):
+            found.append(other.path)
+    again = ResultCode.ALREADY_RECEIVED
+    plan.left.update({path: replace(plan.left[path], result=again) for path in found})
+    lines_store.change_paths(session.connection, delivery.number, found, result=again)
+
+
+def _closed_since(session: Session, number: int, delivery: Delivery) -> bool:
+    closed = deliveries_store.by_number(session.connection, number).close_time
+    return closed is not None and closed >= delivery.open_time
 
 
 def _finish_samples(session: Session, number: int, *, give_up: bool) -> None:
@@ -128,39 +146,28 @@ def _by_despatch(session: Session, lines: Iterable[Line]) -> dict[str, list[Name
 # --- good data, but not good ---
 
 
+def _with_damaged_contents(session: Session, number: int, lines: Sequence[Line]) -> list[Line]:
+    """Return lines with those damaged that came in a container which was scanned as damaged; keep that."""
+    known = {line.path: line for line in lines}
+    crushed = {
+        line.path
+        for line in lines
+        if not line.damaged
+        and line.result not in {None, ResultCode.OTHER_CONTAINER}
+        and any(box.damaged for box in above(known, line))
+    }
+    lines_store.change_paths(session.connection, number, sorted(crushed), damaged=True)
+    return [replace(line, damaged=line.damaged or line.path in crushed) for line in lines]
+
+
 def _hold_flawed(session: Session, plan: Plan, occasion: Occasion) -> tuple[list[Trouble], list[Accepted]]:
-    """Put on hold what is ours and may not be sold: under recall, expired, damaged."""
+    """Put on hold what is ours and may not be sold, once for each reason: under recall, expired, damaged."""
     troubles: dict[ExceptionCode, list[Line]] = {}
-    reasons: dict[ExceptionCode, list[Line]] = {}
     for line in plan.good.values():
-        flaws = _flaws(session, line, occasion)
-        for code in flaws:
+        for code in flaws.flaws_of(session, line.unit, occasion, damaged=line.damaged):
             troubles.setdefault(code, []).append(line)
-        if flaws:
-            reasons.setdefault(flaws[0], []).append(line)
-    made: list[Accepted] = []
-    for code, lines in reasons.items():
-        free = [line for line in lines if not _on_hold(session.books.get(line.unit))]
-        made += commands.hold(session, _named(free), occasion, reason=AT_RECEIVING, code=HoldCode(code.value))
+    made = flaws.hold_flawed(session, {code: _named(lines) for code, lines in troubles.items()}, occasion)
     return [Trouble(code, tuple(lines)) for code, lines in troubles.items()], made
-
-
-def _flaws(session: Session, line: Line, occasion: Occasion) -> list[ExceptionCode]:
-    holding = session.books.get(line.unit)
-    found = []
-    if session.recalls.affecting(session.books, line.unit):
-        found.append(ExceptionCode.RECALLED)
-    if holding is not None and holding.expiry is not None:
-        offset = offset_of_text(occasion.offset)
-        if has_expired(holding.expiry, judge_time=occasion.time, utc_offset=offset):
-            found.append(ExceptionCode.EXPIRED)
-    if line.damaged:
-        found.append(ExceptionCode.DAMAGED)
-    return found
-
-
-def _on_hold(holding: Holding | None) -> bool:
-    return holding is None or bool(holding.hold_reason)
 
 
 # --- data that are missing or do not fit ---

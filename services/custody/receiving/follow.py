@@ -18,7 +18,7 @@ from services.custody.exceptions.case import CaseResolution
 from services.custody.exceptions.codes import ExceptionCode, rule_of
 from services.custody.exceptions.exchange import close_and_tell
 from services.custody.holding import Holding, HoldingState
-from services.custody.receiving import arrivals_store, deliveries, deliveries_store, lines_store, settle
+from services.custody.receiving import arrivals_store, cases, deliveries, deliveries_store, lines_store, settle
 from services.custody.receiving.arrivals_store import Waiting
 from services.custody.receiving.codes import SCANNABLE, Posting, ResultCode
 from services.custody.receiving.lines_store import Line
@@ -188,19 +188,20 @@ def open_cases_of_withdrawn(connection: Connection, desk: Desk, despatch_id: str
 
 
 def _open_cases(connection: Connection, desk: Desk, goods: Sequence[Holding], despatch_id: str) -> None:
-    for start in range(0, len(goods), case_store.MAX_UNITS):
-        part = goods[start : start + case_store.MAX_UNITS]
-        case_id = case_store.open_case(
-            connection,
-            desk.gln,
-            ExceptionCode.DESPATCH_REFUSED,
-            units=[item.unit for item in part],
-            despatch_id=despatch_id,
-            detail=f"{len(part)} units rest on a despatch that does not hold: "
-            f"{rule_of(ExceptionCode.DESPATCH_REFUSED).instruction}",
-            now=desk.clock(),
-        )
-        for line in _latest_lines(connection, [item.unit.path for item in part]).values():
+    if not goods:
+        return
+    opened = case_store.open_cases(
+        connection,
+        desk.gln,
+        ExceptionCode.DESPATCH_REFUSED,
+        units=[item.unit for item in goods],
+        despatch_id=despatch_id,
+        detail=f"{len(goods)} units rest on a despatch that does not hold: "
+        f"{rule_of(ExceptionCode.DESPATCH_REFUSED).instruction}",
+        now=desk.clock(),
+    )
+    for case_id, units in opened.items():
+        for line in _latest_lines(connection, [unit.path for unit in units]).values():
             lines_store.change_paths(connection, line.delivery, [line.path], case_id=case_id)
 
 
@@ -219,7 +220,6 @@ def forget_missing(session: Session, despatch_id: str) -> None:
         lines_store.change_paths(connection, line.delivery, [line.path], posting=Posting.WITHDRAWN, leaf=False)
         touched.add(line.case_id)
     for case_id in sorted(touched - {""}):
-        others = lines_store.of_case(connection, case_id)
-        if not any(other.posting in {Posting.MISSING, Posting.PUT_ASIDE} for other in others):
+        if not lines_store.any_of_case(connection, case_id, cases.UNSETTLED):
             note = "the sender has taken back the despatch that told of the goods"
             close_and_tell(session, case_id, CaseResolution.CORRECTED_DATA, note=note)

@@ -248,9 +248,11 @@ def of_units(connection: Connection, wanted: Sequence[str]) -> list[Line]:
     return found
 
 
-def of_case(connection: Connection, case_id: str) -> list[Line]:
-    """Return the lines that are tied to a case."""
-    return find(connection, _LINE.c.case_id == case_id)
+def any_of_case(connection: Connection, case_id: str, postings: Iterable[Posting]) -> bool:
+    """Tell whether any line that is tied to a case has one of some postings."""
+    words = [posting.value for posting in postings]
+    query = select(_LINE.c.path).where(_LINE.c.case_id == case_id, _LINE.c.posting.in_(words)).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def missing_of(connection: Connection, despatch_id: str) -> list[Line]:

@@ -19,7 +19,7 @@ from services.custody.events import Occasion, Route
 from services.custody.holding import Books, Holding, HoldingState
 from services.custody.inbound_store import InboundShipment, InboundState
 from services.custody.origin import Origin
-from services.custody.receiving import arrivals_store, cases, lines_store, receipts
+from services.custody.receiving import arrivals_store, cases, flaws, lines_store, receipts
 from services.custody.receiving.arrivals_store import Waiting
 from services.custody.receiving.codes import CASE_OF_RESULT, Posting, ResultCode
 from services.custody.receiving.reconcile import Label, mismatches
@@ -59,20 +59,23 @@ def settle(connection: Connection, desk: Desk, paths: Sequence[str]) -> list[Acc
     session = Session(connection, desk, [unit_of_path(path) for path in waiting])
     shipments: dict[str, InboundShipment | None] = {}
     ready: dict[tuple[str, str], list[Named]] = {}
+    odd: dict[ResultCode, list[Holding]] = {}
     for path, item in waiting.items():
         holding = session.books.get(unit_of_path(path))
         if holding is None or holding.state is not HoldingState.EXCEPTION:
             # Sent back, destroyed, or received by other means meanwhile.
             arrivals_store.drop(connection, [path])
             continue
-        if not _has_data(connection, holding, shipments):
+        if not has_data(connection, holding, shipments):
             continue
         found = mismatches(Label(holding.unit, item.lot, item.expiry), lot=holding.lot, expiry=holding.expiry)
         if found:
-            _mark_mismatch(session, holding, found[0])
+            odd.setdefault(found[0], []).append(holding)
             continue
         location = str(item.location or desk.default_location)
         ready.setdefault((holding.despatch_id, location), []).append(Named(holding.unit, FIELD))
+    for result, holdings in odd.items():
+        _mark_mismatches(session, holdings, result)
     made: list[Accepted] = []
     for (despatch_id, _), named in ready.items():
         shipment = shipments[despatch_id]
@@ -95,38 +98,47 @@ def _try(
         return []
 
 
-def _has_data(connection: Connection, holding: Holding, shipments: dict[str, InboundShipment | None]) -> bool:
+def has_data(
+    connection: Connection, holding: Holding, shipments: dict[str, InboundShipment | None] | None = None
+) -> bool:
+    """Tell whether a despatch that holds tells of a unit; ``shipments``: those that were looked up, to keep."""
     despatch_id = holding.despatch_id
     if not despatch_id:
         return False
+    shipments = {} if shipments is None else shipments
     if despatch_id not in shipments:
         shipments[despatch_id] = inbound_store.find(connection, despatch_id)
     shipment = shipments[despatch_id]
     return shipment is not None and shipment.state not in WITHOUT_DATA
 
 
-def _mark_mismatch(session: Session, holding: Holding, result: ResultCode) -> None:
-    """Say that data have come which do not fit what is on the unit; the case is another one from here on."""
+def _mark_mismatches(session: Session, holdings: Sequence[Holding], result: ResultCode) -> None:
+    """Say that data have come which do not fit what is on units; the case is another one from here on."""
     connection = session.connection
     code = CASE_OF_RESULT[result]
-    if holding.exception == code.value:
-        return
-    holdings_store.mark(connection, [holding.unit.path], exception=code.value)
-    for line in lines_store.of_units(connection, [holding.unit.path]):
+    odd = {item.unit.path: item for item in holdings if item.exception != code.value}
+    holdings_store.mark(connection, list(odd), exception=code.value)
+    latest: dict[str, lines_store.Line] = {}
+    for line in lines_store.of_units(connection, list(odd)):
         if line.posting is Posting.PUT_ASIDE:
-            where = lines_store.with_paths(line.delivery, [line.path])
-            lines_store.change(
-                connection,
-                line.delivery,
-                where,
-                result=result,
-                expected=True,
-                despatch_id=holding.despatch_id,
-                lot=holding.lot,
-                expiry="" if holding.expiry is None else holding.expiry.isoformat(),
-            )
-            cases.change_case(session, replace(line, despatch_id=holding.despatch_id), code)
-            break
+            latest.setdefault(line.path, line)
+    groups: dict[tuple[int, str], list[lines_store.Line]] = {}
+    for path, line in latest.items():
+        holding = odd[path]
+        lines_store.change_paths(
+            connection,
+            line.delivery,
+            [path],
+            result=result,
+            expected=True,
+            despatch_id=holding.despatch_id,
+            lot=holding.lot,
+            expiry="" if holding.expiry is None else holding.expiry.isoformat(),
+        )
+        changed = replace(line, despatch_id=holding.despatch_id)
+        groups.setdefault((line.delivery, holding.despatch_id), []).append(changed)
+    for lines in groups.values():
+        cases.change_case(session, lines, code)
 
 
 def _receive(
@@ -155,7 +167,7 @@ def _receive(
     # One advice of each event: its hash names it, so that a repetition is a resend.
     name = f"later-{made[-1].signed_event_sha256.hex()[:32]}"
     _note_received(session, [item.unit for item in named], shipment, name=name)
-    return made
+    return [*made, *flaws.hold_later(session, named, occasion, despatch_id=shipment.despatch_id)]
 
 
 def _arriving(session: Session, units: Sequence[Unit], *, returned: bool) -> Effect:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
 from medtrail.errors import ConflictError, MalformedError
 from medtrail.event import Role
 from medtrail.pdg import ContactInformation
 from medtrail.subjects import MessageKind as InboxKind
 from services.custody import commands as verbs
-from services.custody import holdings_store, inbound_store, letters
+from services.custody import corrections, holdings_store, inbound_store, letters
 from services.custody.exceptions import alarms, commands, conversation, exchange, store, suspect
 from services.custody.exceptions.case import Case, CaseResolution, CaseScan, CaseStatus, MessageKind
 from services.custody.exceptions.codes import RULES, Category, ExceptionCode
@@ -226,6 +227,116 @@ def test_partner_hears_of_a_shared_case_that_is_closed_by_data(maker: House, pha
     assert maker.read(lambda c: store.get_case(c, case.case_id)).resolution is CaseResolution.BY_PARTNER
 
 
+def test_a_container_that_is_accepted_counts_with_all_that_is_inside(maker: House, pharmacy: House) -> None:
+    units, box = packs(1, 2, 3), sscc(1)
+    maker.commission(units)
+    maker.pack(box, units)
+    (despatch,) = maker.ship([box], pharmacy.gln)
+    maker.send_to(pharmacy)
+    aside = {"state": HoldingState.EXCEPTION.value, "exception": "LOT_MISMATCH"}
+    pharmacy.database.write_now(lambda c: holdings_store.mark(c, [box.path, *(u.path for u in units)], **aside))
+    case = open_case(pharmacy, ExceptionCode.LOT_MISMATCH, [box])
+    resolve(pharmacy, case, CaseResolution.ACCEPTED)
+    shipment = pharmacy.read(lambda c: inbound_store.find(c, despatch.event_id))
+    assert shipment is not None
+    assert (shipment.received_count, shipment.state.value) == (3, "received")
+
+
+def test_goods_that_this_house_made_are_accepted_without_a_despatch(maker: House) -> None:
+    units = packs(1, 2)
+    made = maker.commission(units)
+    aside = {"state": HoldingState.EXCEPTION.value, "exception": "OFFLINE_CONFLICT"}
+    maker.database.write_now(lambda c: holdings_store.mark(c, [unit.path for unit in units], **aside))
+    resolve(maker, open_case(maker, ExceptionCode.OFFLINE_CONFLICT, units[:1]), CaseResolution.ACCEPTED)
+    assert maker.held(units[0]).state is HoldingState.ON_HAND
+    # What made them was declared an error: nothing tells of them any more.
+    (event,) = [item for item in maker.events() if item.header.event_id == made[0].event_id]
+    assert isinstance(event.statement, EpcisEvent)
+    again = replace(event.statement, event_id=made[0].event_id, error_declaration=ErrorDeclaration(maker.clock()))
+    hold(maker, units[1:], HoldCode.QUALITY)
+    maker.write(lambda s: s.record(again), units)
+    with refused("CASE_NEEDS_DATA"):
+        resolve(maker, open_case(maker, ExceptionCode.OFFLINE_CONFLICT, units[1:]), CaseResolution.ACCEPTED)
+
+
+def test_goods_to_be_returned_are_held_for_that_whatever_else_holds_them(maker: House, pharmacy: House) -> None:
+    (unit,) = units = stock(maker, pharmacy, 1)
+    hold(pharmacy, units, HoldCode.QUALITY)
+    case = open_case(pharmacy, ExceptionCode.LABEL_UNREADABLE, units)
+    resolve(pharmacy, case, CaseResolution.RETURNED)
+    occasion = pharmacy.occasion()
+    pharmacy.write(lambda s: verbs.release(s, named(units), occasion, reason="ok", codes={HoldCode.QUALITY}), units)
+    assert case.case_id in pharmacy.held(unit).hold_reason
+
+
+# --- more than a case holds ---
+
+
+def test_units_beyond_what_a_case_holds_get_further_cases(pharmacy: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MAX_UNITS", 3)
+    units = packs(*range(1, 9))
+
+    def raised(*chosen: int) -> list[int]:
+        some = [units[number - 1] for number in chosen]
+        found = pharmacy.write(
+            lambda s: store.open_cases(
+                s.connection, s.desk.gln, ExceptionCode.SHORTAGE, units=some, despatch_id="D", detail="x", now=s.now
+            )
+        )
+        return [len(inside) for inside in found.values()]
+
+    def counts() -> list[int]:
+        found, _ = pharmacy.read(lambda c: store.list_cases(c, store.CaseQuery(), limit=10))
+        return sorted(case.unit_count for case in found)
+
+    assert raised(1, 2, 3, 4) == [3, 1]
+    # The first is full, the second takes what it holds, and a third the rest.
+    assert raised(1, 4, 5, 6, 7) == [1, 3, 1]
+    assert counts() == [1, 3, 3]
+    # What stands in a case of its own stays there.
+    assert raised(1, 4, 7) == [1, 1, 1]
+    assert counts() == [1, 3, 3]
+
+
+def test_suspect_product_of_more_packs_than_a_case_holds_is_cleared(
+    maker: House, distributor: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_UNITS", 3)
+    monkeypatch.setattr("services.custody.events.MAX_UNITS_PER_EVENT", 2)
+    units, pallet = packs(*range(1, 7)), sscc(1)
+    maker.commission(units)
+    maker.pack(pallet, units)
+    maker.ship((pallet,), distributor.gln)
+    maker.send_to(distributor)
+    distributor.confirm_all()
+    distributor.receive((pallet,))
+    case = mark(distributor, (pallet,))
+    assert clear(distributor, case, units).resolution is CaseResolution.CLEARED
+    assert {(distributor.held(unit).hold_reason, distributor.held(unit).suspect) for unit in units} == {("", "")}
+
+
+def test_more_partners_than_one_may_say_messages_are_notified_of_every_unit(
+    maker: House, distributor: House, pharmacy: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "MAX_MESSAGES", 2)
+    monkeypatch.setattr(exchange, "MAX_EPCS", 2)
+    units = stock(maker, distributor, 1, 2, 3, 4, 5, 6)
+    distributor.ship(units[:1], pharmacy.gln)
+    case = declare(distributor, mark(distributor, units[1:]))
+    assert set(distributor.read(lambda c: conversation.notified_partners(c, case.case_id))) == {maker.gln, pharmacy.gln}
+    monkeypatch.setattr(conversation, "MAX_MESSAGES", 1000)
+    for other in (maker, pharmacy):
+        deliver(distributor, other)
+        there = other.read(lambda c: store.units_of_case(c, case.case_id))
+        assert {item.unit for item in there} == set(units[1:])
+    # Of the three letters that each of them got one copy each is kept.
+    said = distributor.read(lambda c: conversation.messages_of_case(c, case.case_id))
+    assert len([item for item in said if item.kind is MessageKind.ILLEGITIMATE and item.signed_event]) == 3
+    clear(distributor, case, units[1:])
+    deliver(distributor, pharmacy)
+    assert pharmacy.read(lambda c: store.get_case(c, case.case_id)).resolution is CaseResolution.BY_PARTNER
+
+
 # --- suspect product ---
 
 
@@ -252,6 +363,29 @@ def test_suspect_is_a_persons_word_that_quarantines(maker: House, pharmacy: Hous
     assert (case.partner, case.scan) == (maker.gln, CaseScan("x"))
     with refused("UNIT_ON_HOLD"):
         pharmacy.dispense(units[:1])
+
+
+def test_no_release_ends_the_quarantine_of_suspect_product(maker: House, pharmacy: House) -> None:
+    units = stock(maker, pharmacy, 1, 2, 3)
+    case = mark(pharmacy, units)
+    pharmacy.release(units)
+    with refused("UNIT_ON_HOLD"):
+        pharmacy.dispense(units[:1])
+    with refused("UNIT_ON_HOLD"):
+        pharmacy.ship(units[:1], maker.gln)
+    clear(pharmacy, case, units)
+    assert pharmacy.dispense(units)
+
+
+def test_suspicion_neither_ends_nor_comes_back_with_an_event_that_is_undone(maker: House, pharmacy: House) -> None:
+    units = stock(maker, pharmacy, 1)
+    case = mark(pharmacy, units)
+    pharmacy.write(lambda s: corrections.undo(s, named(units)[0], reason="wrong pack"), units)
+    assert (pharmacy.held(units[0]).hold_reason, pharmacy.held(units[0]).suspect) == ("", case.case_id)
+    hold(pharmacy, units, HoldCode.QUALITY)
+    clear(pharmacy, case, units)
+    pharmacy.write(lambda s: corrections.undo(s, named(units)[0], reason="not wet"), units)
+    assert (pharmacy.held(units[0]).hold_reason, pharmacy.held(units[0]).suspect) == ("", "")
 
 
 def test_no_suspect_by_a_data_mismatch_alone(maker: House, pharmacy: House) -> None:
