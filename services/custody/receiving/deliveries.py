@@ -141,10 +141,24 @@ def detach(connection: Connection, delivery: Delivery, despatch_id: str) -> None
     unscanned = and_(of_despatch, col(DeliveryLine.scan) == 0)
     lines_store.remove(connection, delivery.number, unscanned)
     scanned = lines_store.paths(connection, of_despatch)
-    lines_store.change_paths(
-        connection, delivery.number, scanned, despatch_id="", parent="", leaf=True, expected=False, lot="", expiry=""
-    )
+    expect_no_more(connection, delivery.number, scanned)
     judge_anew(connection, delivery, scanned)
+
+
+def expect_no_more(connection: Connection, delivery: int, paths: Sequence[str], **values: object) -> None:
+    """Let no despatch tell of some units any more; ``values``: further columns of their lines."""
+    lines_store.change_paths(
+        connection,
+        delivery,
+        paths,
+        despatch_id="",
+        parent="",
+        leaf=True,
+        expected=False,
+        lot="",
+        expiry="",
+        **values,
+    )
 
 
 def judge_anew(connection: Connection, delivery: Delivery, paths: Iterable[str]) -> None:
@@ -198,12 +212,19 @@ def reopen(connection: Connection, delivery: Delivery, units: Sequence[Named]) -
         if line is None:
             message = f"{named.unit.path} is no unit of this delivery"
             raise NotFoundError(message, code="UNIT_NOT_IN_DELIVERY", field=named.field)
-        missing = and_(
-            lines_store.with_paths(delivery.number, [line.path]) | lines_store.inside(delivery.number, line.path),
-            col(DeliveryLine.posting) == Posting.MISSING.value,
-        )
-        if not lines_store.paths(connection, missing):
+        if not expect_again(connection, line):
             message = f"{named.unit.path} is not missing"
             raise ConflictError(message, code="UNIT_NOT_MISSING", field=named.field)
-        lines_store.change(connection, delivery.number, missing, result=None, posting=Posting.NONE, scan=0, sample="")
     return deliveries_store.set_open(connection, delivery, DeliveryState.REOPENED)
+
+
+def expect_again(connection: Connection, line: Line) -> bool:
+    """Let the next closing decide on what is missing of a unit, or inside of it; return whether anything is."""
+    missing = and_(
+        lines_store.with_paths(line.delivery, [line.path]) | lines_store.inside(line.delivery, line.path),
+        col(DeliveryLine.posting) == Posting.MISSING.value,
+    )
+    if not lines_store.paths(connection, missing):
+        return False
+    lines_store.change(connection, line.delivery, missing, result=None, posting=Posting.NONE, scan=0, sample="")
+    return True

@@ -348,6 +348,14 @@ def deciding_scan(connection: Connection, delivery: int, path: str) -> ScanRecor
     return None if row is None else _scan(row)
 
 
+def taken_from(connection: Connection, delivery: int, path: str) -> list[str]:
+    """Return the paths of the containers from which a unit was taken, by scans that were not taken back."""
+    query = select(_SCAN.c.taken_from).where(
+        _SCAN.c.delivery == delivery, _SCAN.c.path == path, _SCAN.c.undone.is_(False), _SCAN.c.taken_from != ""
+    )
+    return list(connection.execute(query).scalars())
+
+
 def said_damaged(connection: Connection, delivery: int, path: str) -> bool:
     """Tell whether a scan of a unit that was not taken back says that it is damaged."""
     query = select(_SCAN.c.number).where(

@@ -31,7 +31,8 @@ def seal(connection: Connection, delivery: Delivery, container: Line) -> tuple[s
     around = [line.path for line in lines_store.ancestors(connection, container)]
     drawn = container.path in samples or any(path in samples for path in around)
     if delivery.sample_permille and not drawn:
-        inside = and_(lines_store.inside(number, container.path), col(DeliveryLine.leaf), _UNPOSTED)
+        # A pack that stands for a container inside goes on standing for that.
+        inside = and_(lines_store.inside(number, container.path), col(DeliveryLine.leaf), _UNPOSTED, _IN_NO_SAMPLE)
         chosen = sampling.choose(
             lines_store.paths(connection, inside),
             secret=delivery.secret,
@@ -39,7 +40,7 @@ def seal(connection: Connection, delivery: Delivery, container: Line) -> tuple[s
             permille=delivery.sample_permille,
         )
         lines_store.change_paths(connection, number, chosen, sample=container.path)
-        deliveries_store.put_sample(connection, number, container.path)
+        _judge_sample(connection, number, container.path)
     infer(connection, number, container.path)
     return sample_of(connection, number, container.path)
 
@@ -78,11 +79,29 @@ def fail_samples(connection: Connection, delivery: int, line: Line, *, taken_fro
 
 
 def pass_again(connection: Connection, delivery: int, *, scan: int) -> None:
-    """Let the samples that a scan made fail stand as before it; the scan was undone."""
+    """Let the samples that a scan made fail stand as they would without it; the scan was undone."""
     for sample in deliveries_store.samples(connection, delivery).values():
         if sample.failed_by == scan:
-            deliveries_store.put_sample(connection, delivery, sample.path)
+            _judge_sample(connection, delivery, sample.path)
             infer(connection, delivery, sample.path)
+
+
+def _judge_sample(connection: Connection, delivery: int, container: str) -> None:
+    """State whether the sample of a container stands, by all scans that were not taken back."""
+    inside = {container, *lines_store.paths(connection, lines_store.inside(delivery, container))}
+    failing = and_(
+        lines_store.of_delivery(delivery),
+        col(DeliveryLine.result).in_([result.value for result in SAMPLE_FAILING]),
+        _SCANNED,
+        _UNPOSTED,
+    )
+    failed_by = 0
+    for line in lines_store.find(connection, failing):
+        taken_from = deliveries_store.taken_from(connection, delivery, line.path)
+        if line.path in inside - {container} or not inside.isdisjoint(taken_from):
+            failed_by = line.scan
+            break
+    deliveries_store.put_sample(connection, delivery, container, failed_by=failed_by)
 
 
 def give_up(connection: Connection, delivery: int) -> None:

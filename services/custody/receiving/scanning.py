@@ -17,6 +17,8 @@ from services.custody.receiving.lines_store import Counts, Line
 from services.custody.receiving.reconcile import Facts, Label, reconcile
 from services.custody.units import Unit
 
+_HAVING_COME = frozenset({Posting.RECEIVED, Posting.RECEIVED_LATER, Posting.PUT_ASIDE, Posting.LEFT})
+
 IN_TRANSIT_TO_ANOTHER = "IN_TRANSIT_TO_ANOTHER"
 """Reason with which the ledger says that a pack is on its way to somebody else."""
 
@@ -88,7 +90,11 @@ def record_scan(connection: Connection, desk: Desk, delivery: Delivery, scan: Ne
     )
     sample: tuple[str, ...] = ()
     failed = False
-    if label is not None and codes[0] in DECIDING:
+    posted = line is not None and line.posting is not Posting.NONE
+    if posted:
+        # An earlier closing has dealt with it; what is said now stands in the log of scans.
+        pass
+    elif label is not None and codes[0] in DECIDING:
         line = _decide(connection, delivery, label, recorded, line)
         if not line.leaf and line.result in FOUND:
             sample = inference.seal(connection, delivery, line)
@@ -116,11 +122,23 @@ def _look(connection: Connection, delivery: Delivery, scan: NewScan) -> tuple[Li
     path = scan.label.unit.path
     line = lines_store.get(connection, delivery.number, path)
     holding = holdings_store.get_path(connection, path)
+    if line is not None and _take_up(connection, line, holding):
+        line = lines_store.get(connection, delivery.number, path)
     if delivery.blind and (line is None or not line.expected) and holding is not None and _is_free(connection, holding):
         # A blind delivery learns from its goods which despatches they are.
         deliveries.attach(connection, delivery, holding.despatch_id)
         line = lines_store.get(connection, delivery.number, path)
     return line, holding
+
+
+def _take_up(connection: Connection, line: Line, holding: Holding | None) -> bool:
+    """Let the next closing decide on what an earlier one has missed, or expected no more; return whether it does."""
+    if line.posting is Posting.MISSING and holding is not None and holding.state is HoldingState.INBOUND:
+        return deliveries.expect_again(connection, line)
+    if line.posting is not Posting.WITHDRAWN:
+        return False
+    deliveries.expect_no_more(connection, line.delivery, [line.path], posting=Posting.NONE, result=None, scan=0)
+    return True
 
 
 def _is_free(connection: Connection, holding: Holding) -> bool:
@@ -136,7 +154,8 @@ def _facts(connection: Connection, desk: Desk, scan: NewScan, *, line: Line | No
         ours=desk.glns,
         expected=expected,
         before=_label_before(line),
-        received=holding is not None and (holding.here or holding.final),
+        received=(line is not None and line.posting in _HAVING_COME)
+        or (holding is not None and (holding.here or holding.final)),
         taken_from=scan.taken_from,
         sent_elsewhere=_sent_elsewhere(scan.verdict),
         commissioned=_commissioned(scan.verdict),

@@ -611,6 +611,46 @@ def test_a_case_scanned_inside_of_a_sampled_pallet_has_no_sample_of_its_own(make
     assert bay.counts().by_result == {M.WRONG_LOT: 1, None: 5}
 
 
+def test_undoing_one_of_two_scans_that_fail_a_sample_leaves_it_failed(maker: House, pharmacy: House) -> None:
+    despatch_id, boxes = ship_cases(maker, pharmacy, cases=1, packs_each=10)
+    bay = Bay.open(pharmacy, despatch_id, permille=100)
+    bay.scan(boxes[0])
+    bay.scan(packs("x")[0], taken_from=boxes[0])
+    bay.scan(packs_of(boxes[0], each=10)[0], lot="OTHER")
+    bay.undo(2)
+    assert M.MATCH_INFERRED not in bay.counts().by_result
+    bay.undo(3)
+    assert bay.counts().by_result[M.MATCH_INFERRED] == 9
+
+
+def test_scanning_a_container_anew_does_not_forget_what_made_its_sample_fail(maker: House, pharmacy: House) -> None:
+    despatch_id, boxes = ship_cases(maker, pharmacy, cases=1, packs_each=10)
+    bay = Bay.open(pharmacy, despatch_id, permille=100)
+    bay.scan(boxes[0])
+    bay.scan(packs("x")[0], taken_from=boxes[0])
+    bay.undo(1)
+    bay.scan(boxes[0])
+    assert M.MATCH_INFERRED not in bay.counts().by_result
+
+
+def test_a_sampled_pallet_leaves_the_samples_of_its_cases_as_they_are(maker: House, pharmacy: House) -> None:
+    boxes = [case_of(number) for number in (1, 2)]
+    for box in boxes:
+        maker.commission(packs_of(box))
+        maker.commission([box])
+        maker.pack(box, packs_of(box))
+    pallet = sscc(1)
+    maker.pack(pallet, boxes)
+    despatch_id = maker.ship([pallet], pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    bay = Bay.open(pharmacy, despatch_id, permille=1000)
+    wanted = bay.scan(boxes[0]).sample
+    bay.scan(pallet)
+    assert {bay.line(unit).sample for unit in packs_of(boxes[0]) if unit.path in wanted} == {boxes[0].path}
+    bay.undo(2)
+    assert M.MATCH_INFERRED not in bay.counts().by_result
+
+
 # --- reopening ---
 
 
@@ -640,6 +680,52 @@ def test_a_reopened_delivery_receives_exactly_what_was_missing(maker: House, pha
     assert closed.delivery.closings == 2
     assert closed.advices == [f"{bay.delivery.delivery_id}-2-1"]
     assert inbound(pharmacy, despatch_id).state is InboundState.RECEIVED
+
+
+def test_a_reopened_delivery_receives_what_else_was_missing_and_is_scanned(maker: House, pharmacy: House) -> None:
+    despatch_id, boxes = ship_cases(maker, pharmacy, cases=3)
+    bay = Bay.open(pharmacy, despatch_id)
+    inside = packs_of(boxes[0])
+    bay.scan(inside[0])
+    bay.close()
+    bay.reopen(inside[1])
+    assert bay.scan(inside[1]).codes == (M.MATCH,)
+    assert bay.scan(inside[2]).codes == (M.MATCH,)
+    outcome = bay.scan(boxes[1])
+    assert (outcome.codes, outcome.inferred) == ((M.MATCH,), 3)
+    bay.scan(boxes[2])
+    bay.undo(5)
+    bay.close()
+    assert {pharmacy.held(unit).state for unit in (*inside, *packs_of(boxes[1]))} == {HoldingState.ON_HAND}
+    assert {bay.line(unit).posting for unit in inside} == {Posting.RECEIVED}
+    assert case_units(pharmacy, "SHORTAGE") >= {unit.path for unit in packs_of(boxes[2])}
+    assert bay.counts().missing == 3
+
+
+def test_a_scan_of_what_an_earlier_closing_has_received_stands_in_the_log_alone(maker: House, pharmacy: House) -> None:
+    despatch_id, boxes = ship_cases(maker, pharmacy)
+    bay = Bay.open(pharmacy, despatch_id)
+    bay.scan(boxes[0])
+    bay.close()
+    inferred = packs_of(boxes[0])[0]
+    bay.reopen(boxes[1])
+    before = bay.line(inferred)
+    assert bay.scan(inferred, lot="OTHER").codes[0] is M.ALREADY_RECEIVED
+    assert bay.line(inferred) == before
+
+
+def test_a_reopened_delivery_puts_aside_what_its_sender_had_taken_back(maker: House, pharmacy: House) -> None:
+    wrong, boxes = ship_cases(maker, pharmacy)
+    bay = Bay.open(pharmacy, wrong)
+    bay.scan(packs_of(boxes[0])[0])
+    bay.close()
+    pharmacy.database.write_now(
+        lambda c: lines_store.change_paths(
+            c, bay.delivery.number, [packs_of(boxes[1])[0].path], posting=Posting.WITHDRAWN, leaf=False
+        )
+    )
+    bay.reopen(boxes[0])
+    assert bay.scan(packs_of(boxes[1])[0]).codes == (M.OVER,)
 
 
 # --- concealed ---

@@ -4,14 +4,21 @@ from datetime import timedelta
 
 import pytest
 
-from medtrail.event import Refusal
+from medtrail.errors import ConflictError
+from medtrail.event import Recall, RecallScope, Refusal
 from medtrail.verdict import Finding, KnownPack, Verdict, VerdictCode, conclude
 from services.custody import events_store, inbox
+from services.custody.exceptions import commands
+from services.custody.exceptions import store as case_store
+from services.custody.exceptions.case import Case, CaseResolution
+from services.custody.holding import HoldingState
+from services.custody.holds import HoldCode, codes_of
+from services.custody.recalls import KnownRecall
 from services.custody.receiving.codes import Condition
 from services.custody.receiving.reconcile import Label
 from services.custody.receiving.scanning import IN_TRANSIT_TO_ANOTHER
-from tests.unit.custody.conftest import EXPIRY, LOT, START, House, packs
-from tests.unit.receiving.conftest import Bay, case_codes, case_units, packs_of, ship_cases
+from tests.unit.custody.conftest import EXPIRY, GTIN, LOT, START, House, packs
+from tests.unit.receiving.conftest import Bay, case_codes, case_of, case_units, cases, packs_of, ship_cases
 
 
 class Arrival:
@@ -162,6 +169,135 @@ def test_damaged_goods_are_received_and_held(arrival: Arrival) -> None:
     assert arrival.close() == ["DAMAGED"]
     assert arrival.named_by("DAMAGED") == {arrival.packs[0].path}
     assert arrival.pharmacy.held(arrival.packs[0]).hold_reason.startswith("DAMAGED")
+
+
+def test_damage_holds_goods_for_itself_whatever_else_holds_them(arrival: Arrival) -> None:
+    scope = RecallScope(GTIN, serials=(arrival.packs[0].serial,))
+    recall = Recall("R1", "consumer", "x", "x", START, (scope,))
+    arrival.pharmacy.recalls = (KnownRecall("urn:uuid:1", arrival.maker.gln, recall),)
+    arrival.bay.scan(arrival.box)
+    arrival.bay.scan(arrival.packs[0], condition=Condition.DAMAGED)
+    assert arrival.close() == ["DAMAGED", "RECALLED"]
+    held = arrival.pharmacy.held(arrival.packs[0])
+    assert codes_of(held.hold_reason) == {HoldCode.DAMAGED, HoldCode.RECALLED}
+
+
+def test_damaged_container_holds_all_that_came_in_it(arrival: Arrival) -> None:
+    arrival.bay.scan(arrival.box, condition=Condition.DAMAGED)
+    assert arrival.close() == ["DAMAGED"]
+    assert arrival.named_by("DAMAGED") == {pack.path for pack in arrival.packs}
+    assert {arrival.pharmacy.held(pack).hold_reason for pack in arrival.packs} == {"DAMAGED: found at receiving"}
+
+
+def test_damaged_goods_are_held_when_their_data_come(maker: House, pharmacy: House) -> None:
+    box = case_of(1)
+    maker.commission(packs_of(box))
+    maker.commission([box])
+    maker.pack(box, packs_of(box))
+    (loose,) = packs("loose")
+    maker.commission([loose])
+    maker.ship([box, loose], pharmacy.gln)
+    bay = Bay.open(pharmacy)
+    bay.scan(box, condition=Condition.DAMAGED)
+    bay.scan(loose, condition=Condition.DAMAGED)
+    bay.close()
+    maker.send_to(pharmacy)
+    goods = (loose, *packs_of(box))
+    assert {pharmacy.held(unit).state for unit in goods} == {HoldingState.ON_HAND}
+    assert {pharmacy.held(unit).hold_reason for unit in goods} == {"DAMAGED: found at receiving"}
+    assert case_units(pharmacy, "DAMAGED") == {unit.path for unit in goods}
+
+
+def test_damaged_goods_are_held_when_their_mismatch_is_accepted(arrival: Arrival) -> None:
+    arrival.bay.scan(arrival.box)
+    arrival.bay.scan(arrival.packs[0], lot="B999", condition=Condition.DAMAGED)
+    assert arrival.close() == ["LOT_MISMATCH"]
+    (case,) = cases(arrival.pharmacy)
+    resolve(arrival.pharmacy, case, CaseResolution.ACCEPTED)
+    held = arrival.pharmacy.held(arrival.packs[0])
+    assert (held.state, held.hold_reason) == (HoldingState.ON_HAND, "DAMAGED: found at receiving")
+    assert case_codes(arrival.pharmacy) == ["DAMAGED"]
+
+
+def resolve(house: House, case: Case, how: CaseResolution) -> None:
+    occasion = house.occasion()
+    house.write(lambda s: commands.resolve(s, case.case_id, how, occasion, reason="as agreed"))
+
+
+@pytest.mark.parametrize("how", [CaseResolution.ACCEPTED, CaseResolution.WITHDRAWN])
+def test_wrong_consignee_is_not_kept_without_data(arrival: Arrival, distributor: House, how: CaseResolution) -> None:
+    arrival.bay.scan(arrival.box)
+    (stray,) = packs("stray")
+    arrival.bay.scan(stray, label=Label(stray, LOT, EXPIRY, distributor.gln))
+    assert arrival.close() == ["WRONG_CONSIGNEE"]
+    (case,) = cases(arrival.pharmacy)
+    with pytest.raises(ConflictError) as caught:
+        resolve(arrival.pharmacy, case, how)
+    assert caught.value.code == "CASE_NEEDS_DATA"
+    assert arrival.pharmacy.held(stray).state is HoldingState.EXCEPTION
+
+
+def test_goods_of_a_refused_despatch_are_not_kept_without_data(arrival: Arrival) -> None:
+    arrival.bay.scan(arrival.box)
+    arrival.close()
+    refuse(arrival.pharmacy, arrival.despatch_id)
+    (case,) = cases(arrival.pharmacy)
+    with pytest.raises(ConflictError) as caught:
+        resolve(arrival.pharmacy, case, CaseResolution.ACCEPTED)
+    assert caught.value.code == "CASE_NEEDS_DATA"
+
+
+def test_shortage_of_more_units_than_a_case_holds_is_closed_with_the_next_truck(
+    maker: House, pharmacy: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(case_store, "MAX_UNITS", 5)
+    despatch_id, boxes = ship_cases(maker, pharmacy, cases=5, packs_each=2)
+    first = Bay.open(pharmacy, despatch_id)
+    first.scan(boxes[0])
+    first.close()
+    assert sorted(case.unit_count for case in cases(pharmacy)) == [3, 5]
+    second = Bay.open(pharmacy, despatch_id)
+    second.scan(boxes[1])
+    second.close()
+    assert sorted(case.unit_count for case in cases(pharmacy)) == [3, 5]
+    missing = {unit.path for box in boxes[2:] for unit in packs_of(box, each=2)}
+    assert missing <= case_units(pharmacy, "SHORTAGE")
+
+
+def test_already_received_of_a_second_pack_with_the_same_serial(maker: House, pharmacy: House) -> None:
+    despatch_id, (box,) = ship_cases(maker, pharmacy, cases=1)
+    pack = packs_of(box)[0]
+    advised, blind = Bay.open(pharmacy, despatch_id), Bay.open(pharmacy)
+    advised.scan(pack)
+    blind.scan(pack)
+    advised.close()
+    blind.close()
+    assert case_units(pharmacy, "ALREADY_RECEIVED") == {pack.path}
+    assert blind.line(pack).result == "ALREADY_RECEIVED"
+
+
+def test_already_received_where_two_deliveries_scan_what_a_despatch_advised(maker: House, pharmacy: House) -> None:
+    despatch_id, (box,) = ship_cases(maker, pharmacy, cases=1)
+    pack = packs_of(box)[0]
+    first = Bay.open(pharmacy, despatch_id)
+    first.scan_all(packs_of(box)[1:])
+    first.close()
+    second = Bay.open(pharmacy, despatch_id)
+    second.scan(pack)
+    first.reopen(pack)
+    first.scan(pack)
+    first.close()
+    second.close()
+    assert case_units(pharmacy, "ALREADY_RECEIVED") == {pack.path}
+
+
+def test_no_already_received_of_one_pack_that_came_by_the_simple_verb(maker: House, pharmacy: House) -> None:
+    despatch_id, (box,) = ship_cases(maker, pharmacy, cases=1)
+    bay = Bay.open(pharmacy, despatch_id)
+    bay.scan_all(packs_of(box))
+    pharmacy.receive([packs_of(box)[0]])
+    bay.close()
+    assert case_codes(pharmacy) == []
 
 
 def test_no_damaged_case_of_a_scan_that_was_taken_back(arrival: Arrival) -> None:

@@ -269,6 +269,22 @@ def test_data_that_do_not_fit_the_label_keep_the_pack_aside_under_another_case(m
     assert len(pharmacy.events()) == before
 
 
+def test_data_that_fit_none_of_many_labels_make_one_case_of_them(maker: House, pharmacy: House) -> None:
+    units = packs(*range(1, 9))
+    maker.commission(units)
+    maker.ship(units, pharmacy.gln)
+    bay = Bay.open(pharmacy)
+    for unit in units[:6]:
+        bay.scan(unit, lot="OTHER")
+    bay.scan_all(units[6:])
+    bay.close()
+    maker.send_to(pharmacy)
+    (case,) = cases(pharmacy)
+    assert (case.code, case.unit_count) == ("LOT_MISMATCH", 6)
+    assert {bay.line(unit).case_id for unit in units[:6]} == {case.case_id}
+    assert {item.code.value for item in cases(pharmacy, resolved=True)} == {"LOT_MISMATCH", "OVERAGE"}
+
+
 def test_what_was_sent_back_meanwhile_waits_no_more(maker: House, pharmacy: House) -> None:
     boxes = make_cases(maker, 1)
     maker.ship(boxes, pharmacy.gln)
