@@ -22,19 +22,28 @@ def lot_held(script: Script) -> None:
     hold(name="lot")
     hold()
     script.do(Verb.DISPENSE, goods.pharmacy, first[:1])
+    stays_sealed = bool(goods.number // 2 % 2)
     script.on(Wave.USE)
-    if goods.number // 2 % 2:
+    if stays_sealed:
         script.deliver(of="rest")
     else:
         script.take_in()
-    script.on(Wave.MEND).open_case()
-    script.do(Verb.HOLD, goods.pharmacy, first[1:2], reason="torn", code="DAMAGED")
+        script.on(Wave.MEND).open_case()
+    script.on(Wave.MEND).do(Verb.HOLD, goods.pharmacy, first[1:2], reason="torn", code="DAMAGED")
     script.do(Verb.DISPENSE, goods.pharmacy, goods.packs[3:4])
     if goods.number % 2:
-        script.on(Wave.SEND_BACK).do(Verb.RELEASE_LOT, goods.pharmacy, of="lot", reason="passed")
-        script.do(Verb.RELEASE_LOT, goods.pharmacy, of="lot", reason="passed")
-        script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, (*first[:1], *goods.packs[3:4]))
-        script.do(Verb.DISPENSE, goods.pharmacy, first[1:2])
+        _passes(script, first, stays_sealed=stays_sealed)
+
+
+def _passes(script: Script, first: tuple[str, ...], *, stays_sealed: bool) -> None:
+    """The lot is released: nobody has seen by it what is sealed, and a pack of that is not there."""
+    goods = script.goods
+    script.on(Wave.SEND_BACK).do(Verb.RELEASE_LOT, goods.pharmacy, of="lot", reason="passed")
+    script.do(Verb.RELEASE_LOT, goods.pharmacy, of="lot", reason="passed")
+    if stays_sealed:
+        script.do(Verb.REPORT_CONCEALED, goods.pharmacy, goods.packs[4:5], parent=goods.case, of="delivery")
+    script.on(Wave.AFTER).do(Verb.DISPENSE, goods.pharmacy, (*first[:1], *goods.packs[3:4]))
+    script.do(Verb.DISPENSE, goods.pharmacy, first[1:2])
 
 
 @trouble
