@@ -23,31 +23,45 @@ DID_NOT_OCCUR = "did_not_occur"
 INCORRECT_DATA = "incorrect_data"
 
 
-def declare(session: Session, statement: EpcisEvent, *, field: str, standing: Collection[str] = ()) -> Accepted:
+def require_declared(session: Session, statement: EpcisEvent, *, field: str) -> Stored:
+    """Return the event of ours that a declaration says was in error: the same but for the declaration.
+
+    Raises:
+        NotFoundError: We signed no such event (DECLARED_EVENT_UNKNOWN).
+        ConflictError: It says something else than that event (DECLARATION_DIFFERS).
+    """
+    event_id = statement.event_id or event_hash(statement)
+    deed = events_store.find_event(session.connection, signer=session.desk.gln, event_id=event_id, declaration=False)
+    if deed is None or not isinstance(deed.event.statement, EpcisEvent):
+        message = f"no event {event_id} was signed here, so none can be declared an error"
+        raise NotFoundError(message, code="DECLARED_EVENT_UNKNOWN", field=f"{field}.errorDeclaration")
+    if event_hash(deed.event.statement) != event_hash(statement):
+        message = f"a declaration repeats the event that was in error; this says something else than {event_id} does"
+        raise ConflictError(message, code="DECLARATION_DIFFERS", field=f"{field}.errorDeclaration")
+    return deed
+
+
+def declare(
+    session: Session, deed: Stored, declaration: ErrorDeclaration, *, field: str, standing: Collection[str] = ()
+) -> Accepted:
     """Record that an earlier event of ours was in error, and take back what it did to the books.
 
     Args:
         session: With its units.
-        statement: The declaration.
+        deed: The event. It is repeated as it was signed: what the rules ask of a declaration they ask of what it ends.
+        declaration: Why, and when that was found out.
         field: Its path, for errors.
         standing: Paths of units for which it stands nevertheless.
-
-    Raises:
-        NotFoundError: We signed no such event (DECLARED_EVENT_UNKNOWN).
     """
-    event_id = statement.event_id or event_hash(statement)
-    declared = events_store.find_event(
-        session.connection, signer=session.desk.gln, event_id=event_id, declaration=False
-    )
-    if declared is None:
-        message = f"no event {event_id} was signed here, so none can be declared an error"
-        raise NotFoundError(message, code="DECLARED_EVENT_UNKNOWN", field=f"{field}.errorDeclaration")
-    accepted = session.record(statement, field=field)
+    statement = deed.event.statement
+    assert isinstance(statement, EpcisEvent)  # noqa: S101  # whoever found it has seen to it
+    declared = replace(statement, event_id=deed.event.header.event_id, error_declaration=declaration)
+    accepted = session.record(declared, field=field)
     if not accepted.resend:
         # What the session has loaded is older than what is taken back here; later events read anew.
-        take_back(session.connection, declared, code="DECLARED_ERROR", now=session.now, standing=standing)
-        book.settle_event(session.connection, declared.number, gln=session.desk.gln, now=session.now)
-        session.advise_withdrawn(declared, accepted)
+        take_back(session.connection, deed, code="DECLARED_ERROR", now=session.now, standing=standing)
+        book.settle_event(session.connection, deed.number, gln=session.desk.gln, now=session.now)
+        session.advise_withdrawn(deed, accepted)
         session.reload()
     return accepted
 
@@ -100,8 +114,7 @@ def undo(session: Session, named: Named, *, reason: str) -> list[Accepted]:
         corrective_event_ids=tuple(item.event_id for item in made),
         extensions=(reason_extension(reason),),
     )
-    declared = replace(statement, event_id=stored.event.header.event_id, error_declaration=declaration)
-    return [*made, declare(session, declared, field=named.field)]
+    return [*made, declare(session, stored, declaration, field=named.field)]
 
 
 def _say_again(session: Session, stored: Stored, statement: EpcisEvent, others: Sequence[Unit]) -> Accepted:

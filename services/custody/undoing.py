@@ -6,26 +6,26 @@ for this. Source: Delegated Regulation (EU) 2016/161, article 13.
 
 from dataclasses import dataclass
 
-from medtrail.epcis.hash import event_hash
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import ConflictError
 from medtrail.fmd import UNDO_WITHIN
 from medtrail.gs1 import Gln
 from medtrail.verdict import has_expired
-from services.custody import alerts, corrections, events_store, holdings_store
+from services.custody import alerts, corrections, holdings_store
 from services.custody.conditions import expired_error, offset_of_text, require_not_recalled, with_inside
 from services.custody.desk import Accepted, Session
 from services.custody.events_store import Stored
 from services.custody.holding import Ending, Holding, HoldingState
 from services.custody.notices import AlertCode
 from services.custody.parties import place_of
-from services.custody.steps import step_of
+from services.custody.steps import StepKind, step_of
 from services.custody.units import Named
 
 # What the law makes final whoever asks, and what is no decommissioning: an emptied container is packed anew.
 _NEVER_UNDONE = frozenset({Ending.DESTROYED, Ending.STOLEN, Ending.LOST})
 
 
+# To declare a repackaging an error is free: its packs are here, under other numbers.
 _ENDS = frozenset({HoldingState.DISPENSED, HoldingState.ENDED})
 
 
@@ -55,9 +55,9 @@ def undo_deed(session: Session, named: Named, request: Request) -> list[Accepted
             UNDO_ELSEWHERE, UNDO_LATE, UNIT_EXPIRED, UNIT_RECALLED; or UNIT_IN_CONTAINER: it ended with its container.
     """
     holding = session.books.get(named.unit)
-    if holding is None or holding.state not in {HoldingState.DISPENSED, HoldingState.ENDED, HoldingState.CONSUMED}:
-        if holding is not None and holding.state is HoldingState.PARTIALLY_DISPENSED:
-            raise _supplied(named)
+    if holding is not None and holding.state is HoldingState.PARTIALLY_DISPENSED:
+        raise _supplied(named)
+    if holding is None or not holding.final:
         message = f"{named.unit.path} was neither dispensed nor decommissioned here"
         raise ConflictError(message, code="NOTHING_TO_UNDO", field=named.field)
     deed = corrections.require_deed(session, named)
@@ -113,24 +113,35 @@ def declare(session: Session, statement: EpcisEvent, *, field: str) -> Accepted:
 
     Raises:
         NotFoundError: We signed no such event (DECLARED_EVENT_UNKNOWN).
-        ConflictError: UNDO_FINAL, UNDO_SUPPLIED, UNDO_LATE, UNIT_EXPIRED or UNIT_RECALLED, as :func:`undo_deed`.
+        ConflictError: It says something else than the event (DECLARATION_DIFFERS); or UNDO_FINAL, UNDO_SUPPLIED,
+            UNDO_LATE, UNIT_EXPIRED or UNIT_RECALLED, as :func:`undo_deed`.
     """
-    event_id = statement.event_id or event_hash(statement)
-    deed = events_store.find_event(session.connection, signer=session.desk.gln, event_id=event_id, declaration=False)
+    deed = corrections.require_declared(session, statement, field=field)
+    declaration = statement.error_declaration
+    assert declaration is not None  # noqa: S101  # that makes it one
     request = Request(place_of(statement), statement.event_time_zone_offset, "", not_supplied=True)
+    step = step_of(statement, field=field)
+    # Whatever came of the packs since.
+    opened = holdings_store.befores(session.connection, deed.number) if step.kind is StepKind.DISPENSE_PART else {}
     standing: list[str] = []
-    for named in step_of(statement, field=field).units if deed is not None else ():
-        holding = session.books.get(named.unit)
-        if deed is None or holding is None or holding.event_id != event_id or holding.state not in _ENDS:
-            continue
+    for named in step.units:
         try:
-            check_undo(session, named, holding, deed, request)
+            if named.unit.path in opened:
+                raise _supplied(named)
+            _check_end(session, named, deed, request)
         except ConflictError as error:
             if not session.happened:
                 raise
             session.books.notice(AlertCode.UNDO_FORBIDDEN, named.unit, f"declared an error, but {error.message}")
             standing += [part.unit.path for part in with_inside(session.books, named.unit)]
     notices = session.books.take_notices()
-    accepted = corrections.declare(session, statement, field=field, standing=standing)
-    alerts.raise_all(session.connection, notices, event_id=event_id, now=session.now)
+    accepted = corrections.declare(session, deed, declaration, field=field, standing=standing)
+    alerts.raise_all(session.connection, notices, event_id=deed.event.header.event_id, now=session.now)
     return accepted
+
+
+def _check_end(session: Session, named: Named, deed: Stored, request: Request) -> None:
+    """Check that the end which an event brought to a unit, if it did, may be taken back."""
+    holding = session.books.get(named.unit)
+    if holding is not None and holding.state in _ENDS and holding.event_id == deed.event.header.event_id:
+        check_undo(session, named, holding, deed, request)

@@ -6,16 +6,17 @@ from datetime import timedelta
 
 import pytest
 
-from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
+from medtrail.epcis.model import EpcisEvent, ErrorDeclaration, Extension
 from medtrail.errors import MedtrailError
 from medtrail.gs1 import Gln
-from services.custody import capture, commands, holds, lot_holds, release_requests
+from services.custody import capture, commands, events, holds, lot_holds, release_requests
 from services.custody.desk import Accepted, Session
 from services.custody.hold_policy import HoldPolicy
 from services.custody.holding import HoldingState
 from services.custody.holds import HoldCode
 from services.custody.lot_holds import LotHold
 from services.custody.release_requests import ReleaseRequest, RequestState
+from services.custody.steps import OUR_NAMESPACE, REASON_NAME
 from services.custody.units import Unit
 from tests.unit.custody.conftest import GTIN, LOT, House, named, packs, sscc
 
@@ -145,6 +146,25 @@ def test_no_captured_event_gets_round_two_persons(maker: House) -> None:
     declared = replace(last(maker), event_id=held.header.event_id, error_declaration=declaration)
     refused("FOUR_EYES_REQUIRED", lambda: record(declared))
     assert reasons(maker, packs(1)[0]) == ("SUSPECT",)
+
+
+def test_no_declaration_with_another_content_gets_round_two_persons(maker: House) -> None:
+    with_policy(maker, SUSPECT_NEEDS_TWO).commission(packs(1))
+    held = events.holding(packs(1), maker.occasion(), reason="SUSPECT: odd")
+    further = Extension(OUR_NAMESPACE, REASON_NAME, "DAMAGED: torn")
+    twice = replace(held, extensions=(*held.extensions, further))
+    maker.write(lambda s: capture.capture(s, [twice], second_hand=False), packs(1))
+    event_id = maker.events()[-1].header.event_id
+    declared = replace(twice, event_id=event_id, error_declaration=ErrorDeclaration(maker.clock(), "did_not_occur"))
+
+    def record(statement: EpcisEvent) -> None:
+        maker.write(lambda s: capture.capture(s, [statement], second_hand=False), packs(1))
+
+    counted = replace(declared, biz_step="cycle_counting", disposition=None, extensions=())
+    refused("DECLARATION_DIFFERS", lambda: record(counted))
+    # The same content in another order is the same event, and holds for the same reason.
+    refused("FOUR_EYES_REQUIRED", lambda: record(replace(declared, extensions=tuple(reversed(twice.extensions)))))
+    assert reasons(maker, packs(1)[0]) == ("SUSPECT: odd",)
 
 
 def test_a_hold_that_one_may_release_may_be_declared_an_error(maker: House) -> None:

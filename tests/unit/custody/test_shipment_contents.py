@@ -25,7 +25,7 @@ from medtrail.epcis.rules import Profile
 from medtrail.errors import ConflictError, NotFoundError
 from medtrail.event import Capture, Event, NationalNumber, PackLevel, Product, ProductContent
 from medtrail.gs1 import Gln, OtherKey
-from services.custody import commands, corrections, events_store, export, reports, shipment
+from services.custody import commands, events_store, export, reports, shipment, undoing
 from services.custody.desk import signed_bytes
 from services.custody.dossier import contents_at, units_of
 from services.custody.export import Exported, export_shipment
@@ -282,7 +282,7 @@ def declare_wrong(house: House, event_id: str, *corrective: str) -> None:
     statement = statement_of(house, event_id)
     wrong = replace(statement, event_id=event_id, error_declaration=ErrorDeclaration(house.clock(), reason, corrective))
     units = tuple(item.unit for item in step_of(statement, field="event").named)
-    house.write(lambda s: corrections.declare(s, wrong, field="event"), units)
+    house.write(lambda s: undoing.declare(s, wrong, field="event"), units)
 
 
 def test_despatch_by_class_or_without_parties_is_a_gap(maker: House) -> None:

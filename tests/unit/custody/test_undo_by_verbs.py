@@ -195,6 +195,75 @@ def test_no_undo_forbidden_where_nothing_ended_by_it(maker: House, clock: Clock)
     assert maker.held(pack).hold_reason == ""
 
 
+def declaration_refused(house: House, statement: EpcisEvent, *units: "Unit", happened: bool = False) -> str:
+    before = house.all_holdings()
+    with pytest.raises(MedtrailError) as caught:
+        house.write(lambda s: capture.capture(s, [statement], second_hand=False, happened=happened), units)
+    assert house.all_holdings() == before
+    return caught.value.code
+
+
+@pytest.mark.parametrize("happened", [False, True])
+def test_refuses_a_declaration_that_says_something_else_than_the_event(maker: House, happened: bool) -> None:
+    gone, other = packs(1, 2)
+    maker.commission([gone, other])
+    maker.write(lambda s: commands.end(s, named([gone]), maker.occasion(), Ending.DESTROYED), (gone,))
+    same = declaration(maker)
+    for changed in (
+        replace(same, epc_list=(other.digital_link,)),
+        replace(same, epc_list=(gone.digital_link, other.digital_link)),
+        replace(same, biz_step="cycle_counting", disposition=None),
+        replace(same, event_time=maker.clock()),
+        replace(same, extensions=()) if same.extensions else replace(same, disposition="damaged"),
+    ):
+        assert declaration_refused(maker, changed, gone, other, happened=happened) == "DECLARATION_DIFFERS"
+    assert declaration_refused(maker, same, gone) == "UNDO_FINAL"
+
+
+def test_a_declaration_may_be_spelled_another_way_and_is_signed_as_the_event_was(maker: House) -> None:
+    one, two = packs(1, 2)
+    maker.commission([one, two])
+    maker.hold([one, two])
+    event = maker.events()[-1].statement
+    assert isinstance(event, EpcisEvent)
+    other = replace(declaration(maker), epc_list=tuple(reversed(event.epc_list)), record_time=maker.clock())
+    for again in (False, True):
+        (made,) = maker.write(lambda s: capture.capture(s, [other], second_hand=False), (one, two))
+        assert made.resend is again
+    said = maker.events()[-1].statement
+    assert isinstance(said, EpcisEvent)
+    assert replace(said, error_declaration=None) == event
+    assert (maker.held(one).hold_reason, maker.held(two).hold_reason) == ("", "")
+
+
+def test_what_was_handed_out_in_part_is_not_declared_an_error(maker: House, pharmacy: House) -> None:
+    opened, emptied = packs(1, 2)
+    stocked(maker, pharmacy, opened, emptied)
+    pharmacy.dispense([opened, emptied], partial=True)
+    part = declaration(pharmacy)
+    assert declaration_refused(pharmacy, part, opened, emptied) == "UNDO_SUPPLIED"
+    pharmacy.hold([opened])
+    pharmacy.dispense([emptied])
+    assert declaration_refused(pharmacy, part, opened, emptied) == "UNDO_SUPPLIED"
+    before = (pharmacy.held(opened), pharmacy.held(emptied))
+    pharmacy.write(lambda s: capture.capture(s, [part], second_hand=False, happened=True), (opened, emptied))
+    assert (pharmacy.held(opened), pharmacy.held(emptied)) == before
+    assert {(alert.code, alert.unit) for alert in standing_alerts(pharmacy)} == {
+        ("UNDO_FORBIDDEN", opened),
+        ("UNDO_FORBIDDEN", emptied),
+    }
+
+
+def test_a_hold_of_an_opened_pack_may_be_declared_an_error(maker: House, pharmacy: House) -> None:
+    (opened,) = packs(1)
+    stocked(maker, pharmacy, opened)
+    pharmacy.dispense([opened], partial=True)
+    before = pharmacy.held(opened)
+    pharmacy.hold([opened])
+    declare(pharmacy, opened, happened=False)
+    assert pharmacy.held(opened) == before
+
+
 def test_an_alert_is_raised_once_withdrawn_and_raised_anew(maker: House) -> None:
     first, second = packs(1, 2)
 

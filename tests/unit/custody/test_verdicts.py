@@ -20,7 +20,7 @@ from medtrail.epcis.model import (
 from medtrail.errors import MalformedError, UnavailableError
 from medtrail.event import Recall, RecallScope
 from medtrail.verdict import Finding, KnownPack, Verdict, VerdictAction, VerdictCode, conclude
-from services.custody import corrections, messages, verdicts
+from services.custody import messages, undoing, verdicts
 from services.custody.holding import Ending, Holding, HoldingState
 from services.custody.recalls import KnownRecall
 from services.custody.scan import Scanner, in_order
@@ -312,5 +312,5 @@ def test_what_we_said_of_a_pack_speaks_before_the_ledger_has_heard_it(maker: "Ho
     wrong = marked(maker, "expired", at=4)
     assert code() is VerdictCode.EXPIRED
     declared = replace(wrong, error_declaration=ErrorDeclaration(START + timedelta(minutes=5), "did_not_occur"))
-    maker.write(lambda s: corrections.declare(s, declared, field="event"), packs(1))
+    maker.write(lambda s: undoing.declare(s, declared, field="event"), packs(1))
     assert code() is VerdictCode.GENUINE
