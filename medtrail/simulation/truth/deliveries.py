@@ -1,5 +1,6 @@
 """Deliveries: what was expected, what was scanned, and what that means for the goods when the door is closed."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -189,27 +190,41 @@ class Delivery:
 
     def _hold_flawed(self, *, day: str, recalled: set[str]) -> dict[str, list[str]]:
         """Hold the packs that came as advised and may not be sold all the same; return them by the hold's code."""
-        house, held = self.house, dict[str, list[str]]()
+        house = self.house
         packs = [part for unit in self.received for part in house.whole(unit) if is_pack(house, part)]
-        cases: dict[str, list[str]] = {}
-        for pack in packs:
-            entry = house.entries[pack]
-            label = self.labels.get(pack)
-            faults = (
-                ("RECALLED", pack in recalled),
-                ("EXPIRED", bool(entry.expiry) and day > entry.expiry),
-                ("DAMAGED", label is not None and label.damaged),
-            )
-            flaws = [code for code, applies in faults if applies]
-            for code in flaws:
+        damaged = {unit for unit, label in self.labels.items() if label.damaged}
+        return hold_flawed(
+            house,
+            packs,
+            day=day,
+            recalled=recalled,
+            damaged={pack for pack in packs if not damaged.isdisjoint((pack, *house.around(pack)))},
+        )
+
+
+def hold_flawed(
+    house: House, packs: Iterable[str], *, day: str, recalled: Collection[str], damaged: Collection[str] = ()
+) -> dict[str, list[str]]:
+    """Hold packs that came and may not be sold, once for each reason, with its case; return them by the hold's code."""
+    cases: dict[str, list[str]] = {}
+    held: dict[str, list[str]] = {}
+    for pack in packs:
+        entry = house.entries[pack]
+        faults = (
+            ("RECALLED", pack in recalled),
+            ("EXPIRED", bool(entry.expiry) and day > entry.expiry),
+            ("DAMAGED", pack in damaged),
+        )
+        for code, applies in faults:
+            if applies:
                 cases.setdefault(code, []).append(pack)
-            if flaws and not entry.holds:
-                held.setdefault(flaws[0], []).append(pack)
-        for code, named in cases.items():
-            house.open_case(code, named)
-        for code, named in held.items():
-            house.hold(named, reason=code)
-        return held
+            if applies and code not in entry.holds:
+                held.setdefault(code, []).append(pack)
+    for code, named in cases.items():
+        house.open_case(code, named)
+    for code, named in held.items():
+        house.hold(named, reason=code)
+    return held
 
 
 def is_pack(house: House, unit: str) -> bool:

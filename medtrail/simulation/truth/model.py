@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from medtrail.simulation.acts import DAY, HOUR, Act, Party, Verb, gtin_of, is_trade_item, serial_of
-from medtrail.simulation.truth.deliveries import Delivery, Known, Label
+from medtrail.simulation.truth.deliveries import Delivery, Known, Label, hold_flawed, is_pack
 from medtrail.simulation.truth.ground import DESTROYED, LOST, Ground, Said
 from medtrail.simulation.truth.house import (
     DISPENSED,
@@ -234,10 +234,15 @@ class Truth:
 
     def tell(self, who: str, goods: list[Advised], *, sender: str, despatch: str) -> None:
         """Let a party hear of goods; what it has already is received by it now, whoever is in the house."""
-        settled = self.houses[who].advise(goods, sender=sender, despatch=despatch)
+        house = self.houses[who]
+        settled = house.advise(goods, sender=sender, despatch=despatch)
         if settled:
             self.say(Act(Verb.RECEIVE, who, self._today, settled), "receive")
-        self._arrived(self.houses[who], settled, at=self._today)
+        self._arrived(house, settled, at=self._today)
+        packs = [part for unit in settled for part in house.whole(unit) if is_pack(house, part)]
+        recalled = {pack for pack in packs if self.recalled(pack)}
+        for held in hold_flawed(house, packs, day=self.day(self._today), recalled=recalled).values():
+            self.say(Act(Verb.HOLD, who, self._today, tuple(held)), "hold")
 
     def _receive(self, act: Act) -> None:
         house = self.houses[act.who]
