@@ -127,29 +127,21 @@ def _ship(
     view: OrderView, advices: Sequence[Filed], despatches: Sequence[Movement], withdrawn: frozenset[str]
 ) -> _Shipments:
     by_id = {item.event_id: item for item in despatches}
-    covered: dict[str, frozenset[str]] = {}
-    counted = {event_id for event_id, item in by_id.items() if not item.shared}
-    loose: dict[Gtin, Decimal] = {}
-    for advice in advices:
-        uri = advice.name.uri
-        named = frozenset(advice.document.event_ids)
-        covered[uri] = (named & by_id.keys()) | {key for key, item in by_id.items() if uri in item.advices}
-        pieces = all(item.uom in PIECES for item in advice.terms.lines)
-        whole = pieces and bool(covered[uri]) and named <= by_id.keys() and covered[uri] <= counted
-        counts = _sum(by_id[key].tally.counts(view.gtins) for key in covered[uri]) if whole else {}
-        said = _sum({item.gtin: item.quantity} for item in advice.terms.lines)
-        if whole and counts != {gtin: number for gtin, number in said.items() if number}:
-            _compare(view, said, counts, MismatchKind.ADVICE_DIFFERS, uri)
-            continue
+    covered = {item.name.uri: _covered(item, by_id) for item in advices}
+    unshared = frozenset(key for key, item in by_id.items() if not item.shared)
+    counted = set(unshared)
+    for advice, sole in _standing(advices, covered):
+        about = covered[advice.name.uri]
+        countable = about <= unshared and by_id.keys() >= set(advice.document.event_ids)
         # What the advice says stands: on its lines, which counting alone could not tell apart.
-        counted -= covered[uri]
+        if (countable and _differs(view, advice, [by_id[key].tally for key in about])) or not sole:
+            continue
+        counted -= about
         for said_line in advice.terms.lines:
-            about = _line_of(view, said_line, advice)
-            if about is not None:
-                about.shipped += said_line.quantity
-    for key in counted:
-        _add(loose, by_id[key].tally.counts(view.gtins))
-    _fill(view, loose)
+            line = _line_of(view, said_line, advice)
+            if line is not None:
+                line.shipped += said_line.quantity
+    _fill(view, _sum(by_id[key].tally.counts(view.gtins) for key in counted))
     for line in view.lines:
         if line.shipped > line.agreed:
             view.mismatches.append(
@@ -160,6 +152,41 @@ def _ship(
     heard_of = by_id.keys() | withdrawn
     waiting = {item.name.uri for item in advices if not heard_of >= set(item.document.event_ids)}
     return _Shipments(by_id, covered, frozenset(waiting), withdrawn)
+
+
+def _covered(advice: Filed, despatches: Mapping[str, Movement]) -> frozenset[str]:
+    """Return the known despatches that an advice names, or that name it."""
+    naming = {key for key, item in despatches.items() if advice.name.uri in item.advices}
+    return frozenset(despatches.keys() & set(advice.document.event_ids) | naming)
+
+
+def _standing(advices: Sequence[Filed], covered: Mapping[str, frozenset[str]]) -> list[tuple[Filed, bool]]:
+    """Return the advices that later ones have not replaced, and whether each alone tells of its despatches.
+
+    Of a despatch the latest advice that names it tells. One of whose despatches all are told of by later ones is
+    replaced; one of whose despatches some are says nothing that could be told apart from what those say.
+
+    Args:
+        advices: From the earliest to the latest.
+        covered: The known despatches of each.
+    """
+    told: set[str] = set()
+    found: list[tuple[Filed, bool]] = []
+    for advice in reversed(advices):
+        about = covered[advice.name.uri].union(advice.document.event_ids)
+        if not about or not about <= told:
+            found.append((advice, not about & told))
+        told |= about
+    return found[::-1]
+
+
+def _differs(view: OrderView, advice: Filed, tallies: Sequence[Tally]) -> bool:
+    """Tell whether an advice that counts in pieces says other than its despatches hold, and note where it does."""
+    if not tallies or not all(item.uom in PIECES for item in advice.terms.lines):
+        return False
+    counts = _sum(tally.counts(view.gtins) for tally in tallies)
+    said = _sum({item.gtin: item.quantity} for item in advice.terms.lines)
+    return _compare(view, said, counts, MismatchKind.ADVICE_DIFFERS, advice.name.uri)
 
 
 def _fill(view: OrderView, counts: Mapping[Gtin, Decimal]) -> None:
@@ -204,12 +231,15 @@ def _add(total: dict[Gtin, Decimal], part: Mapping[Gtin, Decimal | int]) -> None
 
 def _compare(
     view: OrderView, wanted: Mapping[Gtin, Decimal], found: Mapping[Gtin, Decimal], kind: MismatchKind, origin: str
-) -> None:
-    for gtin in sorted(wanted.keys() | found.keys()):
-        want, got = wanted.get(gtin, ZERO), found.get(gtin, ZERO)
-        if want != got:
-            line = next((line.ordered.line_number for line in view.lines if line.ordered.gtin == gtin), 0)
-            view.mismatches.append(Mismatch(kind, line, gtin, want, got, origin))
+) -> bool:
+    """Note where two counts differ; return whether they do anywhere."""
+    differing = [
+        gtin for gtin in sorted(wanted.keys() | found.keys()) if wanted.get(gtin, ZERO) != found.get(gtin, ZERO)
+    ]
+    for gtin in differing:
+        line = next((line.ordered.line_number for line in view.lines if line.ordered.gtin == gtin), 0)
+        view.mismatches.append(Mismatch(kind, line, gtin, wanted.get(gtin, ZERO), found.get(gtin, ZERO), origin))
+    return bool(differing)
 
 
 # --- receiving and invoicing ---

@@ -627,6 +627,21 @@ def test_order_mismatch_by_an_advice_that_says_other_than_the_despatch_holds(mak
     assert found.lines[0].shipped == 5
 
 
+def test_no_order_mismatch_by_an_advice_that_was_corrected(maker: House, pharmacy: House) -> None:
+    place(pharmacy, maker)
+    post(pharmacy, maker)
+    maker.commission(packs(*range(10)))
+    despatch = ship(maker, pharmacy, packs(*range(10)))
+    advise(maker, despatch, lines=[replace(LINE, quantity=Decimal(9))])
+    assert len(open_cases(maker)) == 1
+    advise(maker, despatch, number="D2")
+    invoice(maker, pharmacy)
+    post(maker, pharmacy)
+    found = same_on_both(pharmacy, maker)
+    assert (found.lines[0].shipped, found.lines[0].invoiced, found.mismatches) == (D(10), D(10), [])
+    assert open_cases(maker) == open_cases(pharmacy) == []
+
+
 # --- the ledger's refusal ---
 
 

@@ -155,10 +155,8 @@ class Story:
 
     def advise(self) -> None:
         if self.model.despatches:
-            event_id = self.random.choice(self.model.despatches)
-            known = book.DocumentQuery(event_id=event_id)
-            if not self.seller.read(lambda c: book.list_documents(c, known, before=None, limit=1)):
-                self.seller.write(lambda s: advices.advise_despatch(s, self.heading(self.seller), None, [event_id], ()))
+            event_ids = self.random.sample(self.model.despatches, self.random.randint(1, len(self.model.despatches)))
+            self.seller.write(lambda s: advices.advise_despatch(s, self.heading(self.seller), None, event_ids, ()))
 
     def receive(self) -> None:
         inbound = [item for item in self.buyer.all_holdings().values() if item.state.value == "inbound"]

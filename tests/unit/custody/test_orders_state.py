@@ -138,6 +138,54 @@ def test_no_advice_differs_while_a_despatch_is_not_known() -> None:
     assert (kinds(found), found.lines[0].shipped) == ([], D(7))
 
 
+def advised(number: str, quantity: int, *event_ids: str, minute: int = 0) -> Filed:
+    return filed(DocumentKind.DESPATCH_ADVICE, number, line(quantity=quantity), minute=minute, event_ids=event_ids)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_second_advice_of_a_despatch_counts_its_packs_once(*, known: bool) -> None:
+    advices = [advised("D1", 10, "e1"), advised("D2", 10, "e1", minute=1)]
+    found = view([line()], advices, [despatch("e1", packs=10)] if known else [])
+    assert (found.lines[0].shipped, kinds(found), found.state) == (D(10), [], OrderState.SHIPPED)
+
+
+def test_of_two_advices_of_a_shared_despatch_the_later_counts() -> None:
+    advices = [advised("D1", 4, "e1"), advised("D2", 5, "e1", minute=1)]
+    assert view([line()], advices, [despatch("e1", packs=9, shared=True)]).lines[0].shipped == 5
+
+
+def test_no_advice_differs_of_an_advice_that_a_later_one_replaced() -> None:
+    wrong, right = advised("D1", 9, "e1"), advised("D2", 10, "e1", minute=1)
+    found = view([line()], [wrong, right], [despatch("e1", packs=10)])
+    assert (found.lines[0].shipped, kinds(found)) == (D(10), [])
+    turned = view([line()], [replace(wrong, document=replace(wrong.document, issue_time=START + timedelta(1))), right])
+    assert turned.lines[0].shipped == 9
+
+
+def test_an_advice_of_more_despatches_replaces_those_of_each() -> None:
+    parts = [advised("D1", 7, "e1"), advised("D2", 4, "e2")]
+    goods = [despatch("e1", packs=6), despatch("e2", packs=4)]
+    found = view([line()], [*parts, advised("D3", 10, "e1", "e2", minute=1)], goods)
+    assert (found.lines[0].shipped, kinds(found)) == (D(10), [])
+    whole = advised("D0", 11, "e1", "e2", minute=-1)
+    found = view([line()], [whole, advised("D1", 6, "e1"), advised("D2", 4, "e2")], goods)
+    assert (found.lines[0].shipped, kinds(found)) == (D(10), [])
+
+
+def test_an_advice_that_a_later_one_replaced_in_part_is_only_compared() -> None:
+    goods = [despatch("e1", packs=6), despatch("e2", packs=4)]
+    later = advised("D2", 6, "e1", minute=1)
+    found = view([line()], [advised("D1", 10, "e1", "e2"), later], goods)
+    assert (found.lines[0].shipped, kinds(found)) == (D(10), [])
+    found = view([line()], [advised("D1", 9, "e1", "e2"), later], goods)
+    assert (found.lines[0].shipped, kinds(found)) == (D(10), [MismatchKind.ADVICE_DIFFERS])
+    assert view([line()], [advised("D1", 10, "e1", "e2"), later], goods[:1]).lines[0].shipped == 6
+
+
+def test_advices_that_name_no_despatch_replace_none() -> None:
+    assert view([line()], [advised("D1", 4), advised("D2", 6, minute=1)]).lines[0].shipped == 10
+
+
 def test_received_differs_where_less_or_more_came() -> None:
     for came in (5, 7):
         advice = filed(DocumentKind.RECEIVING_ADVICE, "R", line(quantity=came), event_ids=("e1",))
