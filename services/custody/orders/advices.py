@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from medtrail.codec.document import MAX_LOT_LENGTH, MAX_REFERENCES
 from medtrail.document import Document, DocumentKind, DocumentReference
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import ConflictError, MalformedError, NotFoundError
@@ -108,7 +109,8 @@ def _count(view: OrderView | None, tallies: Iterable[Tally]) -> _Counted:
     for tally in tallies:
         for gtin, count in tally.counts(() if view is None else view.gtins).items():
             counts[gtin] = counts.get(gtin, ZERO) + count
-            lots.setdefault(gtin, {}).update(dict.fromkeys(tally.lots.get(str(gtin), ())))
+            told = (lot for lot in tally.lots.get(str(gtin), ()) if len(lot) <= MAX_LOT_LENGTH)
+            lots.setdefault(gtin, {}).update(dict.fromkeys(told))
     return _Counted(counts, {gtin: tuple(known)[: goods.MAX_LOTS] for gtin, known in lots.items()})
 
 
@@ -187,7 +189,7 @@ def advise_received(
         heading.number,
         sender,
         heading.issue_time,
-        references=(*mine[:1], *dict.fromkeys(advices)) if len(mine) == 1 else tuple(dict.fromkeys(advices)),
+        references=tuple(dict.fromkeys((*(mine if len(mine) == 1 else ()), *advices)))[:MAX_REFERENCES],
         event_ids=(despatch_id, *dict.fromkeys(item.event_id for item in receivings))[:MAX_EVENTS],
     )
     return documents.issue(session, document, lines, note=heading.note)
@@ -226,6 +228,6 @@ def _advices_of(session: Session, event_number: int, despatch_id: str, sender: G
         yield item.filed.name
     for found in events_store.events_of(session.connection, [event_number]):
         if isinstance(found.event.statement, EpcisEvent):
-            for name in links.documents_named(found.event.statement):
+            for name in links.documents_named(found.event.statement.biz_transaction_list):
                 if name.kind is DocumentKind.DESPATCH_ADVICE and name.issuer == sender:
                     yield name

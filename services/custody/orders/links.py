@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col
 
 from medtrail.document import Document, DocumentFunction, DocumentKind, DocumentReference
-from medtrail.epcis.model import EpcisEvent
+from medtrail.epcis.model import BizTransaction, EpcisEvent
 from medtrail.errors import MalformedError
 from medtrail.event import Event
 from medtrail.gs1 import Gln
@@ -41,9 +41,12 @@ def name_of(target: str) -> DocumentReference:
     return DocumentReference(_KINDS[kind], number, Gln(issuer))
 
 
-def documents_named(event: EpcisEvent) -> Iterator[DocumentReference]:
-    """Yield the documents that an event names in CBV's form (section 8.5.1); others are not ours to resolve."""
-    for item in event.biz_transaction_list:
+def documents_named(transactions: Iterable[BizTransaction]) -> Iterator[DocumentReference]:
+    """Yield the documents among what an event names that are named in CBV's form (section 8.5.1).
+
+    Others are not ours to resolve: a partner's text may be anything, a GLN with a wrong check digit for one.
+    """
+    for item in transactions:
         found = _URI.match(item.id)
         if found is None or item.type not in _KINDS:
             continue
@@ -58,7 +61,11 @@ def targets_of(event: Event) -> list[str]:
     statement = event.statement
     if isinstance(statement, EpcisEvent):
         # A declaration repeats what it takes back.
-        return [] if event.is_declaration else [target_of(name) for name in documents_named(statement)]
+        return (
+            []
+            if event.is_declaration
+            else [target_of(name) for name in documents_named(statement.biz_transaction_list)]
+        )
     if not isinstance(statement, Document):
         return []
     found = [target_of(name) for name in statement.references]

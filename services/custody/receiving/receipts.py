@@ -6,12 +6,12 @@ mismatched 1`` (mismatched: there, but lot or expiry are not as advised).
 Source: UN/CEFACT and GS1 XML receiving advice, whose quantities these are.
 """
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 
+from medtrail.codec.document import MAX_LOT_LENGTH, MAX_REFERENCES
 from medtrail.document import Document, DocumentKind, DocumentReference
 from medtrail.gs1 import Gln, Gtin, Sgtin
 from medtrail.terms import MAX_LINES, TermsLine
@@ -21,13 +21,13 @@ from services.custody.desk import Session
 from services.custody.holding import Holding
 from services.custody.inbound_store import InboundShipment
 from services.custody.orders import documents
+from services.custody.orders.links import documents_named
 from services.custody.receiving.cases import sender_of
 from services.custody.receiving.codes import MISMATCHED, ResultCode
 from services.custody.receiving.deliveries_store import Delivery
 from services.custody.receiving.lines_store import Line
 from services.custody.receiving.plan import Plan
 
-_DOCUMENT = re.compile(r"urn:epcglobal:cbv:bt:([0-9]{13}):([!-~]{1,64})\Z")
 _REFERABLE = frozenset({DocumentKind.ORDER, DocumentKind.DESPATCH_ADVICE})
 
 
@@ -86,7 +86,8 @@ def lines_of(tally: Tally) -> list[TermsLine]:
                 line_number=number,
                 gtin=gtin,
                 quantity=Decimal(tally[gtin, lot, Fate.ACCEPTED]),
-                lots=(lot,) if lot else (),
+                # What a partner calls a lot may be longer than one is: the advice goes out without.
+                lots=(lot,) if 0 < len(lot) <= MAX_LOT_LENGTH else (),
                 note=", ".join(text for text in others if not text.endswith(" 0")),
             )
         )
@@ -132,7 +133,7 @@ def _issue(session: Session, shipment: InboundShipment, lines: Sequence[TermsLin
             number=number,
             counterparty=shipment.sender,
             issue_time=session.now,
-            references=tuple(_references(shipment)),
+            references=_references(shipment),
             event_ids=(shipment.despatch_id,),
         )
         documents.issue(session, document, lines[start : start + MAX_LINES])
@@ -149,8 +150,11 @@ def _may_answer(session: Session, sender: Gln) -> bool:
     return not own.roles.isdisjoint(TRADING_ROLES)
 
 
-def _references(shipment: InboundShipment) -> Iterable[DocumentReference]:
-    for document in shipment.documents:
-        found = _DOCUMENT.match(document.id)
-        if found is not None and document.type in _REFERABLE:
-            yield DocumentReference(DocumentKind(document.type), found[2], Gln(found[1]))
+def _references(shipment: InboundShipment) -> tuple[DocumentReference, ...]:
+    """Return the orders and despatch advices that a despatch names, as many as a document may refer to.
+
+    What is left out follows from the despatch, which the advice names too; orders go first.
+    """
+    named = [name for name in documents_named(shipment.documents) if name.kind in _REFERABLE]
+    ordered = sorted(dict.fromkeys(named), key=lambda name: name.kind is not DocumentKind.ORDER)
+    return tuple(ordered[:MAX_REFERENCES])

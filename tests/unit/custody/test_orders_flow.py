@@ -552,6 +552,22 @@ def test_of_what_did_not_come_at_all_the_first_advice_says_nothing_came(maker: H
     assert [line.quantity for line in known.filed.terms.lines] == [0]
 
 
+def test_lots_with_longer_names_than_lots_have_are_left_out_of_advices(maker: House, pharmacy: House) -> None:
+    place(pharmacy, maker)
+    post(pharmacy, maker)
+    maker.commission(packs(0), lot="L" * 21)
+    maker.commission(packs(1), lot="L" * 20)
+    despatch = ship(maker, pharmacy, packs(0, 1))
+    advise(maker, despatch)
+    post(maker, pharmacy)
+    pharmacy.receive(packs(0, 1))
+    advise_received(pharmacy, despatch)
+    for kind in (DocumentKind.DESPATCH_ADVICE, DocumentKind.RECEIVING_ADVICE):
+        query = DocumentQuery(kind=kind)
+        (known,) = pharmacy.read(lambda c, query=query: book.list_documents(c, query, before=None, limit=9))  # type: ignore[misc]
+        assert [line.lots for line in known.filed.terms.lines] == [("L" * 20,)]
+
+
 # --- the exception ---
 
 

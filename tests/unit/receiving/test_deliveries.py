@@ -6,13 +6,16 @@ from datetime import timedelta
 import pytest
 
 from medtrail.document import Document, DocumentFunction, DocumentKind, DocumentReference
+from medtrail.epcis.model import BizTransaction
 from medtrail.errors import ConflictError, DuplicateError, MalformedError, NotFoundError
 from medtrail.event import Recall, RecallScope
-from medtrail.gs1 import OtherKey
+from medtrail.gs1 import Gln, OtherKey
 from medtrail.verdict import Finding, KnownPack, Verdict, VerdictCode, conclude
+from services.custody import events
 from services.custody.holding import HoldingState
 from services.custody.inbound_store import InboundState
-from services.custody.orders import book
+from services.custody.orders import advices, book
+from services.custody.orders.commands import Heading
 from services.custody.recalls import KnownRecall
 from services.custody.receiving import deliveries_store, lines_store
 from services.custody.receiving.codes import Condition, DeliveryState, Posting, ResultCode
@@ -33,6 +36,8 @@ from tests.unit.receiving.conftest import (
 )
 
 M = ResultCode
+BUYER = Gln("4012345000009")
+ORDER_NAME = events.document("po", "PO1", issuer=BUYER)
 TOTE_A, TOTE_B = OtherKey("8004", "952100112345A"), OtherKey("8004", "952100112345B")
 
 
@@ -119,6 +124,49 @@ def test_receiving_advice_tells_quantities_by_trade_item_and_lot(maker: House, p
     told = [(str(item.gtin), item.lots, int(item.quantity), item.note) for item in known.filed.terms.lines]
     assert told == [(str(GTIN), (LOT,), 1, "missing 3, over 1, damaged 1, mismatched 1")]
     assert number == f"{bay.delivery.delivery_id}-1-1"
+
+
+@pytest.mark.parametrize(
+    ("documents", "referred"),
+    [
+        ([BizTransaction("urn:epcglobal:cbv:bt:4012345000000:PO1", "po")], []),
+        ([BizTransaction("urn:epcglobal:cbv:bt:4012345000009:PO 1", "po"), BizTransaction("x", None)], []),
+        (
+            [*(events.document("desadv", f"D{n}", issuer=BUYER) for n in range(101)), *[ORDER_NAME] * 2],
+            ["PO1", *(f"D{n}" for n in range(99))],
+        ),
+    ],
+)
+def test_whatever_a_despatch_names_its_delivery_can_be_closed(
+    maker: House, pharmacy: House, documents: list[BizTransaction], referred: list[str]
+) -> None:
+    units = packs(1)
+    maker.commission(units, lot=LOT)
+    despatch_id = maker.ship(units, pharmacy.gln, documents)[0].event_id
+    maker.send_to(pharmacy)
+    bay = Bay.open(pharmacy, despatch_id)
+    bay.scan_all(units)
+    (number,) = bay.close().advices
+    (said,) = [event.statement for event in pharmacy.events() if isinstance(event.statement, Document)]
+    assert (said.number, [name.number for name in said.references]) == (number, referred)
+    advised = pharmacy.write(
+        lambda s: advices.advise_received(s, Heading("R9", pharmacy.clock()), despatch_id=despatch_id, lines=[])
+    )
+    assert advised is not None
+
+
+def test_a_delivery_of_a_lot_with_a_longer_name_than_lots_have_can_be_closed(maker: House, pharmacy: House) -> None:
+    units = packs(1)
+    maker.commission(units, lot="L" * 21)
+    despatch_id = maker.ship(units, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    bay = Bay.open(pharmacy, despatch_id)
+    bay.scan(units[0], lot="L" * 21)
+    bay.close()
+    (known,) = pharmacy.read(lambda c: book.list_documents(c, book.DocumentQuery(), before=None, limit=9))
+    (line,) = known.filed.terms.lines
+    assert line.quantity == 1
+    assert not line.lots
 
 
 # --- each kind of trouble ---

@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medtrail.codec import decode_advice, encode_advice, encode_payload, encode_signed_event
+from medtrail.document import Document
 from medtrail.envelope import SigningKey, sign
 from medtrail.epcis.cbv import ilmd_lot_expiry
 from medtrail.epcis.hash import event_hash
-from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
+from medtrail.epcis.model import BizTransaction, EpcisEvent, ErrorDeclaration
 from medtrail.event import Event, Header, Refusal, new_salt
 from medtrail.exchange import Advice
 from services.custody import capture, events, events_store, inbox
@@ -227,6 +228,18 @@ def test_goods_that_arrived_before_their_advice_are_received_when_it_comes(maker
     # Not saleable before the ledger's word on the despatch either.
     assert pharmacy.held(boxes[0]).provisional
     assert len([event for event in pharmacy.events() if getattr(event.statement, "kind", None) == "recadv"]) == 1
+
+
+def test_goods_before_their_advice_are_received_whatever_documents_it_names(maker: House, pharmacy: House) -> None:
+    boxes = make_cases(maker, 1)
+    wrong = BizTransaction("urn:epcglobal:cbv:bt:4012345000000:PO1", "po")
+    many = [events.document("po", f"P{number}", issuer=pharmacy.gln) for number in range(101)]
+    despatch_id = maker.ship(boxes, pharmacy.gln, [wrong, *many])[0].event_id
+    pharmacy.receive(boxes)
+    maker.send_to(pharmacy)
+    assert inbound(pharmacy, despatch_id).state is InboundState.RECEIVED
+    (said,) = [event.statement for event in pharmacy.events() if isinstance(event.statement, Document)]
+    assert len(said.references) == 100
 
 
 def test_the_simple_verb_is_settled_by_the_advice_too(maker: House, pharmacy: House) -> None:
