@@ -16,7 +16,7 @@ from services.custody.events_store import Stored
 from services.custody.orders import book, documents, goods, links
 from services.custody.orders.commands import MAX_EVENTS, Heading, order_of, said_before, standing
 from services.custody.orders.goods import Tally
-from services.custody.orders.state import in_ordered_items
+from services.custody.orders.parts import in_ordered_items, rounded
 from services.custody.orders.view import ZERO, Line, OrderView
 from services.custody.parties import organisation_gln, party_of
 from services.custody.steps import is_despatch
@@ -201,12 +201,8 @@ def _advised(
     """Return what our advices of a despatch said so far, by trade item; None where there are none."""
     query = book.DocumentQuery(kind=DocumentKind.RECEIVING_ADVICE, event_id=despatch_id)
     known = [item for item in book.list_documents(session.connection, query, before=None, limit=1000) if item.own]
-    said: dict[Gtin, Decimal] = {}
-    for item in known:
-        lines = () if item.refusal else item.filed.terms.lines
-        for gtin, quantity in in_ordered_items(frozenset() if view is None else view.gtins, lines, sent).items():
-            said[gtin] = said.get(gtin, ZERO) + quantity
-    return said if known else None
+    lines = [line for item in known if not item.refusal for line in item.filed.terms.lines]
+    return rounded(in_ordered_items(frozenset() if view is None else view.gtins, lines, sent)) if known else None
 
 
 def _news(came: _Counted, sent: _Counted, before: Mapping[Gtin, Decimal] | None) -> _Counted:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
@@ -55,18 +54,6 @@ class Tally:
             number = count if gtin in asked else empties
             if number:
                 found[Gtin(gtin)] = found.get(Gtin(gtin), 0) + number
-        return found
-
-    def packing(self, wanted: Iterable[Gtin]) -> dict[Gtin, tuple[Gtin, Decimal]]:
-        """Return which smallest trade items are inside of wanted ones, of which, and how many in one on average."""
-        asked = {str(gtin) for gtin in wanted}
-        found: dict[Gtin, tuple[Gtin, Decimal]] = {}
-        for chain, (_, empties) in self.chains.items():
-            *above, gtin = chain.split("/")
-            outer = next((place for place, item in enumerate(above) if item in asked), None)
-            if outer is not None and empties:
-                count = self.chains["/".join(above[: outer + 1])][0]
-                found[Gtin(gtin)] = (Gtin(above[outer]), Decimal(empties) / count)
         return found
 
 

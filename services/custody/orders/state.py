@@ -7,11 +7,14 @@ both parties reach the same answer once they know the same. docs/orders.md has t
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 
 from medtrail.document import DocumentFunction, DocumentKind
 from medtrail.gs1 import Gtin
 from medtrail.terms import LineStatus, TermsLine
+from services.custody.orders import parts
 from services.custody.orders.goods import Tally
+from services.custody.orders.parts import in_ordered_items, rounded
 from services.custody.orders.view import (
     PIECES,
     ZERO,
@@ -86,15 +89,20 @@ def _answer(view: OrderView, confirmations: Sequence[Filed]) -> None:
 
 def _line_of(view: OrderView, said: TermsLine, item: Filed) -> Line | None:
     """Return the line of the order that a document's line is about; note where there is none."""
+    line = _meant(view, said)
+    if line is not None:
+        return line
+    kind = MismatchKind.LINE_UNKNOWN if said.gtin in view.gtins else MismatchKind.NOT_ORDERED
+    view.mismatches.append(Mismatch(kind, said.line_number, said.gtin, None, said.quantity, item.name.uri))
+    return None
+
+
+def _meant(view: OrderView, said: TermsLine) -> Line | None:
     line = view.line(said.line_number)
     if line is not None and line.ordered.gtin == said.gtin:
         return line
     same = [other for other in view.lines if other.ordered.gtin == said.gtin]
-    if len(same) == 1:
-        return same[0]
-    kind = MismatchKind.LINE_UNKNOWN if same else MismatchKind.NOT_ORDERED
-    view.mismatches.append(Mismatch(kind, said.line_number, said.gtin, None, said.quantity, item.name.uri))
-    return None
+    return same[0] if len(same) == 1 else None
 
 
 # --- shipping ---
@@ -102,19 +110,21 @@ def _line_of(view: OrderView, said: TermsLine, item: Filed) -> Line | None:
 
 @dataclass(frozen=True, slots=True)
 class _Shipments:
-    """The despatches of an order.
+    """What is known of an order's despatches.
 
     Attributes:
         by_id: Those that count, by event_id.
-        covered: Which of them each despatch advice covers.
-        waiting: Advices that name a despatch of which nothing is known.
+        covered: By the name of each despatch advice those of which it tells.
+        waiting: Despatch advices that name one of which nothing is known.
         withdrawn: Those that do not count any more.
+        shares: What of some despatches is this order's, in pieces.
     """
 
     by_id: Mapping[str, Movement]
     covered: Mapping[str, frozenset[str]]
     waiting: frozenset[str]
     withdrawn: frozenset[str]
+    shares: Sequence[tuple[frozenset[str], Mapping[Gtin, Decimal]]]
 
     def knows(self, item: Filed) -> bool:
         """Tell whether all despatches and advices that a document names are known."""
@@ -129,6 +139,7 @@ def _ship(
     by_id = {item.event_id: item for item in despatches}
     covered = {item.name.uri: _covered(item, by_id) for item in advices}
     unshared = frozenset(key for key, item in by_id.items() if not item.shared)
+    shares = [(frozenset({key}), _sum([by_id[key].tally.counts(view.gtins)])) for key in sorted(unshared)]
     counted = set(unshared)
     for advice, sole in _standing(advices, covered):
         about = covered[advice.name.uri]
@@ -137,10 +148,12 @@ def _ship(
         if (countable and _differs(view, advice, [by_id[key].tally for key in about])) or not sole:
             continue
         counted -= about
-        for said_line in advice.terms.lines:
-            line = _line_of(view, said_line, advice)
+        if about - unshared:
+            shares.append((about - unshared, _share(view, advice, [by_id[key].tally for key in about & unshared])))
+        for said in advice.terms.lines:
+            line = _line_of(view, said, advice)
             if line is not None:
-                line.shipped += said_line.quantity
+                line.shipped += said.quantity
     _fill(view, _sum(by_id[key].tally.counts(view.gtins) for key in counted))
     for line in view.lines:
         if line.shipped > line.agreed:
@@ -151,7 +164,15 @@ def _ship(
             )
     heard_of = by_id.keys() | withdrawn
     waiting = {item.name.uri for item in advices if not heard_of >= set(item.document.event_ids)}
-    return _Shipments(by_id, covered, frozenset(waiting), withdrawn)
+    return _Shipments(by_id, covered, frozenset(waiting), withdrawn, shares)
+
+
+def _share(view: OrderView, advice: Filed, whole: Iterable[Tally]) -> dict[Gtin, Decimal]:
+    """Return what an advice says is the order's, in pieces, less what it tells of despatches that are so as a whole."""
+    lines = [item for item in advice.terms.lines if item.uom in PIECES and _meant(view, item) is not None]
+    own = _sum(tally.counts(view.gtins) for tally in whole)
+    said = _sum({item.gtin: item.quantity} for item in lines)
+    return {gtin: max(ZERO, count - own.get(gtin, ZERO)) for gtin, count in said.items()}
 
 
 def _covered(advice: Filed, despatches: Mapping[str, Movement]) -> frozenset[str]:
@@ -246,61 +267,60 @@ def _compare(
 
 
 def _receive(view: OrderView, advices: Sequence[Filed], shipments: _Shipments) -> None:
-    about: dict[frozenset[str], dict[Gtin, Decimal]] = {}
-    pieces: dict[Gtin, Decimal] = {}
-    last: dict[frozenset[str], str] = {}
+    groups: dict[frozenset[str], list[Filed]] = {}
     for advice in advices:
-        despatches = frozenset(_despatches_of(advice, shipments))
-        sent = [shipments.by_id[key].tally for key in despatches]
-        came = in_ordered_items(view.gtins, advice.terms.lines, sent)
-        _add(about.setdefault(despatches, {}), came)
-        _add(pieces, came)
-        last[despatches] = advice.name.uri
-        for said in advice.terms.lines:
-            line = None if said.uom in PIECES else _line_of(view, said, advice)
-            if line is not None:
-                line.received += said.quantity
+        groups.setdefault(frozenset(_despatches_of(advice, shipments)), []).append(advice)
+    shares = [(about, {gtin: Fraction(count) for gtin, count in share.items()}) for about, share in shipments.shares]
+    pieces: dict[Gtin, Fraction] = {}
+    for despatches, said in groups.items():
+        sent = [shipments.by_id[key] for key in despatches]
+        lines = [line for advice in said for line in advice.terms.lines]
+        came = in_ordered_items(view.gtins, lines, [item.tally for item in sent])
+        shared = any(item.shared for item in sent)
+        if shared:
+            came = _taken(came, [share for about, share in shares if about & despatches])
+        parts.add(pieces, came)
+        _measure(view, said, shared=shared)
+        alone = all(despatches == other or not despatches & other for other in groups)
+        if sent and alone and not shared:
+            counted = _sum(item.tally.counts(view.gtins) for item in sent)
+            _compare(view, counted, rounded(came), MismatchKind.RECEIVED_DIFFERS, said[-1].name.uri)
     # An advice counts packs by lot; on which line of their trade item they were is told by what was shipped.
     for line, part in _portions(
-        view, pieces, lambda line: line.shipped - line.received, lambda line: line.agreed - line.received
+        view, rounded(pieces), lambda line: line.shipped - line.received, lambda line: line.agreed - line.received
     ):
         line.received += part
-    for despatches, came in about.items():
-        alone = all(despatches == other or not despatches & other for other in about)
-        if not despatches or not alone or any(shipments.by_id[key].shared for key in despatches):
-            continue
-        counted = _sum(shipments.by_id[key].tally.counts(view.gtins) for key in despatches)
-        _compare(view, counted, came, MismatchKind.RECEIVED_DIFFERS, last[despatches])
 
 
-def in_ordered_items(
-    gtins: Collection[Gtin], lines: Iterable[TermsLine], despatches: Iterable[Tally]
-) -> dict[Gtin, Decimal]:
-    """Return what lines count in pieces; packs of what was ordered by the case as parts of cases.
-
-    Args:
-        gtins: Trade items as ordered.
-        lines: Of a receiving advice.
-        despatches: What those hold that it is about.
-    """
-    inside: dict[Gtin, tuple[Gtin, Decimal]] = {}
-    for tally in despatches:
-        inside.update(tally.packing(gtins))
-    found: dict[Gtin, Decimal] = {}
-    for said in lines:
-        if said.uom not in PIECES:
-            continue
-        gtin, quantity = said.gtin, said.quantity
-        if gtin not in gtins and gtin in inside:
-            gtin, per_item = inside[gtin]
-            quantity /= per_item
-        _add(found, {gtin: quantity})
+def _taken(came: Mapping[Gtin, Fraction], shares: Sequence[dict[Gtin, Fraction]]) -> dict[Gtin, Fraction]:
+    """Take what came off an order's shares of what was shipped; return what they had. The rest is other orders'."""
+    found: dict[Gtin, Fraction] = {}
+    for share in shares:
+        for gtin in came.keys() & share.keys():
+            part = min(came[gtin] - found.get(gtin, 0), share[gtin])
+            share[gtin] -= part
+            parts.add(found, {gtin: part})
     return found
 
 
+def _measure(view: OrderView, advices: Sequence[Filed], *, shared: bool) -> None:
+    """Put what was received in other units than pieces on the lines that the advices name."""
+    for advice in advices:
+        for said in advice.terms.lines:
+            if said.uom in PIECES:
+                continue
+            line = _meant(view, said) if shared else _line_of(view, said, advice)
+            if line is not None:
+                line.received += (
+                    min(said.quantity, max(ZERO, line.shipped - line.received)) if shared else said.quantity
+                )
+
+
 def _despatches_of(advice: Filed, shipments: _Shipments) -> Iterator[str]:
-    yield from (event_id for event_id in advice.document.event_ids if event_id in shipments.by_id)
-    for name in advice.document.references:
+    """Yield the known despatches that an advice is about: those that it names, else those of the advices it names."""
+    named = [event_id for event_id in advice.document.event_ids if event_id in shipments.by_id]
+    yield from named
+    for name in () if named else advice.document.references:
         if name.kind is DocumentKind.DESPATCH_ADVICE:
             yield from shipments.covered.get(name.uri, ())
 

@@ -333,6 +333,74 @@ def test_packs_received_of_cases_that_were_ordered_count_as_parts_of_cases() -> 
     assert (whole.state, kinds(whole)) == (OrderState.RECEIVED, [])
 
 
+def cases(*held: int, event_id: str = "e1") -> Movement:
+    """Return a despatch of cases that hold some packs each."""
+    tally = Tally({str(CASE): (len(held), 0), f"{CASE}/{PACK}": (sum(held), sum(held))})
+    return Movement(event_id, event_id, receiving=False, party=SELLER, tally=tally)
+
+
+def test_packs_of_all_cases_make_all_cases_however_they_are_told() -> None:
+    uneven = view([line(1, 3, CASE)], [received("R", line(1, 32))], [cases(11, 11, 10)])
+    assert (uneven.lines[0].received, uneven.state, kinds(uneven)) == (D(3), OrderState.RECEIVED, [])
+    told = [received("R1", line(1, 1)), received("R2", line(1, 7)), received("R3", line(1, 4))]
+    parts = view([line(1, 2, CASE)], told, [cases(6, 6)])
+    assert (parts.lines[0].received, parts.state, kinds(parts)) == (D(2), OrderState.RECEIVED, [])
+    third = view([line(1, 3, CASE)], [received("R", line(1, 1))], [cases(3, 3, 3)])
+    assert str(third.lines[0].received) == "0.333333"
+
+
+def test_packs_of_several_despatches_are_parts_of_the_cases_of_all_of_them() -> None:
+    told = received("R", line(1, 17), despatches=("e1", "e2"))
+    found = view([line(1, 3, CASE)], [told], [cases(6, 6), cases(5, event_id="e2")])
+    assert (found.lines[0].received, kinds(found)) == (D(3), [])
+
+
+def test_packs_of_mixed_cases_and_loose_ones_are_told_apart_as_they_were_sent() -> None:
+    mixed = {str(CASE): (1, 0), f"{CASE}/{PACK}": (5, 5), f"{CASE}/{OTHER}": (3, 3)}
+    movement = Movement("e1", "e1", receiving=False, party=SELLER, tally=Tally(mixed))
+    found = view([line(1, 1, CASE)], [received("R", line(1, 5), line(2, 3, OTHER))], [movement])
+    assert (found.lines[0].received, kinds(found)) == (D(1), [])
+    loose = replace(movement, tally=Tally({str(CASE): (2, 1), f"{CASE}/{PACK}": (5, 5), str(PACK): (3, 3)}))
+    found = view([line(1, 2, CASE)], [received("R", line(1, 8), line(2, 1, CASE))], [loose])
+    # The loose packs were shipped and received, and were on no line either time.
+    assert (found.lines[0].received, set(kinds(found))) == (D(2), {MismatchKind.NOT_ORDERED})
+
+
+# --- a despatch for several orders ---
+
+
+def test_a_despatch_for_several_orders_is_received_as_far_as_it_was_this_ones() -> None:
+    shared = [despatch("e1", packs=9, shared=True)]
+    whole = received("R", line(1, 9), line(2, 6, OTHER))
+    found = view([line()], [advised("D", 4, "e1"), whole], shared)
+    assert (found.lines[0].received, kinds(found)) == (D(4), [])
+    parts = [received("R1", line(1, 3)), received("R2", line(1, 6))]
+    found = view([line(quantity=4)], [advised("D", 4, "e1"), *parts], shared)
+    assert (found.lines[0].received, found.state, kinds(found)) == (D(4), OrderState.RECEIVED, [])
+    found = view([line()], [advised("D", 4, "e1"), parts[0]], shared)
+    assert found.lines[0].received == 3
+    # Nobody has said yet what of it is this order's.
+    assert view([line()], [whole], shared).lines[0].received == 0
+
+
+def test_what_is_this_orders_of_a_despatch_for_several_is_told_apart_from_its_own_despatches() -> None:
+    goods = [despatch("e1", packs=9, shared=True), despatch("e2", packs=2)]
+    advice = advised("D", 6, "e1", "e2")
+    name = DocumentReference(DocumentKind.DESPATCH_ADVICE, "D", SELLER)
+    told = filed(DocumentKind.RECEIVING_ADVICE, "R", line(1, 9), event_ids=("e1",), references=(name,))
+    found = view([line()], [advice, told], goods)
+    assert (found.lines[0].shipped, found.lines[0].received, kinds(found)) == (D(6), D(4), [])
+    both = received("R", line(1, 11), line(2, 1, OTHER), despatches=("e1", "e2"))
+    assert view([line()], [advice, both], goods).lines[0].received == 6
+
+
+def test_what_of_a_despatch_for_several_orders_came_by_weight_is_this_ones_as_far_as_it_was_shipped() -> None:
+    by_weight = [line(quantity=9, uom="KGM"), line(2, 5, OTHER, uom="KGM")]
+    sent = filed(DocumentKind.DESPATCH_ADVICE, "D", line(quantity=4, uom="KGM"), event_ids=("e1",))
+    found = view([line(uom="KGM")], [sent, received("R", *by_weight)], [despatch("e1", packs=1, shared=True)])
+    assert (found.lines[0].received, kinds(found)) == (D(4), [])
+
+
 def test_what_was_received_by_weight_is_on_the_line_that_the_advice_names() -> None:
     advice = received("R", line(quantity=7, uom="KGM"), despatches=())
     found = view([line(uom="KGM")], [advice])
