@@ -117,7 +117,7 @@ def _count(view: OrderView | None, tallies: Iterable[Tally]) -> _Counted:
 def _lines_for(view: OrderView | None, counted: _Counted) -> list[TermsLine]:
     """Return what was counted as lines: on those of the order as far as its trade items are on it, else numbered on."""
     made: list[TermsLine] = []
-    last = 0 if view is None else max(line.ordered.line_number for line in view.lines)
+    last = 0 if view is None else max((line.ordered.line_number for line in view.lines), default=0)
     for gtin in sorted(counted.counts):
         on_order = [] if view is None else [line for line in view.lines if line.ordered.gtin == gtin and line.counted]
         for number, part in _spread(on_order, counted.counts[gtin]):

