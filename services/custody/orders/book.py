@@ -312,7 +312,9 @@ def settle(connection: Connection, name: DocumentReference, *, gln: Gln, now: da
     known = find_order(connection, name)
     if view is None:
         if known is not None:
-            # The ledger refused it: there is no such order.
+            # The ledger refused it, or it was erased: there is no such order, and nothing to agree on.
+            note = "there is no such order any more"
+            close_case(connection, known.case_id, CaseResolution.CORRECTED_DATA, note=note, now=now)
             connection.execute(_ORDER.delete().where(_ORDER.c.number == known.number))
         return
     order = find_document(connection, name)

@@ -43,6 +43,7 @@ from medtrail.trust import Registry
 from services.custody import corrections, erasures, events, events_store, inbox, letters
 from services.custody.desk import Accepted, no_sealing_key
 from services.custody.exceptions import store as cases
+from services.custody.exceptions.case import CaseResolution
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.ledger_client import ErasureOutcome
 from services.custody.orders import advices, book, commands, documents
@@ -761,6 +762,23 @@ def test_an_order_placed_anew_stands_whenever_the_refusal_of_the_first_comes(
     accepted = place(pharmacy, maker)
     refused = accepted.signed_event_sha256
     in_some_order(maker, pharmacy, order, refused=refused, anew=lambda: place(pharmacy, maker))
+
+
+def test_a_case_about_an_order_ends_with_the_order(maker: House, pharmacy: House) -> None:
+    accepted = place(pharmacy, maker)
+    post(pharmacy, maker)
+    maker.commission(packs(*range(11)))
+    ship(maker, pharmacy, packs(*range(11)))
+    post(maker, pharmacy)
+    for house in (maker, pharmacy):
+        (case_id,) = open_cases(house)
+        refuse(house, accepted.signed_event_sha256)
+        case = house.read(lambda c, case_id=case_id: cases.find_case(c, case_id))  # type: ignore[misc]
+        assert case is not None
+        assert (case.resolution, case.resolution_note) == (
+            CaseResolution.CORRECTED_DATA,
+            "there is no such order any more",
+        )
 
 
 def test_a_refused_despatch_does_not_count(maker: House, pharmacy: House) -> None:
