@@ -29,6 +29,8 @@ from services.custody.units import Named, Unit
 
 BEFORE = timedelta(milliseconds=1)
 """The event hash knows nothing finer."""
+RECEIVING = "receiving"
+"""Business step by which goods are received (CBV 2.0, section 7.1)."""
 _RECEIVED = frozenset({Posting.RECEIVED, Posting.RECEIVED_LATER})
 
 
@@ -50,13 +52,16 @@ def report_shortages(session: Session, delivery: Delivery, units: Sequence[Named
     """
     deliveries_store.require_closed(delivery)
     found = [_inferred(session, delivery, named) for named in units]
-    groups: dict[tuple[str, Unit | None], list[Holding]] = {}
-    for holding in found:
-        groups.setdefault((holding.event_id, holding.parent), []).append(holding)
+    groups: dict[tuple[int, Unit], list[Holding]] = {}
+    received: dict[int, EpcisEvent] = {}
+    for holding, named in zip(found, units, strict=True):
+        number, statement = _received_by(session, delivery, named)
+        received[number] = statement
+        if holding.parent is not None:
+            groups.setdefault((number, holding.parent), []).append(holding)
     reported = Reported()
-    for (event_id, parent), holdings in groups.items():
-        if parent is not None:
-            reported.accepted += _was_not_inside(session, event_id, parent, holdings)
+    for (number, parent), holdings in groups.items():
+        reported.accepted += _was_not_inside(session, received[number], parent, holdings)
     for despatch_id in {holding.despatch_id for holding in found}:
         gone = sum(holding.smallest and holding.despatch_id == despatch_id for holding in found)
         inbound_store.count_received(session.connection, despatch_id, -gone)
@@ -88,15 +93,33 @@ def _inferred(session: Session, delivery: Delivery, named: Named) -> Holding:
     return holding
 
 
-def _was_not_inside(session: Session, event_id: str, parent: Unit, holdings: Sequence[Holding]) -> list[Accepted]:
-    stored = events_store.find_event(session.connection, signer=session.desk.gln, event_id=event_id, declaration=False)
-    if stored is None or not isinstance(stored.event.statement, EpcisEvent):
-        message = f"no event of ours has received {holdings[0].unit.path}"
-        raise ConflictError(message, code="UNIT_MOVED")
-    received = stored.event.statement
+def _received_by(session: Session, delivery: Delivery, named: Named) -> tuple[int, EpcisEvent]:
+    """Return the event of ours by which a unit was received, and its number: what held it since is later.
+
+    Raises:
+        ConflictError: None names a container in which it came (UNIT_MOVED).
+    """
+    line = lines_store.get(session.connection, delivery.number, named.unit.path)
+    paths = {container.unit.path for container in session.books.containers(named.unit)}
+    if line is not None:
+        paths |= {container.path for container in lines_store.ancestors(session.connection, line)}
+    own = [item for item in events_store.events_naming(session.connection, paths) if item.own]
+    declared = {item.event.header.event_id for item in own if item.event.is_declaration}
+    for item in reversed(own):
+        statement = item.event.statement
+        if not isinstance(statement, EpcisEvent) or statement.biz_step != RECEIVING:
+            continue
+        if item.event.header.event_id not in declared:
+            return item.number, statement
+    message = f"no event of ours has received {named.unit.path}"
+    raise ConflictError(message, code="UNIT_MOVED", field=named.field)
+
+
+def _was_not_inside(
+    session: Session, received: EpcisEvent, parent: Unit, holdings: Sequence[Holding]
+) -> list[Accepted]:
     location = holdings[0].location or session.desk.default_location
     occasion = Occasion(received.event_time - BEFORE, received.event_time_zone_offset, location)
-
     return [
         session.record(events.unpacking(parent, group, occasion), effect=_on_its_way(group))
         for group in events.split([holding.unit for holding in holdings])
@@ -112,6 +135,8 @@ def _on_its_way(units: Sequence[Unit]) -> Effect:
                     holding,
                     state=HoldingState.INBOUND,
                     parent=None,
+                    # What is not here is not on hold; what holds its lot does so again when it comes.
+                    hold_reason="",
                     inferred=False,
                     location=None,
                     event_id=origin.event_id,

@@ -810,6 +810,26 @@ def test_a_concealed_shortage_reopens_exactly_the_packs_that_were_inferred(maker
     assert inbound(pharmacy, despatch_id).state is InboundState.RECEIVED
 
 
+def test_a_concealed_shortage_of_what_was_held_since_is_dated_before_the_receiving(
+    maker: House, pharmacy: House
+) -> None:
+    despatch_id, boxes = ship_cases(maker, pharmacy, cases=1)
+    bay = Bay.open(pharmacy, despatch_id)
+    bay.scan_all(boxes)
+    bay.close()
+    gone, *_ = packs_of(boxes[0])
+    received_at = pharmacy.held(gone).since_time
+    pharmacy.hold(boxes)
+    pharmacy.pack(sscc(3), boxes)
+    pharmacy.hold([sscc(3)])
+    assert pharmacy.held(gone).since_time > received_at
+    bay.concealed(short=[gone])
+    held = pharmacy.held(gone)
+    assert (held.state, held.since_time) == (HoldingState.INBOUND, received_at - timedelta(milliseconds=1))
+    assert not held.hold_reason
+    assert pharmacy.held(packs_of(boxes[0])[1]).hold_reason
+
+
 def test_no_concealed_shortage_of_what_was_moved_or_not_received(maker: House, pharmacy: House) -> None:
     despatch_id, boxes = ship_cases(maker, pharmacy)
     bay = Bay.open(pharmacy, despatch_id)
