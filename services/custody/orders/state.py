@@ -141,7 +141,9 @@ def _ship(
     unshared = frozenset(key for key, item in by_id.items() if not item.shared)
     shares = [(frozenset({key}), _sum([by_id[key].tally.counts(view.gtins)])) for key in sorted(unshared)]
     counted = set(unshared)
-    for advice, sole in _standing(advices, covered):
+    # What an advice says of a despatch that does not count any more went otherwise: another one may tell how.
+    valid = [item for item in advices if not withdrawn & set(item.document.event_ids)]
+    for advice, sole in _standing(valid, covered):
         about = covered[advice.name.uri]
         countable = about <= unshared and by_id.keys() >= set(advice.document.event_ids)
         # What the advice says stands: on its lines, which counting alone could not tell apart.

@@ -648,6 +648,18 @@ def test_what_was_invoiced_and_taken_back_is_too_much_on_both_sides(maker: House
     assert pharmacy.holding(packs(1)[0]) is None
 
 
+def test_an_advice_of_a_despatch_that_was_taken_back_counts_no_more(maker: House, pharmacy: House) -> None:
+    place(pharmacy, maker)
+    post(pharmacy, maker)
+    maker.commission(packs(0, 1))
+    advise(maker, ship(maker, pharmacy, packs(0)))
+    ship(maker, pharmacy, packs(1))
+    maker.write(lambda s: corrections.undo(s, named(packs(0))[0], reason="never left"), packs(0))
+    post(maker, pharmacy)
+    found = same_on_both(pharmacy, maker)
+    assert (found.lines[0].shipped, found.mismatches) == (D(1), [])
+
+
 def test_order_mismatch_by_an_advice_that_says_other_than_the_despatch_holds(maker: House, pharmacy: House) -> None:
     place(pharmacy, maker)
     post(pharmacy, maker)

@@ -182,6 +182,14 @@ def test_an_advice_that_a_later_one_replaced_in_part_is_only_compared() -> None:
     assert view([line()], [advised("D1", 10, "e1", "e2"), later], goods[:1]).lines[0].shipped == 6
 
 
+def test_an_advice_of_a_despatch_that_was_taken_back_says_nothing() -> None:
+    order = filed(DocumentKind.ORDER, "P", line())
+    first, both = advised("D1", 6, "e1"), advised("D2", 10, "e1", "e2", minute=1)
+    found = view_of(order, [first, both], [despatch("e1", packs=6), despatch("e3", packs=4)], {"e2"})
+    assert (found.lines[0].shipped, kinds(found)) == (D(10), [])
+    assert view_of(order, [both], [despatch("e1", packs=6, shared=True)], {"e2"}).lines[0].shipped == 0
+
+
 def test_advices_that_name_no_despatch_replace_none() -> None:
     assert view([line()], [advised("D1", 4), advised("D2", 6, minute=1)]).lines[0].shipped == 10
 
