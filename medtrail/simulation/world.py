@@ -93,10 +93,12 @@ def make_world(packs: int, *, seed: int, members: dict[str, Member], calendar: C
         wanted = AT.get(kind, goods.pharmacy)
         if goods.pharmacy != wanted:
             goods = replace(goods, pharmacy=wanted, neighbour=goods.pharmacy)
-        # What expires is of lots of its own, and each lot that is held is one delivery's.
+        # What expires is of lots of its own, and each lot that is held is one delivery's. So is each that is imported:
+        # its maker's words come with no other goods.
         old = kind == "expired"
         expiry = calendar.last_day if old else calendar.start + timedelta(days=EXPIRY_DAYS)
-        lot = {"expired": f"E{goods.lot}", "lot_held": f"H{number:06d}"}.get(kind, goods.lot)
+        own = {"expired": f"E{goods.lot}", "lot_held": f"H{number:06d}", "second_hand_import": f"S{number:06d}"}
+        lot = own.get(kind, goods.lot)
         goods = replace(goods, expiry=expiry.isoformat(), lot=lot)
         comes_late = late and kind == PLAIN and chance.random() < LATE_SHARE
         scripts.append(_script(goods, kind, comes_late=comes_late))
