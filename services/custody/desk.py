@@ -379,7 +379,7 @@ class Session:
     def advise_withdrawn(self, despatch: Stored, declaration: Accepted) -> None:
         """Tell whoever awaits the goods of a despatch that it was declared an error; other events concern nobody.
 
-        Where something corrects it the advice of that tells of both.
+        What corrects it may have been advised already: it is signed first where one unit is taken out of several.
         """
         stored = events_store.find_by_hash(self.connection, declaration.signed_event_sha256)
         statement = None if stored is None else stored.event.statement
@@ -387,7 +387,7 @@ class Session:
             return
         error = statement.error_declaration
         partner = self._inbox_of(step_of(statement, field="event"))
-        if partner is None or error is None or error.corrective_event_ids:
+        if partner is None or error is None:
             return
         said = (despatch.signed_event, stored.signed_event)
         for part in advice.split_advice(despatch.event.header.event_id, said):

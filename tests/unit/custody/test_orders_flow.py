@@ -45,6 +45,7 @@ from services.custody.desk import Accepted, no_sealing_key
 from services.custody.exceptions import store as cases
 from services.custody.exceptions.case import CaseResolution
 from services.custody.exceptions.codes import ExceptionCode
+from services.custody.holding import HoldingState
 from services.custody.ledger_client import ErasureOutcome
 from services.custody.orders import advices, book, commands, documents
 from services.custody.orders.book import DocumentQuery, OrderQuery
@@ -658,6 +659,20 @@ def test_an_advice_of_a_despatch_that_was_taken_back_counts_no_more(maker: House
     post(maker, pharmacy)
     found = same_on_both(pharmacy, maker)
     assert (found.lines[0].shipped, found.mismatches) == (D(1), [])
+
+
+def test_both_sides_hear_that_one_pack_was_taken_out_of_a_despatch(maker: House, pharmacy: House) -> None:
+    place(pharmacy, maker)
+    post(pharmacy, maker)
+    maker.commission(packs(*range(10)))
+    advise(maker, ship(maker, pharmacy, packs(*range(10))))
+    post(maker, pharmacy)
+    maker.write(lambda s: corrections.undo(s, named(packs(0))[0], reason="counted twice"), packs(*range(10)))
+    post(maker, pharmacy)
+    found = same_on_both(pharmacy, maker)
+    assert (found.lines[0].shipped, found.mismatches) == (D(9), [])
+    assert pharmacy.holding(packs(0)[0]) is None
+    assert pharmacy.held(packs(1)[0]).state is HoldingState.INBOUND
 
 
 def test_order_mismatch_by_an_advice_that_says_other_than_the_despatch_holds(maker: House, pharmacy: House) -> None:
