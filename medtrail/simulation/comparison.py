@@ -146,7 +146,7 @@ class Comparer:
             "expiry": entry.expiry,
             "partner": entry.partner if entry.state in {"inbound", "despatched", "returned"} else "",
             "holds": " ".join(sorted(entry.holds)),
-            "exception": entry.exception,
+            "exception": entry.exception if entry.state == "exception" else "",
             "inferred": str(entry.inferred and entry.state == "on_hand"),
             "left": "" if entry.remainder is None else str(entry.remainder),
             "recalled": str(unit in recalled),

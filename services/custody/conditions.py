@@ -56,7 +56,7 @@ def not_on_hand_error(holding: Holding, named: Named) -> ConflictError:
 
 def require_unopened(holding: Holding, named: Named) -> None:
     """Refuse what was dispensed in part."""
-    if holding.state is HoldingState.PARTIALLY_DISPENSED:
+    if holding.opened:
         message = f"{holding.unit.path} is opened: dispensed in part"
         raise ConflictError(message, code="UNIT_OPENED", field=named.field)
 
@@ -110,7 +110,7 @@ def present(books: Books, named: Named, origin: Origin) -> Holding | None:
         return None
     for part in with_inside(books, named.unit):
         if part.state is holding.state:
-            books.change(part, state=HoldingState.ON_HAND, location=origin.location)
+            books.change(part, state=part.state_here, location=origin.location)
     return books.get(named.unit)
 
 

@@ -104,6 +104,7 @@ def _hand_out(books: Books, named: Named, origin: Origin, rest: Portion | None, 
             hold_reason=part.hold_reason if partial else "",
             exception="",
             inferred=False,
+            opened=part.opened or partial,
         )
         if rest is not None:
             books.change(changed, remainder=rest.remainder, remainder_uom=rest.uom)

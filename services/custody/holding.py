@@ -65,10 +65,10 @@ class Holding:
         expiry: None when not known.
         location: Of ours, where it is or was; None when not known.
         partner: The other party where it is inbound, despatched or returned.
-        hold_reason: Why it is on hold; empty when it is not.
+        hold_reason: Why it is on hold, or was when it went; empty when it is not.
         provisional: It rests on data that the ledger has not confirmed: not saleable.
         ending: How its life ended, in state ENDED.
-        exception: Stable code of why it is put aside, in state EXCEPTION.
+        exception: Stable code of why it is put aside, or was when it went; empty when it is not.
         despatch_id: event_id of the despatch that brings or brought it; may be empty.
         smallest: It counts among its despatch's smallest units.
         inferred: Received because its container was; not scanned yet.
@@ -76,6 +76,7 @@ class Holding:
         remainder_uom: Its unit: UN/ECE Recommendation 20, ``EA`` for tablets; empty with no remainder.
         sold_to: Party to which it went last, kept after it comes back; None when it never went.
         suspect: Case under which it is suspect product; empty when it is not.
+        opened: A part of it was handed out.
     """
 
     unit: Unit
@@ -98,6 +99,7 @@ class Holding:
     remainder_uom: str = ""
     sold_to: Gln | None = None
     suspect: str = ""
+    opened: bool = False
 
     @property
     def final(self) -> bool:
@@ -108,6 +110,13 @@ class Holding:
     def here(self) -> bool:
         """Whether it is in the house, saleable or not."""
         return self.state in HERE_STATES
+
+    @property
+    def state_here(self) -> HoldingState:
+        """Its state in the house, whichever way it came back: what was the matter with it when it went still is."""
+        if self.exception:
+            return HoldingState.EXCEPTION
+        return HoldingState.PARTIALLY_DISPENSED if self.opened else HoldingState.ON_HAND
 
 
 class Books:

@@ -65,6 +65,7 @@ def to_row(holding: Holding) -> dict[str, Any]:
         "remainder_uom": holding.remainder_uom,
         "sold_to": "" if holding.sold_to is None else str(holding.sold_to),
         "suspect": holding.suspect,
+        "opened": holding.opened,
     }
 
 
@@ -95,6 +96,7 @@ def from_row(row: Any) -> Holding:  # noqa: ANN401  # a row of holding, or the J
         remainder_uom=row.get("remainder_uom", ""),
         sold_to=Gln(sold_to) if sold_to else None,
         suspect=row.get("suspect", ""),
+        opened=bool(row.get("opened", False)) or row["state"] == HoldingState.PARTIALLY_DISPENSED.value,
     )
 
 

@@ -90,6 +90,7 @@ def holding_to_message(
     state = _STATE_TO_MESSAGE[holding.state]
     if holding.state is HoldingState.ON_HAND and not dispensing_recorded:
         state = custody_pb2.HOLDING_STATE_RECEIVED_NOT_SEEN_SINCE
+    aside = holding.exception if holding.state is HoldingState.EXCEPTION else ""
     return custody_pb2.Holding(
         epc=holding.unit.digital_link,
         state=state,
@@ -98,7 +99,7 @@ def holding_to_message(
         expiry="" if holding.expiry is None else holding.expiry.isoformat(),
         location="" if holding.location is None else str(holding.location),
         partner="" if holding.partner is None else str(holding.partner),
-        hold_reason=holding.hold_reason or holding.exception,
+        hold_reason=holding.hold_reason or aside,
         provisional=holding.provisional,
         event_id=holding.event_id,
         since_time=to_timestamp(holding.since_time),
@@ -108,7 +109,7 @@ def holding_to_message(
         remainder_uom=holding.remainder_uom,
         last_customer="" if holding.sold_to is None else str(holding.sold_to),
         suspect_case_id=holding.suspect,
-        exception_code=holding.exception,
+        exception_code=aside,
         ending=_ENDING_TO_MESSAGE.get(holding.ending, custody_pb2.DECOMMISSION_REASON_UNSPECIFIED),
     )
 

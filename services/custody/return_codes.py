@@ -119,7 +119,7 @@ def _of_sale(facts: ReturnFacts) -> Iterator[ReturnCode]:
 
 def _of_pack(facts: ReturnFacts) -> Iterator[ReturnCode]:
     before = facts.before
-    if before.state is HoldingState.PARTIALLY_DISPENSED or before.remainder is not None:
+    if before.opened or before.remainder is not None:
         yield ReturnCode.UNIT_OPENED
     if before.suspect:
         yield ReturnCode.SUSPECT

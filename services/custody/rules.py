@@ -119,6 +119,7 @@ def _begin_filling(books: Books, tote: Holding, origin: Origin) -> None:
             location=origin.location,
             event_id=origin.event_id,
             since_time=origin.time,
+            exception="",
         )
     elif tote.here and tote.despatch_id and not tote.provisional:
         for part in books.contents(tote.unit):
@@ -223,7 +224,8 @@ def ship(
     """Despatch outermost units with all that is inside, or send them back.
 
     Goods under recall, expired or provisional ones and exceptions are not sold on; they may be sent back. ``opened``:
-    so may opened packs, for recall or destruction.
+    so may opened packs, for recall or destruction. What was the matter with them when they went is kept: it is again
+    when they come back, and ends when a partner's despatch brings them anew.
 
     Raises:
         ConflictError: A unit may not go.
@@ -258,8 +260,6 @@ def ship(
                 since_time=origin.time,
                 partner=partner,
                 sold_to=part.sold_to if as_return else partner,
-                hold_reason="",
-                exception="",
                 inferred=False,
             )
 
@@ -273,7 +273,7 @@ def check_recalls(books: Books, named: Named, origin: Origin, recalls: RecallInd
 
 
 def void_shipping(books: Books, units: Sequence[Named], origin: Origin) -> None:
-    """Take a despatch back that never left.
+    """Take a despatch back that never left: the goods are what they were before it.
 
     Raises:
         ConflictError: A unit is not despatched (NOT_DESPATCHED).
@@ -291,13 +291,10 @@ def void_shipping(books: Books, units: Sequence[Named], origin: Origin) -> None:
             continue
         take_alone(books, holding)
         for part in with_inside(books, named.unit):
-            books.change(
-                part,
-                state=HoldingState.ON_HAND,
-                event_id=origin.event_id,
-                since_time=origin.time,
-                partner=None,
-            )
+            if part.state in AWAY_STATES:
+                books.change(
+                    part, state=part.state_here, event_id=origin.event_id, since_time=origin.time, partner=None
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +344,7 @@ def receive(books: Books, units: Sequence[Named], origin: Origin, *, returned: b
                 smallest[part.despatch_id] = smallest.get(part.despatch_id, 0) + 1
             books.change(
                 part,
-                state=HoldingState.ON_HAND,
+                state=part.state_here,
                 event_id=origin.event_id,
                 since_time=origin.time,
                 location=origin.location,

@@ -50,6 +50,7 @@ class HoldingRow(CustodyTable, table=True):
     remainder_uom: str = Field(default="", sa_column_kwargs={"server_default": ""})
     sold_to: str = Field(default="", sa_column_kwargs={"server_default": ""})
     suspect: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    opened: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
 
 
 class HoldingBefore(CustodyTable, table=True):

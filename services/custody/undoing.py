@@ -97,7 +97,7 @@ def check_undo(session: Session, named: Named, holding: Holding, deed: Stored, r
 def was_opened(session: Session, named: Named, deed: Stored) -> bool:
     """Tell whether a part of a pack had been handed out before what an event did to it."""
     before = holdings_store.befores(session.connection, deed.number).get(named.unit.path)
-    return before is not None and before.state is HoldingState.PARTIALLY_DISPENSED
+    return before is not None and before.opened
 
 
 def _supplied(named: Named) -> ConflictError:

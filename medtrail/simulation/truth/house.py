@@ -41,8 +41,8 @@ class Entry:
 
     Attributes:
         partner: The other party where it is inbound, despatched, sent back, or where it came from.
-        holds: Codes of why it may not be sold; empty when it may.
-        exception: Code of what is wrong with it, in state exception.
+        holds: Codes of why it may not be sold, or might not when it went; empty when it may.
+        exception: Code of what is wrong with it, or was when it went.
         inferred: It came inside something that was seen, and was not seen itself.
         remainder: What is left of an opened pack; None where nobody counts.
         despatch: Name of the act that brings or brought it.
@@ -303,7 +303,7 @@ class House:
 
     def _arrive(self, unit: str, *, seen: bool, returned: bool) -> None:
         entry = self.entries[unit]
-        entry.state = ON_HAND
+        entry.state = EXCEPTION if entry.exception else ON_HAND
         entry.inferred = not seen
         if returned:
             entry.holds |= {UNVERIFIED_RETURN}
@@ -331,7 +331,7 @@ class House:
             for part in self.whole(unit):
                 entry = self.entries[part]
                 entry.state = RETURNED if back else DESPATCHED
-                entry.partner, entry.holds, entry.exception = to, NONE, ""
+                entry.partner = to
                 if not back:
                     entry.sold_to = to
 

@@ -4,6 +4,7 @@ Only goods that are in the house are touched, and only by cases of the house: wh
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import ConflictError
@@ -186,10 +187,10 @@ def _settled(group: Sequence[Named]) -> Callable[[Books, Origin], None]:
         for named in group:
             for holding in (books.get(named.unit), *books.inside(named.unit)):
                 if holding is not None and holding.state is HoldingState.EXCEPTION:
+                    settled = replace(holding, exception="")
                     books.change(
-                        holding,
-                        state=HoldingState.ON_HAND,
-                        exception="",
+                        settled,
+                        state=settled.state_here,
                         event_id=origin.event_id,
                         since_time=origin.time,
                         location=origin.location or holding.location,

@@ -91,7 +91,8 @@ def _withdraw(connection: Connection, desk: Desk, stored: Stored, *, code: str) 
     _expect_no_more(connection, stored, holdings_store.of_despatch(connection, despatch_id))
     # Of its own goods only: what it names beside them came by other despatches, and rests on those.
     put_aside(connection, holdings_store.of_despatch(connection, despatch_id), code)
-    here = [item for item in holdings_store.of_despatch(connection, despatch_id) if item.exception == code]
+    brought = holdings_store.of_despatch(connection, despatch_id)
+    here = [item for item in brought if item.here and item.exception == code]
     _keep_waiting(connection, desk, here)
 
 

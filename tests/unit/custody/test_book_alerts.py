@@ -289,7 +289,7 @@ def test_no_sold_unconfirmed_of_what_goes_back() -> None:
 
 @pytest.mark.parametrize("kind", [StepKind.SHIP, StepKind.SEND_BACK, StepKind.TRANSFORM, StepKind.PACK])
 def test_opened_pack_moved(kind: StepKind) -> None:
-    books = put(stock(PACK), PACK, state=HoldingState.PARTIALLY_DISPENSED)
+    books = put(stock(PACK), PACK, state=HoldingState.PARTIALLY_DISPENSED, opened=True)
     what = step(kind, PACK, parent=TOTE if kind is StepKind.PACK else None)
     assert refused(Books(books), what) == "UNIT_OPENED"
     assert happened(books, what) == alert("OPENED_PACK_MOVED", PACK)
@@ -297,7 +297,7 @@ def test_opened_pack_moved(kind: StepKind) -> None:
 
 def test_no_opened_pack_moved_where_more_of_it_is_dispensed_or_it_is_destroyed() -> None:
     for kind in (StepKind.DISPENSE_PART, StepKind.DISPENSE, StepKind.END, StepKind.HOLD):
-        books = put(stock(PACK), PACK, state=HoldingState.PARTIALLY_DISPENSED)
+        books = put(stock(PACK), PACK, state=HoldingState.PARTIALLY_DISPENSED, opened=True)
         assert happened(books, step(kind, PACK)) == []
 
 

@@ -73,6 +73,8 @@ class Model:
         self.left: dict[Unit, int] = {}
         self.delivery: dict[Unit, int] = {}
         self.inferred: set[Unit] = set()
+        self.aside: set[Unit] = set()
+        self.opened: set[Unit] = set()
         self.apart: list[Unit] = []
         self.moved: list[Unit] = []
 
@@ -81,6 +83,7 @@ class Model:
         twin.place, twin.parent, twin.left = dict(self.place), dict(self.parent), dict(self.left)
         twin.held = {unit: set(reasons) for unit, reasons in self.held.items()}
         twin.delivery, twin.inferred = dict(self.delivery), set(self.inferred)
+        twin.aside, twin.opened = set(self.aside), set(self.opened)
         return twin
 
     # --- containment ---
@@ -124,8 +127,12 @@ class Model:
         for part in self.whole(unit):
             self.place[part] = place
             self.inferred.discard(part)
-            if place != "consumed":
+            if place == "ended":
                 self.held.pop(part, None)
+
+    def come(self, unit: Unit) -> None:
+        """It is in the house again as it went."""
+        self.place[unit] = "aside" if unit in self.aside else "opened" if unit in self.opened else "here"
 
     # --- verbs ---
 
@@ -142,6 +149,7 @@ class Model:
             for child in self.children(parent):
                 del self.parent[child]
             self.place[parent] = "here"
+            self.aside.discard(parent)
             self.parent.pop(parent, None)
         elif parent == TOTE and self.place[parent] in HERE and parent in self.delivery:
             for child in self.children(parent):
@@ -173,13 +181,13 @@ class Model:
             self.go(parent, "ended")
         self.inferred -= {parent, *units}
 
-    def ship(self, units: Sequence[Unit], *, back: bool) -> None:
+    def ship(self, units: Sequence[Unit], *, back: bool, for_destruction: bool = False) -> None:
         going = self.outer(units)
         for unit in going:
             self.need(self.place.get(unit) in HERE)
             self.alone(unit)
             if back:
-                self.need(all(self.place[part] != "opened" for part in self.whole(unit)))
+                self.need(for_destruction or self.opened.isdisjoint(self.whole(unit)))
             else:
                 self.saleable(unit)
         for unit in going:
@@ -190,7 +198,7 @@ class Model:
             self.need(self.place.get(unit) in AWAY)
             self.alone(unit)
             for part in self.whole(unit):
-                self.place[part] = "here"
+                self.come(part)
 
     def receive(self, units: Sequence[Unit], *, returned: bool) -> None:
         expected = {"inbound", *AWAY} if returned else {"inbound"}
@@ -205,7 +213,7 @@ class Model:
             self.alone(unit)
             for part in self.whole(unit):
                 if self.place[part] in expected:
-                    self.place[part] = "here"
+                    self.come(part)
                     self.inferred.add(part)
                     if returned:
                         self.held.setdefault(part, set()).add(RETURNED)
@@ -218,6 +226,7 @@ class Model:
                 del self.parent[child]
         for part in self.whole(unit):
             self.place[part] = "aside"
+            self.aside.add(part)
 
     def hold(self, units: Sequence[Unit], reason: str) -> None:
         for unit in units:
@@ -250,6 +259,8 @@ class Model:
             elif known is not None:
                 self.left[unit] = 0
             self.place[unit] = "opened" if rest else "dispensed"
+            if rest:
+                self.opened.add(unit)
             self.inferred.discard(unit)
 
     def end(self, units: Sequence[Unit]) -> None:
@@ -380,11 +391,12 @@ class BooksMachine(RuleBasedStateMachine):
                 self.model.parent[unit] = inside
         self.books.take_changes()
 
-    @rule(some=some, back=st.booleans())
-    def ship(self, some: Some, back: bool) -> None:
+    @rule(some=some, back=st.booleans(), for_destruction=st.booleans())
+    def ship(self, some: Some, back: bool, for_destruction: bool) -> None:
         units = self.pick(some, HERE if back else {"here"})
-        step = Step(StepKind.SEND_BACK if back else StepKind.SHIP, named(units), partner=PARTNER)
-        self.attempt(step, lambda model: model.ship(units, back=back))
+        kind = StepKind.SEND_BACK if back else StepKind.SHIP
+        step = Step(kind, named(units), partner=PARTNER, opened=for_destruction)
+        self.attempt(step, lambda model: model.ship(units, back=back, for_destruction=for_destruction))
 
     @rule(some=some, returned=st.booleans())
     def receive(self, some: Some, returned: bool) -> None:

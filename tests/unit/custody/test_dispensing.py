@@ -5,19 +5,24 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import update
 
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MedtrailError
 from medtrail.event import PackLevel, Product
-from services.custody import capture, events
+from services.custody import capture, commands, events
 from services.custody.dispensing import Portion, parse_quantity
 from services.custody.holding import HoldingState
 from services.custody.messages import holding_to_message
 from services.custody.portions import HandedOut, Wanted, check_uom, hand_out, pack_size_of
 from services.custody.steps import portion_of
+from services.custody.tables import HoldingRow
+from services.custody.upgrade import upgrade
 from tests.unit.custody.conftest import GTIN, House, named, packs, sscc
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from services.custody.units import Unit
 
 
@@ -175,6 +180,37 @@ def test_an_opened_pack_is_neither_shipped_nor_sent_back_for_resale(maker: House
         with pytest.raises(MedtrailError) as caught:
             verb([pack], maker.gln)
         assert caught.value.code == "UNIT_OPENED"
+
+
+def test_an_opened_pack_whose_return_is_voided_is_opened_still(maker: House, pharmacy: House) -> None:
+    (pack,) = packs(1)
+    stocked(maker, pharmacy, pack)
+    take(pharmacy, wanted(partial=True), pack)
+    occasion, consignee = pharmacy.occasion(), commands.Consignee(maker.gln, maker.gln)
+    pharmacy.write(
+        lambda s: commands.send_back(s, named([pack]), occasion, consignee, reason="waste", purpose="destruction"),
+        (pack,),
+    )
+    voided = replace(last_event(pharmacy), biz_step="void_shipping", disposition=None, event_time=pharmacy.clock())
+    pharmacy.write(lambda s: capture.capture(s, [voided], second_hand=False), (pack,))
+    assert rest(pharmacy, pack) == (HoldingState.PARTIALLY_DISPENSED, None, "")
+    with pytest.raises(MedtrailError) as caught:
+        pharmacy.ship([pack], maker.gln)
+    assert caught.value.code == "UNIT_OPENED"
+
+
+def test_what_earlier_versions_knew_to_be_opened_is(maker: House, pharmacy: House) -> None:
+    opened, whole = packs(1, 2)
+    stocked(maker, pharmacy, opened, whole)
+    take(pharmacy, wanted("10"), opened)
+
+    def forget(connection: "Connection") -> None:
+        connection.execute(update(HoldingRow).values(opened=False))
+        upgrade(connection)
+        connection.execute(update(HoldingRow).values(state=HoldingState.ON_HAND.value))
+
+    pharmacy.database.write_now(forget)
+    assert (pharmacy.held(opened).opened, pharmacy.held(whole).opened) == (True, False)
 
 
 def test_a_pack_in_a_container_is_taken_out_of_it_first(maker: House, pharmacy: House) -> None:

@@ -167,6 +167,23 @@ def test_no_declaration_with_another_content_gets_round_two_persons(maker: House
     assert reasons(maker, packs(1)[0]) == ("SUSPECT: odd",)
 
 
+def test_no_void_shipping_of_a_return_gets_round_two_persons(maker: House, distributor: House) -> None:
+    maker.commission(packs(1))
+    maker.ship(packs(1), distributor.gln)
+    maker.send_to(distributor)
+    distributor.confirm_all()
+    with_policy(distributor, SUSPECT_NEEDS_TWO).receive(packs(1))
+    hold(distributor, *packs(1), code=HoldCode.SUSPECT)
+    distributor.send_back(packs(1), maker.gln)
+    sent = last(distributor)
+    voided = replace(sent, biz_step="void_shipping", disposition=None, event_time=distributor.clock())
+    distributor.write(lambda s: capture.capture(s, [voided], second_hand=False), packs(1))
+
+    assert distributor.held(packs(1)[0]).state is HoldingState.ON_HAND
+    assert reasons(distributor, packs(1)[0]) == ("SUSPECT",)
+    refused("FOUR_EYES_REQUIRED", lambda: release(distributor, *packs(1)))
+
+
 def test_a_hold_that_one_may_release_may_be_declared_an_error(maker: House) -> None:
     with_policy(maker, SUSPECT_NEEDS_TWO).commission(packs(1))
     hold(maker, *packs(1), code=HoldCode.DAMAGED)

@@ -11,6 +11,7 @@ from medtrail.event import Recall, RecallScope
 from medtrail.gs1 import Gln, Gtin, OtherKey, Sgtin
 from services.custody import dispensing, rules
 from services.custody.holding import Books, Ending, Holding, HoldingState
+from services.custody.holds import RETURN_UNVERIFIED, added
 from services.custody.origin import Origin
 from services.custody.recalls import KnownRecall, RecallIndex
 from services.custody.rules import Traits
@@ -384,6 +385,47 @@ def test_a_void_shipping_takes_the_despatch_back() -> None:
     ship(made, PACK)
     rules.void_shipping(made, named([PACK]), origin(3))
     assert state(made, PACK) is HoldingState.ON_HAND
+
+
+_COMING_BACK: dict[str, Callable[[Books], object]] = {
+    "voided": lambda made: rules.void_shipping(made, named([PACK]), origin(9)),
+    "taken back": lambda made: rules.receive(made, named([PACK]), origin(9), returned=True),
+    "packed, as a fact": lambda made: rules.pack(
+        made, Named(CASE, "parent"), named([PACK]), replace(origin(9), happened=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("how", _COMING_BACK)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, HoldingState.ON_HAND),
+        ({"hold_reason": "SUSPECT: odd"}, HoldingState.ON_HAND),
+        ({"state": HoldingState.EXCEPTION, "exception": "UNADVISED"}, HoldingState.EXCEPTION),
+        ({"state": HoldingState.PARTIALLY_DISPENSED, "opened": True}, HoldingState.PARTIALLY_DISPENSED),
+    ],
+)
+def test_what_was_sent_back_comes_back_as_it_went(how: str, before: dict[str, object], after: HoldingState) -> None:
+    made = books(PACK, CASE)
+    put(made, PACK, **before)
+    rules.ship(made, named([PACK]), origin(2), partner=PARTNER, recalls=NO_RECALLS, as_return=True, opened=True)
+    assert state(made, PACK) is HoldingState.RETURNED
+    _COMING_BACK[how](made)
+    found = made.get(PACK)
+    assert found is not None
+    held = str(before.get("hold_reason", ""))
+    expected = added(held, RETURN_UNVERIFIED) if how == "taken back" else held
+    assert (found.state, found.hold_reason) == (after, expected)
+
+
+def test_a_voided_despatch_brings_no_end_back() -> None:
+    made = books(PACK, CASE)
+    rules.pack(made, Named(CASE, "parent"), named([PACK]), origin(2))
+    ship(made, CASE)
+    put(made, PACK, state=HoldingState.ENDED, ending=Ending.STOLEN)
+    rules.void_shipping(made, named([CASE]), origin(3))
+    assert (state(made, CASE), state(made, PACK)) == (HoldingState.ON_HAND, HoldingState.ENDED)
 
 
 def test_a_transformation_consumes_and_gives_life() -> None:

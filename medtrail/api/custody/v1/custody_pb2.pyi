@@ -1242,7 +1242,7 @@ class Holding(_message.Message):
     partner: _builtins.str
     """GLN of the other party where it is inbound, despatched or returned."""
     hold_reason: _builtins.str
-    """Why it is on hold; empty when it is not."""
+    """Why it is on hold, or was when it went; empty when it is not."""
     provisional: _builtins.bool
     """True while it rests on data that the ledger has not confirmed: not saleable."""
     event_id: _builtins.str
