@@ -13,9 +13,12 @@ from medtrail.gs1 import parse_epc
 from services.custody import alerts, events_store, holdings_store
 from services.custody.desk import Accepted, Session
 from services.custody.events_store import Stored
-from services.custody.holding import Books, Holding, HoldingState
+from services.custody.grounds import DECLARED, Grounds, wait_for_data, with_data_since
+from services.custody.holding import AWAY_STATES, Books, Holding, HoldingState
 from services.custody.orders import book
 from services.custody.origin import Origin
+from services.custody.receiving import arrivals_store
+from services.custody.standing import hold_here
 from services.custody.steps import reason_extension, step_of
 from services.custody.units import Named, Unit, as_unit
 
@@ -58,11 +61,12 @@ def declare(
     declared = replace(statement, event_id=deed.event.header.event_id, error_declaration=declaration)
     accepted = session.record(declared, field=field)
     if not accepted.resend:
-        # What the session has loaded is older than what is taken back here; later events read anew.
-        take_back(session.connection, deed, code="DECLARED_ERROR", now=session.now, standing=standing)
+        restored = take_back(session.connection, deed, code=DECLARED, now=session.now, standing=standing)
         book.settle_event(session.connection, deed.number, gln=session.desk.gln, now=session.now)
         session.advise_withdrawn(deed, accepted)
-        session.reload()
+        # What the session has loaded is older than what is taken back here; later events read anew.
+        session.load(restored)
+        hold_here(session, restored)
     return accepted
 
 
@@ -147,15 +151,18 @@ def _link(epc: str) -> str:
 
 def take_back(
     connection: Connection, stored: Stored, *, code: str, now: datetime, standing: Collection[str] = ()
-) -> None:
-    """Undo what an event did to the books; its alerts stand no more.
+) -> list[Unit]:
+    """Undo what an event of ours did to the books; its alerts stand no more. Return the units that went back.
 
-    A unit whose latest event it is goes back to what was known before. A unit that later events have moved on stays,
-    and is put aside if it is still here: what it rests on does not hold.
+    A unit whose latest event it is goes back to what was known before, so far as that holds today. A unit that later
+    events have moved on stays, and is put aside if it is still here: what it rests on does not hold.
     """
     event_id = stored.event.header.event_id
     befores = holdings_store.befores(connection, stored.number)
     alerts.withdraw_event(connection, event_id, now=now)
+    grounds = Grounds(connection, stored.signer)
+    waiting = arrivals_store.of_paths(connection, list(befores))
+    restored: list[Holding] = []
     # Units that the event brought into being last: a container that still holds others then is seen to, and stays.
     for path, before in sorted(befores.items(), key=lambda item: item[1] is None):
         known = holdings_store.get_path(connection, path)
@@ -163,19 +170,26 @@ def take_back(
             continue
         if before is None and holdings_store.has_contents(connection, path):
             continue
-        if known.event_id == event_id:
-            # Suspicion is a case's to end: it is neither undone with an event nor does it come back with one.
-            restored = None if before is None else replace(before, suspect=known.suspect)
-            holdings_store.restore(connection, path, restored)
-        else:
+        if known.event_id != event_id:
             put_aside(connection, (known,), code)
+            continue
+        today = (
+            None if before is None else grounds.judge(with_data_since(before, known, event_id, waits=path in waiting))
+        )
+        holdings_store.restore(connection, path, today)
+        if today is not None:
+            restored.append(today)
+    wait_for_data(connection, stored.signer, restored, now=now)
+    return [holding.unit for holding in restored]
 
 
 def put_aside(connection: Connection, holdings: Iterable[Holding], code: str) -> None:
-    """Put aside what is here, or on its way, and rests on what does not hold; what has left or ended stays as it is."""
-    paths = [
-        holding.unit.path
-        for holding in holdings
-        if holding.state in {HoldingState.ON_HAND, HoldingState.INBOUND, HoldingState.PARTIALLY_DISPENSED}
-    ]
-    holdings_store.mark(connection, paths, state=HoldingState.EXCEPTION.value, exception=code)
+    """Put aside what rests on what does not hold: at once what is here or on its way, what has left if it comes back.
+
+    What has ended stays as it is.
+    """
+    sound = [holding for holding in holdings if not holding.final and not holding.exception]
+    here = [holding.unit.path for holding in sound if holding.state not in AWAY_STATES]
+    holdings_store.mark(connection, here, state=HoldingState.EXCEPTION.value, exception=code)
+    away = [holding.unit.path for holding in sound if holding.state in AWAY_STATES]
+    holdings_store.mark(connection, away, exception=code)

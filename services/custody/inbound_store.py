@@ -32,6 +32,10 @@ class InboundState(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+WITHOUT_DATA = frozenset({InboundState.REFUSED, InboundState.WITHDRAWN})
+"""States of a shipment whose despatch does not hold any more: nothing rests on what it told."""
+
+
 @dataclass(frozen=True, slots=True)
 class InboundShipment:
     """A shipment that a partner has advised.
@@ -62,7 +66,7 @@ class InboundShipment:
 
 
 _TABLE = Inbound.__table__  # type: ignore[attr-defined]
-_WITHOUT_DATA = (InboundState.REFUSED.value, InboundState.WITHDRAWN.value)
+_WITHOUT_DATA = tuple(sorted(state.value for state in WITHOUT_DATA))
 
 
 def add(

@@ -36,6 +36,7 @@ from services.custody.orders import book, documents
 from services.custody.parties import named_glns, organisation_gln, party_of
 from services.custody.receiving import arrivals_store, follow
 from services.custody.steps import is_despatch
+from services.custody.units import Unit
 
 log = get_logger(__name__)
 
@@ -356,8 +357,18 @@ def take_refusal(connection: Connection, desk: Desk, refusal: Refusal) -> None:
         return
     log.warning("event refused by the ledger", event_id=refusal.event_id, code=refusal.code, why=refusal.message)
     events_store.set_refusal(connection, stored.number, refusal.code)
-    corrections.take_back(connection, stored, code=refusal.code, now=desk.clock())
+    restored = corrections.take_back(connection, stored, code=refusal.code, now=desk.clock())
     book.settle_event(connection, stored.number, gln=desk.gln, now=desk.clock())
+    _hold_restored(connection, desk, restored)
+
+
+def _hold_restored(connection: Connection, desk: Desk, units: Sequence[Unit]) -> None:
+    """Hold what must not move among units that are back; without a key that may say so nothing moves at all."""
+    try:
+        with connection.begin_nested():
+            standing.hold_here(Session(connection, desk, units), units)
+    except MedtrailError as error:
+        log.warning("not held", units=len(units), code=error.code, why=str(error))
 
 
 def _sign_anew(connection: Connection, desk: Desk, stored: Stored) -> bool:

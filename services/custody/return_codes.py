@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from medtrail.gs1 import Gln
 from medtrail.verdict import Verdict, VerdictAction, VerdictCode
-from services.custody.holding import Holding, HoldingState
+from services.custody.holding import Holding
 from services.custody.holds import HoldCode, code_of, lines_of
 
 

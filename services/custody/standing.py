@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from medtrail.epcis.model import EpcisEvent
-from medtrail.gs1 import Sgtin
+from medtrail.event import Capture
+from medtrail.gs1 import Gln, Sgtin
 from services.custody import cold_chain, events, excursions, holdings_store, lot_holds
 from services.custody.conditions import with_inside
 from services.custody.events import Occasion
@@ -59,9 +60,11 @@ def follow(session: "Session", step: Step, stored: Stored) -> None:
     statement = stored.event.statement
     if not isinstance(statement, EpcisEvent) or statement.error_declaration is not None:
         return
-    if step.kind in _ARRIVALS:
+    # What others did, we only pass on: nothing of ours has moved by it, and nobody here has released anything.
+    ours = stored.event.header.capture is Capture.FIRST_HAND
+    if ours and step.kind in _ARRIVALS:
         _hold_arrived(session, step, statement)
-    elif step.kind is StepKind.RELEASE:
+    elif ours and step.kind is StepKind.RELEASE:
         _note_released(session, step)
     if cold_chain.concerns(statement):
         take_in_sensors(session, stored, _occasion(session, statement))
@@ -73,34 +76,54 @@ def _occasion(session: "Session", statement: EpcisEvent) -> Occasion:
     return Occasion(statement.event_time, statement.event_time_zone_offset, location)
 
 
+def hold_here(session: "Session", units: Iterable[Unit]) -> None:
+    """Hold what must not move among units that are here by news and not by an event of their own, from now on.
+
+    Args:
+        session: With the books of the units.
+        units: That came before their despatch and are on hand by it, or are back because an event did not hold.
+    """
+    found = [holding for holding in map(session.books.get, units) if holding is not None]
+    groups: dict[Gln, list[Holding]] = {}
+    for holding in found:
+        groups.setdefault(holding.location or session.desk.default_location, []).append(holding)
+    for location, group in groups.items():
+        _hold_standing(session, group, Occasion(session.now, "+00:00", location), marked=False)
+
+
 def _hold_arrived(session: "Session", step: Step, statement: EpcisEvent) -> None:
-    arrived = {
-        part.unit: part
-        for named in (*step.units, *step.outputs)
-        for part in with_inside(session.books, named.unit)
-        if part.here
-    }
+    named = (*step.units, *step.outputs)
+    arrived = [part for each in named for part in with_inside(session.books, each.unit)]
+    _hold_standing(session, arrived, _occasion(session, statement), marked=True)
+
+
+def _hold_standing(session: "Session", holdings: Iterable[Holding], occasion: Occasion, *, marked: bool) -> None:
+    """Sign that units here are on hold for what stands already: their lots' holds, and what sensors have reported.
+
+    Args:
+        session: With their books.
+        holdings: Units, here or not.
+        occasion: Of the holds.
+        marked: They were on their way: what sensors said was marked then, and is ours to say only now.
+    """
+    arrived = {part.unit: part for part in holdings if part.here}
     lots = lot_holds.all_standing(session.connection)
     noted = excursions.open_of(session.connection, (unit.path for unit in arrived))
     if not lots and not noted:
         return
     groups: dict[str, list[Unit]] = {}
     for unit, part in arrived.items():
-        for reason in _standing_reasons(part, lots.get(_lot_of(part), ()), noted.get(unit.path, ())):
+        present = lines_of(part.hold_reason)
+        warm = dict.fromkeys(excursion_line(item.description) for item in noted.get(unit.path, ()))
+        reasons = [reason for reason in lots.get(_lot_of(part), ()) if reason not in present]
+        for reason in (*reasons, *(reason for reason in warm if marked or reason not in present)):
             groups.setdefault(reason, []).append(unit)
     for reason, units in groups.items():
-        sign_hold(session, units, _occasion(session, statement), reason)
+        sign_hold(session, units, occasion, reason)
 
 
 def _lot_of(holding: Holding) -> tuple[str, str]:
     return (str(holding.unit.gtin), holding.lot) if isinstance(holding.unit, Sgtin) else ("", "")
-
-
-def _standing_reasons(part: Holding, lots: Sequence[str], noted: Sequence[NotedExcursion]) -> Iterable[str]:
-    present = lines_of(part.hold_reason)
-    yield from (reason for reason in lots if reason not in present)
-    # Marked while it was on its way; only now is it ours to hold.
-    yield from dict.fromkeys(excursion_line(item.description) for item in noted)
 
 
 def excursion_line(description: str) -> str:
@@ -151,7 +174,7 @@ def _note_released(session: "Session", step: Step) -> None:
         part.unit.path
         for named in step.units
         for part in with_inside(session.books, named.unit)
-        if not of_codes(part.hold_reason, {HoldCode.TEMPERATURE_EXCURSION})
+        if part.here and not of_codes(part.hold_reason, {HoldCode.TEMPERATURE_EXCURSION})
     ]
     excursions.note_released(session.connection, paths, now=session.now)
 

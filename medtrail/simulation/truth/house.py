@@ -47,6 +47,7 @@ class Entry:
         remainder: What is left of an opened pack; None where nobody counts.
         despatch: Name of the act that brings or brought it.
         sold_to: The party to which it went last.
+        opened: A part of it was handed out.
     """
 
     state: str
@@ -61,6 +62,11 @@ class Entry:
     remainder: Decimal | None = None
     despatch: str = ""
     sold_to: str = ""
+    opened: bool = False
+
+    def come(self) -> None:
+        """Let it be in the house as it went."""
+        self.state = EXCEPTION if self.exception else OPENED if self.opened else ON_HAND
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +309,7 @@ class House:
 
     def _arrive(self, unit: str, *, seen: bool, returned: bool) -> None:
         entry = self.entries[unit]
-        entry.state = EXCEPTION if entry.exception else ON_HAND
+        entry.come()
         entry.inferred = not seen
         if returned:
             entry.holds |= {UNVERIFIED_RETURN}
@@ -412,6 +418,7 @@ class House:
             if portion is not None:
                 entry.remainder = portion.left_of(entry)
                 entry.state = OPENED if entry.remainder else DISPENSED
+            entry.opened = entry.opened or entry.state == OPENED
 
     def end(self, units: Sequence[str], *, how: str) -> None:
         """End the life of units with all that is inside."""

@@ -149,7 +149,7 @@ class Trade:
         for unit in act.units:
             house.take_alone(unit)
             for part in house.whole(unit):
-                house.entries[part].state = ON_HAND
+                house.entries[part].come()
                 self._truth.bound_for.pop(part, None)
         self._truth.say(act, "void")
 
@@ -186,7 +186,7 @@ class Trade:
             house.take_alone(unit)
             for part in house.whole(unit):
                 entry = house.entries[part]
-                self._leave(entry, DESPATCHED)
+                entry.state, entry.inferred = DESPATCHED, False
                 entry.partner = entry.sold_to = act.to
         self._truth.despatched(act)
 

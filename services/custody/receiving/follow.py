@@ -13,18 +13,15 @@ from services.custody.corrections import put_aside
 from services.custody.desk import Accepted, Desk, Session
 from services.custody.dossier import units_of
 from services.custody.events_store import Stored
-from services.custody.exceptions import store as case_store
 from services.custody.exceptions.case import CaseResolution
-from services.custody.exceptions.codes import ExceptionCode, rule_of
 from services.custody.exceptions.exchange import close_and_tell
+from services.custody.grounds import DECLARED, open_cases
 from services.custody.holding import Holding, HoldingState
 from services.custody.receiving import arrivals_store, cases, deliveries, deliveries_store, lines_store, settle
 from services.custody.receiving.arrivals_store import Waiting
 from services.custody.receiving.codes import SCANNABLE, Posting, ResultCode
 from services.custody.receiving.lines_store import Line
 from services.custody.shipment import contents_of
-
-DECLARED = "DECLARED_ERROR"
 
 
 def despatch_came(connection: Connection, desk: Desk, despatch_id: str) -> list[Accepted]:
@@ -74,7 +71,7 @@ def despatch_declared(connection: Connection, desk: Desk, declaration: Stored) -
     """
     despatch_id = declaration.event.header.event_id
     shipment = inbound_store.find(connection, despatch_id)
-    if shipment is None or shipment.signer != declaration.signer or shipment.state in settle.WITHOUT_DATA:
+    if shipment is None or shipment.signer != declaration.signer or shipment.state in inbound_store.WITHOUT_DATA:
         return None
     stored = events_store.find_event(connection, signer=declaration.signer, event_id=despatch_id, declaration=False)
     if stored is None:
@@ -132,7 +129,7 @@ def _withdraw_data(connection: Connection, desk: Desk, stored: Stored, *, code: 
             by_despatch.setdefault(holding.despatch_id, []).append(holding)
     for despatch_id, holdings in by_despatch.items():
         shipment = inbound_store.find(connection, despatch_id)
-        if shipment is None or shipment.state in settle.WITHOUT_DATA:
+        if shipment is None or shipment.state in inbound_store.WITHOUT_DATA:
             continue
         despatch = events_store.find_event(connection, signer=shipment.signer, event_id=despatch_id, declaration=False)
         resting = [] if despatch is None else _resting_on(connection, despatch, stored, holdings)
@@ -189,18 +186,7 @@ def open_cases_of_withdrawn(connection: Connection, desk: Desk, despatch_id: str
 
 
 def _open_cases(connection: Connection, desk: Desk, goods: Sequence[Holding], despatch_id: str) -> None:
-    if not goods:
-        return
-    opened = case_store.open_cases(
-        connection,
-        desk.gln,
-        ExceptionCode.DESPATCH_REFUSED,
-        units=[item.unit for item in goods],
-        despatch_id=despatch_id,
-        detail=f"{len(goods)} units rest on a despatch that does not hold: "
-        f"{rule_of(ExceptionCode.DESPATCH_REFUSED).instruction}",
-        now=desk.clock(),
-    )
+    opened = open_cases(connection, desk.gln, despatch_id, goods, now=desk.clock())
     for case_id, units in opened.items():
         for line in _latest_lines(connection, [unit.path for unit in units]).values():
             lines_store.change_paths(connection, line.delivery, [line.path], case_id=case_id)

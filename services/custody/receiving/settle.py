@@ -17,7 +17,7 @@ from services.custody.conditions import with_inside
 from services.custody.desk import Accepted, Desk, Effect, Session
 from services.custody.events import Occasion, Route
 from services.custody.holding import Books, Holding, HoldingState
-from services.custody.inbound_store import InboundShipment, InboundState
+from services.custody.inbound_store import InboundShipment
 from services.custody.origin import Origin
 from services.custody.receiving import arrivals_store, cases, flaws, lines_store, receipts
 from services.custody.receiving.arrivals_store import Waiting
@@ -32,7 +32,6 @@ FIELD = "despatch"
 AT_ONCE = 1000
 UTC_OFFSET = "+00:00"
 _NOT_RECEIVED = frozenset({HoldingState.INBOUND, HoldingState.EXCEPTION})
-WITHOUT_DATA = frozenset({InboundState.REFUSED, InboundState.WITHDRAWN})
 
 
 def settle_all(connection: Connection, desk: Desk) -> list[Accepted]:
@@ -109,7 +108,7 @@ def has_data(
     if despatch_id not in shipments:
         shipments[despatch_id] = inbound_store.find(connection, despatch_id)
     shipment = shipments[despatch_id]
-    return shipment is not None and shipment.state not in WITHOUT_DATA
+    return shipment is not None and shipment.state not in inbound_store.WITHOUT_DATA
 
 
 def _mark_mismatches(session: Session, holdings: Sequence[Holding], result: ResultCode) -> None:

@@ -8,14 +8,15 @@ from itertools import permutations
 
 import pytest
 
-from medtrail.epcis.model import Action, EpcisEvent, EventType, SensorElement, SensorMetadata, SensorReport
+from medtrail.epcis.model import Action, EpcisEvent, EventType, Place, SensorElement, SensorMetadata, SensorReport
 from medtrail.event import PackLevel, Product, StorageLimits, StorageRange
-from medtrail.gs1 import OtherKey
-from services.custody import alerts, capture, commands, excursions, holds
+from medtrail.gs1 import Gln, OtherKey
+from services.custody import alerts, capture, commands, corrections, excursions, holds
 from services.custody.alerts import AlertQuery
+from services.custody.events import place_uri
 from services.custody.exceptions import store as cases
 from services.custody.exceptions.codes import ExceptionCode
-from services.custody.holding import HoldingState
+from services.custody.holding import Ending, HoldingState
 from services.custody.holds import HoldCode
 from services.custody.units import Unit, as_unit
 from tests.unit.custody.conftest import GTIN, START, House, named, packs, sscc
@@ -305,6 +306,52 @@ def test_a_release_settles_what_was_noted(cold: dict[str, House]) -> None:
     )
     assert (noted(), maker.held(packs(1)[0]).hold_reason) == ([True], "")
     assert maker.read(lambda c: excursions.list_excursions(c, unit=None, before=1, limit=9)) == []
+
+
+def freed(units: Sequence[Unit], at: datetime, place: Gln) -> EpcisEvent:
+    return EpcisEvent(
+        type=EventType.OBJECT,
+        event_time=at,
+        event_time_zone_offset="+00:00",
+        action=Action.OBSERVE,
+        epc_list=tuple(unit.digital_link for unit in units),
+        biz_step="storing",
+        disposition="sellable_accessible",
+        read_point=Place(place_uri(place)),
+        biz_location=Place(place_uri(place)),
+    )
+
+
+def open_excursions(house: House, unit: Unit) -> int:
+    return len(house.read(lambda c: excursions.open_of(c, [unit.path])).get(unit.path, ()))
+
+
+@pytest.mark.parametrize("second_hand", [True, False])
+def test_only_a_release_of_goods_here_by_ourselves_settles_what_was_noted(
+    cold: dict[str, House], second_hand: bool
+) -> None:
+    maker, distributor = cold["maker"], cold["distributor"]
+    commission_at(maker, packs(1), START)
+    maker.ship(packs(1), distributor.gln)
+    record(maker, reading(packs(1), warm("9", at=maker.clock.now), at=maker.clock.now))
+    assert open_excursions(maker, packs(1)[0]) == 1
+
+    place = distributor.gln if second_hand else maker.desk.default_location
+    said = freed(packs(1), maker.clock(), place)
+    maker.write(lambda s: capture.capture(s, [said], second_hand=second_hand, happened=True), packs(1))
+    assert open_excursions(maker, packs(1)[0]) == 1
+
+
+def test_what_an_undo_brings_back_is_held_for_what_sensors_said_meanwhile(cold: dict[str, House]) -> None:
+    maker = cold["maker"]
+    commission_at(maker, packs(1), START)
+    maker.write(lambda s: commands.end(s, named(packs(1)), maker.occasion(), Ending.SAMPLED), packs(1))
+    record(maker, reading(packs(1), warm("9", at=maker.clock.now), at=maker.clock.now))
+    assert (maker.held(packs(1)[0]).hold_reason, open_excursions(maker, packs(1)[0])) == ("", 1)
+    maker.write(lambda s: corrections.undo(s, *named(packs(1)), reason="a mistake"), packs(1))
+
+    assert maker.held(packs(1)[0]).state is HoldingState.ON_HAND
+    assert held_for(maker, packs(1)[0]) == COLD
 
 
 # --- what cannot be judged ---

@@ -8,11 +8,12 @@ import pytest
 
 from medtrail.epcis.model import EpcisEvent, ErrorDeclaration, Extension
 from medtrail.errors import MedtrailError
+from medtrail.event import Refusal
 from medtrail.gs1 import Gln
-from services.custody import capture, commands, events, holds, lot_holds, release_requests
+from services.custody import capture, commands, corrections, events, holds, inbox, lot_holds, release_requests
 from services.custody.desk import Accepted, Session
 from services.custody.hold_policy import HoldPolicy
-from services.custody.holding import HoldingState
+from services.custody.holding import Ending, HoldingState
 from services.custody.holds import HoldCode
 from services.custody.lot_holds import LotHold
 from services.custody.release_requests import ReleaseRequest, RequestState
@@ -392,6 +393,26 @@ def test_releasing_a_lot_ends_what_it_holds_and_nothing_else(maker: House) -> No
     assert [reasons(maker, unit) for unit in packs(1, 2, 3)] == [(), ("QUALITY",), ()]
     refused("NOT_ON_HOLD", lambda: release_lot(maker, made))
     refused("LOT_HOLD_UNKNOWN", lambda: maker.read(lambda c: lot_holds.get(c, "none")))
+
+
+@pytest.mark.parametrize("how", ["ended", "despatched", "refused"])
+def test_what_an_undo_brings_back_is_on_hold_with_its_lot(maker: House, how: str) -> None:
+    maker.commission(packs(1, 2))
+    maker.pack(sscc(1), packs(1, 2))
+    if how == "ended":
+        made = maker.write(lambda s: commands.end(s, named([sscc(1)]), maker.occasion(), Ending.SAMPLED), (sscc(1),))
+    else:
+        made = maker.ship([sscc(1)], Gln("0399999999991"))
+    held = hold_lot(maker)
+    if how == "refused":
+        refusal = Refusal(made[0].signed_event_sha256, made[0].event_id, "SENDER", "", "because", 1, maker.clock())
+        maker.database.write_now(lambda c: inbox.take_refusal(c, maker.desk, refusal))
+    else:
+        maker.write(lambda s: corrections.undo(s, *named([sscc(1)]), reason="a mistake"), (sscc(1),))
+
+    assert [maker.held(unit).state for unit in packs(1, 2)] == [HoldingState.ON_HAND] * 2
+    assert [reasons(maker, unit) for unit in packs(1, 2)] == [(held.line,)] * 2
+    assert last(maker).biz_step == "holding"
 
 
 def test_a_lot_is_on_hold_once_for_one_reason(maker: House) -> None:

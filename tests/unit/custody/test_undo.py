@@ -1,14 +1,16 @@
 """Undoing what was done to one pack: a declared error, and a corrective event for the others."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from medtrail.epcis.hash import event_hash
-from medtrail.epcis.model import EpcisEvent
+from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
 from medtrail.errors import ConflictError, NotFoundError
-from services.custody import commands, corrections, events
+from medtrail.event import Event
+from services.custody import commands, corrections, events, undoing
 from services.custody.holding import Ending, HoldingState
 from services.custody.steps import StepKind, step_of
 from services.custody.units import Named
@@ -31,6 +33,14 @@ def stocked(maker: House, pharmacy: House, units: "Sequence[Unit]") -> None:
 
 def undo(house: House, unit: "Unit", reason: str = "not fetched") -> "list[Accepted]":
     return house.write(lambda s: corrections.undo(s, Named(unit, "scan"), reason=reason), (unit,))
+
+
+def declare(house: House, event: Event, unit: "Unit") -> None:
+    statement = event.statement
+    assert isinstance(statement, EpcisEvent)
+    error = ErrorDeclaration(house.clock())
+    declared = replace(statement, event_id=event.header.event_id, error_declaration=error)
+    house.write(lambda s: undoing.declare(s, declared, field="event"), (unit,))
 
 
 def test_undone_pack_is_as_before_and_the_event_is_declared_an_error(maker: House, pharmacy: House) -> None:
@@ -130,6 +140,33 @@ def test_refuses_a_pack_that_ended_with_its_container(maker: House) -> None:
     assert caught.value.code == "UNIT_IN_CONTAINER"
     undo(maker, sscc(1))
     assert maker.held(units[0]).state is HoldingState.ON_HAND
+
+
+def test_what_the_ledger_confirmed_meanwhile_is_confirmed_when_it_comes_back(maker: House, pharmacy: House) -> None:
+    units = packs(1)
+    maker.commission(units)
+    maker.ship(units, pharmacy.gln)
+    maker.send_to(pharmacy)
+    pharmacy.receive(units)
+    occasion = pharmacy.occasion()
+    pharmacy.write(lambda s: commands.end(s, named(units), occasion, Ending.DAMAGED), units)
+    assert pharmacy.held(units[0]).provisional
+    pharmacy.confirm_all()
+    undo(pharmacy, units[0])
+    assert not pharmacy.held(units[0]).provisional
+    pharmacy.dispense(units)
+
+
+def test_what_rests_on_an_event_that_was_declared_an_error_meanwhile_is_put_aside(maker: House) -> None:
+    (pack,) = packs(1)
+    maker.commission([pack])
+    maker.hold([pack])
+    first = maker.events()[-1]
+    maker.write(lambda s: commands.hold(s, named([pack]), maker.occasion(), reason="more"), (pack,))
+    second = maker.events()[-1]
+    for event in (first, second):
+        declare(maker, event, pack)
+    assert (maker.held(pack).state, maker.held(pack).exception) == (HoldingState.EXCEPTION, "DECLARED_ERROR")
 
 
 @pytest.mark.parametrize("how", [how for how in Ending if how is not Ending.EMPTIED])

@@ -164,6 +164,78 @@ def test_what_was_received_of_a_declared_despatch_is_put_aside(maker: House, pha
     assert case_codes(pharmacy) == ["DESPATCH_REFUSED"]
 
 
+def test_what_an_undo_brings_back_of_a_refused_despatch_is_put_aside_and_waits(maker: House, pharmacy: House) -> None:
+    held, gone, away, came = units = packs(1, 2, 3, 4)
+    maker.commission(units)
+    wrong = maker.ship(units, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    pharmacy.receive(units[:3])
+    pharmacy.receive([came])
+    pharmacy.hold([held])
+    pharmacy.dispense([gone])
+    pharmacy.ship([away], maker.gln)
+    refuse(pharmacy, wrong)
+    for unit in units:
+        declare(pharmacy, pharmacy.held(unit).event_id)
+    assert {(pharmacy.held(unit).state, pharmacy.held(unit).exception) for unit in units[:3]} == {
+        (HoldingState.EXCEPTION, "KEY_REVOKED")
+    }
+    assert pharmacy.holding(came) is None
+    assert case_units(pharmacy, "DESPATCH_REFUSED") >= {gone.path, away.path}
+    declare(maker, wrong)
+    right = maker.ship(units, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    assert {(pharmacy.held(unit).state, pharmacy.held(unit).despatch_id) for unit in units[:3]} == {
+        (HoldingState.ON_HAND, right)
+    }
+    assert pharmacy.held(came).state is HoldingState.INBOUND
+
+
+def test_what_an_undo_brings_back_of_a_withdrawn_despatch_is_put_aside(maker: House, pharmacy: House) -> None:
+    known, held, gone, away = units = packs(1, 2, 3, 4)
+    maker.commission(units)
+    wrong = maker.ship(units, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    pharmacy.receive(units)
+    pharmacy.hold([held])
+    pharmacy.dispense([gone])
+    pharmacy.ship([away], maker.gln)
+    sent = pharmacy.events()[-1].statement
+    declare(maker, wrong)
+    maker.ship([known], pharmacy.gln)
+    maker.send_to(pharmacy)
+    assert pharmacy.held(held).exception == "DECLARED_ERROR"
+    assert isinstance(sent, EpcisEvent)
+    voided = replace(sent, biz_step="void_shipping", event_time=pharmacy.clock())
+    pharmacy.write(lambda s: capture.capture(s, [voided], second_hand=False), [away])
+    assert (pharmacy.held(away).state, pharmacy.held(away).exception) == (HoldingState.EXCEPTION, "DECLARED_ERROR")
+    for unit in (held, gone):
+        declare(pharmacy, pharmacy.held(unit).event_id)
+        assert (pharmacy.held(unit).state, pharmacy.held(unit).exception) == (
+            HoldingState.EXCEPTION,
+            "DECLARED_ERROR",
+        )
+    pharmacy.database.write_now(lambda c: settle.settle_all(c, pharmacy.desk))
+    assert pharmacy.held(held).state is HoldingState.EXCEPTION
+    assert pharmacy.held(known).state is HoldingState.ON_HAND
+
+
+def test_data_that_came_meanwhile_stay_when_an_event_is_taken_back(maker: House, pharmacy: House) -> None:
+    units = packs(1)
+    maker.commission(units)
+    despatch_id = maker.ship(units, pharmacy.gln)[0].event_id
+    bay = Bay.open(pharmacy)
+    bay.scan(units[0], lot="OTHER")
+    bay.close()
+    pharmacy.hold(units)
+    maker.send_to(pharmacy)
+    declare(pharmacy, pharmacy.held(units[0]).event_id)
+    found = pharmacy.held(units[0])
+    assert (found.exception, found.despatch_id, found.lot, found.hold_reason) == ("LOT_MISMATCH", despatch_id, LOT, "")
+
+
 def test_a_correction_that_leaves_out_what_was_missing_ends_its_case(maker: House, pharmacy: House) -> None:
     boxes = make_cases(maker, 3)
     wrong = maker.ship(boxes, pharmacy.gln)[0].event_id
