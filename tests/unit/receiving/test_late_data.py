@@ -480,6 +480,23 @@ def test_a_despatch_refused_after_closing_puts_its_goods_aside_until_another_com
     assert cases(pharmacy) == []
 
 
+def test_an_opened_pack_stays_opened_when_its_despatch_is_sent_anew(maker: House, pharmacy: House) -> None:
+    units = packs(1, 2)
+    maker.commission(units)
+    wrong = maker.ship(units, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    pharmacy.receive(units)
+    pharmacy.dispense(units[:1], partial=True)
+    refuse(pharmacy, wrong)
+    assert {pharmacy.held(unit).state for unit in units} == {HoldingState.EXCEPTION}
+    declare(maker, wrong)
+    maker.ship(units, pharmacy.gln)
+    maker.send_to(pharmacy)
+    opened, whole = map(pharmacy.held, units)
+    assert (opened.state, whole.state) == (HoldingState.PARTIALLY_DISPENSED, HoldingState.ON_HAND)
+
+
 def test_a_despatch_refused_while_it_is_scanned_leaves_its_goods_without_data(maker: House, pharmacy: House) -> None:
     boxes = make_cases(maker, 2)
     wrong = maker.ship(boxes, pharmacy.gln)[0].event_id
