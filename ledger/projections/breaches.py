@@ -25,6 +25,8 @@ HOLDING_WORDS = frozenset(word for word, code in CODE_OF_DISPOSITION.items() if 
 _AT_THE_DOOR = frozenset({"arriving", "receiving", "accepting"})
 # A despatch with one of these is no sale: goods go back, or out of the way.
 NO_SALE = frozenset({"returned", "recalled", "expired", "destroyed", "disposed", "inactive"}) | HOLDING_WORDS
+# Why goods that came back are held; the text is that of a return at which nobody has looked yet.
+_RETURN_REASONS = frozenset({"returned, not verified yet", "RETURN_UNVERIFIED", "RETURNED_TO_MAKER"})
 EXCURSION = AlertCode.TEMPERATURE_EXCURSION.value
 SUSPECT = "SUSPECT"
 # Between what one party and another do with one pack in their hands there is a way, however short.
@@ -51,8 +53,11 @@ def code_of(reason: str) -> str:
 
 
 def keep_back(state: "UnitState", fact: EventFact) -> None:
-    """Take in for which reasons a unit is held back, and for which no more."""
-    if fact.disposition in SALEABLE:
+    """Take in for which reasons a unit is held back, and for which no more.
+
+    A release that names reasons ends these and no other, whatever its disposition says.
+    """
+    if fact.disposition in SALEABLE and not fact.released:
         state.holds.clear()
         state.put_aside.clear()
     elif fact.released:
@@ -72,6 +77,11 @@ def keep_back(state: "UnitState", fact: EventFact) -> None:
         for reason in state.put_aside:
             state.holds.pop(reason, None)
         state.put_aside.clear()
+
+
+def ends_return(fact: EventFact) -> bool:
+    """Tell whether an event says that goods that came back are looked at, and not kept back for that any more."""
+    return fact.disposition in SALEABLE or any(code_of(line) in _RETURN_REASONS for line in fact.released)
 
 
 def use(state: "UnitState", fact: EventFact, *, sold: bool = False) -> None:

@@ -323,7 +323,7 @@ class UnitState:
             self.disposition = fact.disposition
             if fact.disposition == "returned":
                 self.returned = True
-            elif fact.disposition in breaches.SALEABLE:
+            elif breaches.ends_return(fact):
                 self.returned = False
         breaches.keep_back(self, fact)
         for word in fact.unset_dispositions:

@@ -702,6 +702,22 @@ def test_hold_of_two_reasons_is_released_one_by_one(stocked: Story) -> None:
     assert (stocked.belief(ONE).hold_reason, _verdict(stocked)) == ("DAMAGED", "held")
 
 
+def test_a_release_of_one_reason_ends_no_other_even_where_it_says_saleable(stocked: Story) -> None:
+    stocked.hold(ONE, reason="QUALITY: lot A on hold")
+    stocked.hold(ONE, reason="DAMAGED")
+    stocked.tell(
+        PHARMACY,
+        epc_list=(ONE,),
+        action=Action.OBSERVE,
+        biz_step="storing",
+        disposition="sellable_accessible",
+        extensions=(Extension(OURS, "released", "QUALITY: lot A on hold"),),
+    )
+    assert (stocked.belief(ONE).hold_reason, _verdict(stocked)) == ("DAMAGED", "held")
+    stocked.release(ONE)
+    assert (stocked.belief(ONE).hold_reason, _verdict(stocked)) == ("", "genuine")
+
+
 def test_put_aside_at_the_door_is_free_once_it_is_received_and_other_holds_last(story: Story) -> None:
     story.commission(ONE, TWO)
     story.ship(ONE, TWO, to=PHARMACY)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from medtrail.epcis.model import Action, EventType, PersistentDisposition, SourceDest
+from medtrail.epcis.model import Action, EventType, Extension, PersistentDisposition, SourceDest
 from tests.unit.projections.story import (
     CASE,
     EXPIRY,
@@ -179,6 +179,32 @@ def test_sent_back_and_taken_back_is_returned_until_released(shipped: Story) -> 
     assert (shipped.belief(ONE).unit_class, shipped.belief(ONE).holder) == ("returned", MAKER)
     shipped.tell(MAKER, epc_list=(PALLET,), biz_step="storing", disposition="sellable_accessible")
     assert shipped.belief(ONE).unit_class == "at_maker"
+
+
+@pytest.mark.parametrize(
+    ("released", "unit_class"),
+    [
+        ("returned, not verified yet", "at_maker"),
+        ("RETURN_UNVERIFIED: return not verified: HELD", "at_maker"),
+        ("RETURNED_TO_MAKER", "at_maker"),
+        ("QUALITY: lot A on hold", "returned"),
+    ],
+)
+def test_a_return_is_over_when_its_own_reason_is_and_others_hold_it_still(
+    shipped: Story, released: str, unit_class: str
+) -> None:
+    shipped.receive(PALLET)
+    shipped.ship(PALLET, actor=WHOLESALER, to=MAKER, disposition="returned")
+    shipped.receive(PALLET, actor=MAKER)
+    shipped.hold(PALLET, actor=MAKER, reason="DAMAGED")
+    shipped.tell(
+        MAKER,
+        epc_list=(PALLET,),
+        biz_step="inspecting",
+        disposition="non_sellable_other",
+        extensions=(Extension("urn:medtrail:epcis", "released", released),),
+    )
+    assert (shipped.belief(ONE).unit_class, shipped.belief(ONE).hold_reason) == (unit_class, "DAMAGED")
 
 
 def test_refused_delivery_is_with_its_sender_again(shipped: Story) -> None:
