@@ -22,6 +22,7 @@ from services.custody import absences, events_store, holdings_store, inbound_sto
 from services.custody.dossier import contents_at, former_containers, units_of
 from services.custody.events_store import Stored
 from services.custody.holding import AWAY_STATES, Books, Holding, HoldingState
+from services.custody.holds import RETURN_UNVERIFIED, added
 from services.custody.orders import goods
 from services.custody.receiving import arrivals_store
 from services.custody.rules import UNADVISED
@@ -148,11 +149,25 @@ def enqueue(connection: Connection, part: Advice, *, to: Gln) -> None:
 # --- taking in ---
 
 
-def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln, absent: Iterable[str] = ()) -> set[Unit]:
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """What came of a despatch that was taken in.
+
+    Attributes:
+        units: All that are in it.
+        here: Of those, the ones that had arrived before it, by an event that an ERP captured; on hand with it.
+    """
+
+    units: frozenset[Unit] = frozenset()
+    here: frozenset[Unit] = frozenset()
+
+
+def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln, absent: Iterable[str] = ()) -> TakenIn:
     """Make the goods of a despatch to us inbound, from all events known of them, read a few at a time.
 
     Whoever takes the same despatch in twice changes nothing. Goods that arrived before their data get them; receiving
-    them is for the caller (:mod:`services.custody.receiving.follow`). Units that the books place elsewhere (on hand,
+    them is for the caller (:mod:`services.custody.receiving.follow`), and so is to hold what is here and must not move
+    (:func:`services.custody.standing.hold_here`). Units that the books place elsewhere (on hand,
     ended) stay as they are: the ledger, which knows more, raises the alert.
 
     Args:
@@ -160,14 +175,11 @@ def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln, a
         despatch: The shipping event.
         sender: Party GLN of whose goods they are.
         absent: Units, as the sender names them, that are not inside, whatever the events say.
-
-    Returns:
-        All units of the despatch.
     """
     statement = despatch.event.statement
     despatch_id = despatch.event.header.event_id
     if not isinstance(statement, EpcisEvent):
-        return set()
+        return TakenIn()
     contents = contents_of(connection, statement, units_of(statement.epc_list)).units
     gone = [unit.path for unit in units_of(absent) if unit.path in contents and contents[unit.path].parent]
     if gone:
@@ -175,11 +187,16 @@ def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln, a
         contents = contents_of(connection, statement, units_of(statement.epc_list)).units
     units = {path: unit_of_path(path) for path in contents}
     if inbound_store.find(connection, despatch_id) is not None:
-        return set(units.values())
+        return TakenIn(frozenset(units.values()))
     books = holdings_store.load_books(connection, units.values())
     waiting = arrivals_store.of_paths(connection, list(units))
     arriving = _Arriving(
-        despatch_id, statement.event_time, sender, provisional=despatch.leaf_index is None, waiting=set(waiting)
+        despatch_id,
+        statement.event_time,
+        sender,
+        provisional=despatch.leaf_index is None,
+        returned=statement.disposition == "returned",
+        waiting=set(waiting),
     )
     for path, content in contents.items():
         arriving.take_in(books, units[path], content, parent=units.get(content.parent))
@@ -198,7 +215,7 @@ def take_in_despatch(connection: Connection, despatch: Stored, *, sender: Gln, a
         received_count=arriving.received,
         provisional=arriving.provisional,
     )
-    return set(units.values())
+    return TakenIn(frozenset(units.values()), frozenset(arriving.here))
 
 
 def _end_earlier_fillings(books: Books, contents: Mapping[str, Content], units: Mapping[str, Unit]) -> None:
@@ -219,6 +236,7 @@ class _Arriving:
     """A despatch whose units become inbound.
 
     Attributes:
+        returned: Its goods come back: what is here of them waits to be verified.
         waiting: Paths of units that are here and wait for data: they are received by an event of their own.
         here: Units that were received before their data, by an event that an ERP captured: they are on hand with them.
         received: Smallest units among those.
@@ -228,6 +246,7 @@ class _Arriving:
     time: datetime
     sender: Gln
     provisional: bool
+    returned: bool
     waiting: set[str]
     here: set[Unit] = field(default_factory=set)
     received: int = 0
@@ -269,6 +288,14 @@ class _Arriving:
                 despatch_id=self.despatch_id,
                 smallest=smallest,
                 sold_to=None if before is None else before.sold_to,
-                hold_reason="" if before is None or before.state is not HoldingState.INBOUND else before.hold_reason,
+                hold_reason=self._hold_reason(before, here=here),
+                remainder=before.remainder if before is not None and here else None,
+                remainder_uom=before.remainder_uom if before is not None and here else "",
+                suspect="" if before is None else before.suspect,
             )
         )
+
+    def _hold_reason(self, before: Holding | None, *, here: bool) -> str:
+        """Return why a unit is on hold: what holds goods that are here, or marks those on their way, stays."""
+        known = "" if before is None or not (here or before.state is HoldingState.INBOUND) else before.hold_reason
+        return added(known, RETURN_UNVERIFIED) if here and self.returned else known

@@ -12,7 +12,7 @@ from medtrail.epcis.model import EpcisEvent
 from medtrail.epcis.validation import check_event
 from medtrail.errors import AuthorizationError, MedtrailError
 from medtrail.gs1 import Gln
-from services.custody import advice, events_store, undoing
+from services.custody import advice, events_store, standing, undoing
 from services.custody.commands import count_received
 from services.custody.desk import Accepted, Session
 from services.custody.orders import book
@@ -194,12 +194,14 @@ def _take_in_despatch(session: Session, statement: EpcisEvent, accepted: Accepte
     sender = _sender(session, statement)
     if stored is None or sender is None:
         return set()
-    units = advice.take_in_despatch(session.connection, stored, sender=sender)
+    taken = advice.take_in_despatch(session.connection, stored, sender=sender)
+    if taken.here:
+        standing.hold_here(Session(session.connection, session.desk, taken.here), taken.here)
     follow.despatch_came(session.connection, session.desk, accepted.event_id)
     book.settle_event(session.connection, stored.number, gln=session.desk.gln, now=session.now)
     # Later events of the chunk may receive what has become inbound just now.
     session.reload()
-    return units
+    return set(taken.units)
 
 
 def _settle_data(session: Session, passed: Sequence[tuple[int, EpcisEvent]]) -> None:

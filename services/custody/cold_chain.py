@@ -4,10 +4,13 @@ Readings come with our own events, with those that partners advise, and by thems
 container: an AssociationEvent says from when on, and its readings are of what was inside at their time. Events come in
 any order; a binding that comes after the readings has them judged anew. What is noted of a unit stays, wherever the
 unit goes, until a person releases it.
+
+What a partner says of sensors is heard of the goods that its despatch has brought, and of no others: not of what it
+names beside them, nor of what else was in a container or with a sensor of that number.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -18,12 +21,13 @@ from medtrail.epcis.model import Action, EpcisEvent, EventType
 from medtrail.errors import MalformedError
 from medtrail.event import Event, PayloadType, Product, StorageLimits
 from medtrail.gs1 import Gtin, OtherKey, Sgtin, parse_epc
-from services.custody import alerts, events_store, excursions, holdings_store
+from services.custody import alerts, events_store, excursions, holdings_store, inbound_store
 from services.custody.dossier import contents_during, units_of
 from services.custody.events_store import Stored
 from services.custody.excursions import NotedExcursion
 from services.custody.notices import AlertCode
-from services.custody.units import Unit
+from services.custody.shipment import contents_of
+from services.custody.units import Unit, unit_of_path
 
 if TYPE_CHECKING:
     from services.custody.desk import Session
@@ -35,11 +39,45 @@ _GIAI = "8004"
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What readings are of: units named outright, or what a sensor travelled with for a time."""
+    """What readings are of: units named outright, or what a sensor travelled with for a time.
+
+    Attributes:
+        despatch_id: Of the partner's despatch of whose goods alone it is so; empty: of all.
+    """
 
     unit: Unit
     start_time: datetime | None = None
     end_time: datetime | None = None
+    despatch_id: str = ""
+
+
+@dataclass(slots=True)
+class Brought:
+    """The goods that partners' despatches have brought, each despatch read once."""
+
+    connection: Connection
+    known: dict[str, frozenset[Unit]] = field(default_factory=dict)
+
+    def by(self, despatch_id: str) -> frozenset[Unit]:
+        """Return the units of a despatch that became ours by it; none of what the books had elsewhere."""
+        if despatch_id not in self.known:
+            self.known[despatch_id] = frozenset(_brought_by(self.connection, despatch_id))
+        return self.known[despatch_id]
+
+
+def _brought_by(connection: Connection, despatch_id: str) -> Iterator[Unit]:
+    shipment = inbound_store.find(connection, despatch_id)
+    if shipment is None:
+        return
+    despatch = events_store.find_event(connection, signer=shipment.signer, event_id=despatch_id, declaration=False)
+    if despatch is None or not isinstance(despatch.event.statement, EpcisEvent):
+        return
+    changed = holdings_store.changed_by(connection, despatch.number)
+    yield from (
+        unit_of_path(path)
+        for path in contents_of(connection, despatch.event.statement, shipment.units).units
+        if path in changed
+    )
 
 
 def concerns(statement: EpcisEvent) -> bool:
@@ -73,13 +111,21 @@ def device_name(text: str) -> str:
         return text
 
 
-def take_in(session: "Session", stored: Stored) -> list[NotedExcursion]:
-    """Take in an event about sensors; return what is new of units that were kept outside of their limits."""
+def take_in(session: "Session", stored: Stored, *, despatch_id: str = "") -> list[NotedExcursion]:
+    """Take in an event about sensors; return what is new of units that were kept outside of their limits.
+
+    Args:
+        session: Of the transaction.
+        stored: The event.
+        despatch_id: Of the partner's despatch that it came with; empty: it is our own.
+    """
     statement = stored.event.statement
     if not isinstance(statement, EpcisEvent) or statement.error_declaration is not None:
         return []
+    if despatch_id:
+        excursions.note_advised(session.connection, stored.number, despatch_id)
     if statement.type is EventType.ASSOCIATION:
-        devices = _associate(session.connection, statement)
+        devices = _associate(session.connection, statement, despatch_id)
         numbers = excursions.events_of_devices(session.connection, devices)
         found: list[NotedExcursion] = []
         for other in events_store.events_of(session.connection, numbers):
@@ -100,7 +146,7 @@ def _is_sensor(unit: Unit) -> bool:
     return isinstance(unit, OtherKey) and unit.ai == _GIAI
 
 
-def _associate(connection: Connection, statement: EpcisEvent) -> tuple[str, ...]:
+def _associate(connection: Connection, statement: EpcisEvent, despatch_id: str) -> tuple[str, ...]:
     """Note which sensors travel with a container from now on, or no more; return them."""
     parents = () if statement.parent_id is None else units_of((statement.parent_id,))
     devices = tuple(map(device_name, statement.child_epcs))
@@ -108,7 +154,14 @@ def _associate(connection: Connection, statement: EpcisEvent) -> tuple[str, ...]
         return ()
     added = statement.action is Action.ADD
     if devices or not added:
-        excursions.note_moves(connection, devices, parents[0], added=added, move_time=statement.event_time)
+        excursions.note_moves(
+            connection,
+            devices,
+            parents[0],
+            added=added,
+            move_time=statement.event_time,
+            despatch_id=despatch_id,
+        )
     return devices if added else ()
 
 
@@ -118,8 +171,9 @@ def _tell_unjudged(session: "Session", stored: Stored, statement: EpcisEvent) ->
         return
     message = f"nothing can be said of {len(fields)} readings, the first is {fields[0]}: unit, value or sensor is wrong"
     event_id = stored.event.header.event_id
+    told = _heard_of(session, stored, named_units(statement))
     # One alert tells it; of hundreds of packs in the event it would be the same.
-    for unit in sorted(named_units(statement), key=lambda item: item.path)[:1]:
+    for unit in sorted(told, key=lambda item: item.path)[:1]:
         alerts.raise_alert(
             session.connection,
             AlertCode.SENSOR_UNREADABLE,
@@ -154,11 +208,19 @@ def _judge(session: "Session", stored: Stored) -> list[NotedExcursion]:
     found: dict[Unit, list[kernel.Excursion]] = {}
     for each in dict.fromkeys(limits.values()):
         for excursion in broken[each]:
-            for unit in _units_at(places, history, excursion):
+            for unit in _heard_of(session, stored, _units_at(session, places, history, excursion)):
                 if isinstance(unit, Sgtin) and limits.get(unit.gtin) == each:
                     found.setdefault(unit, []).append(excursion)
     event_id = stored.event.header.event_id
     return excursions.note(session.connection, (_noted(unit, event_id, found[unit]) for unit in found))
+
+
+def _heard_of(session: "Session", stored: Stored, units: set[Unit]) -> set[Unit]:
+    """Return those of some units of which an event is heard: of a partner's, what came with it."""
+    if stored.own:
+        return units
+    despatches = excursions.despatches_of_event(session.connection, stored.number)
+    return {unit for despatch_id in despatches for unit in session.brought.by(despatch_id) & units}
 
 
 def _noted(unit: Unit, event_id: str, found: Sequence[kernel.Excursion]) -> NotedExcursion:
@@ -178,21 +240,24 @@ def _places(connection: Connection, statement: EpcisEvent) -> Iterator[_Place]:
         if not _is_sensor(unit):
             yield _Place(unit)
     for binding in excursions.bindings_of(connection, _devices(statement)):
-        yield _Place(binding.container, binding.start_time, binding.end_time)
+        yield _Place(binding.container, binding.start_time, binding.end_time, binding.despatch_id)
 
 
-def _units_at(places: Sequence[_Place], history: Sequence[Event], excursion: kernel.Excursion) -> set[Unit]:
-    times: dict[tuple[datetime, datetime], list[Unit]] = {}
+def _units_at(
+    session: "Session", places: Sequence[_Place], history: Sequence[Event], excursion: kernel.Excursion
+) -> set[Unit]:
+    times: dict[tuple[datetime, datetime, str], list[Unit]] = {}
     for place in places:
         start, end = excursion.start_time, excursion.end_time
         if place.start_time is not None:
             start = max(start, place.start_time)
             end = end if place.end_time is None else min(end, place.end_time)
         if start <= end:
-            times.setdefault((start, end), []).append(place.unit)
+            times.setdefault((start, end, place.despatch_id), []).append(place.unit)
     found: set[Unit] = set()
-    for (start, end), units in times.items():
-        found |= contents_during(units, history, start_time=start, end_time=end)
+    for (start, end, despatch_id), units in times.items():
+        inside = contents_during(units, history, start_time=start, end_time=end)
+        found |= inside & session.brought.by(despatch_id) if despatch_id else inside
     return found
 
 

@@ -151,6 +151,7 @@ class Session:
         self.approved = False
         self.happened = False
         """Whether what is recorded is reported as fact: what is wrong with it is an alert then, and not refused."""
+        self.brought = cold_chain.Brought(connection)
         self._prepared: dict[int, _Signed] = {}
 
     def prepare(self, statements: Sequence[tuple[EpcisEvent, Gln | None]]) -> None:
@@ -185,6 +186,11 @@ class Session:
     def load(self, units: Iterable[Unit]) -> None:
         """Read the books of further units, before anything is recorded of them."""
         self._units = (*self._units, *units)
+        self.reload()
+
+    def turn_to(self, units: Iterable[Unit]) -> None:
+        """Read the books of some units instead of those before: for work on many, a few at a time."""
+        self._units = tuple(units)
         self.reload()
 
     def reload(self) -> None:

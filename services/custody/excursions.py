@@ -10,13 +10,14 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col
 
 from services.custody.holdings_store import chunks, from_us, to_us
-from services.custody.holds_tables import ExcursionRow, SensorEvent, SensorMove
+from services.custody.holds_tables import ExcursionRow, SensorAdvice, SensorEvent, SensorMove
 from services.custody.units import Unit, unit_of_path
 
 _TABLE = ExcursionRow.__table__  # type: ignore[attr-defined]
 _MOVE = SensorMove.__table__  # type: ignore[attr-defined]
 _NOTE = insert(ExcursionRow).on_conflict_do_nothing(index_elements=["path", "event_id"])
 _CARRIES = insert(SensorEvent).on_conflict_do_nothing()
+_ADVISED = insert(SensorAdvice).on_conflict_do_nothing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,17 @@ class NotedExcursion:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A sensor in a container, for a time; end None: until now."""
+    """A sensor in a container, for a time; end None: until now.
+
+    Attributes:
+        despatch_id: Of the partner's despatch with which the word of it came; empty: we say so.
+    """
 
     device: str
     container: Unit
     start_time: datetime
     end_time: datetime | None
+    despatch_id: str = ""
 
 
 def note(connection: Connection, found: Iterable[NotedExcursion]) -> list[NotedExcursion]:
@@ -131,36 +137,60 @@ def events_of_devices(connection: Connection, devices: Iterable[str]) -> list[in
     return sorted(found)
 
 
+def note_advised(connection: Connection, event_number: int, despatch_id: str) -> None:
+    """Note that a partner's event about sensors came with a despatch."""
+    connection.execute(_ADVISED, {"event_number": event_number, "despatch_id": despatch_id})
+
+
+def despatches_of_event(connection: Connection, event_number: int) -> list[str]:
+    """Return the despatches with which a partner's event about sensors came."""
+    query = select(col(SensorAdvice.despatch_id)).where(col(SensorAdvice.event_number) == event_number)
+    return sorted(connection.execute(query).scalars())
+
+
 def note_moves(
-    connection: Connection, devices: Sequence[str], container: Unit, *, added: bool, move_time: datetime
+    connection: Connection,
+    devices: Sequence[str],
+    container: Unit,
+    *,
+    added: bool,
+    move_time: datetime,
+    despatch_id: str = "",
 ) -> None:
     """Note that sensors were put into a container, or taken out of it; none named means that all were taken out."""
-    rows = [
-        {"device": device, "path": container.path, "added": added, "move_us": to_us(move_time)}
-        for device in devices or ("",)
-    ]
+    row = {"path": container.path, "added": added, "move_us": to_us(move_time), "despatch_id": despatch_id}
+    rows = [{"device": device, **row} for device in devices or ("",)]
     connection.execute(insert(SensorMove), rows)
 
 
 def bindings_of(connection: Connection, devices: Iterable[str]) -> list[Binding]:
-    """Return where sensors have been. A sensor that is put into another container has left the one before."""
+    """Return where sensors have been. A sensor that is put into another container has left the one before.
+
+    Where we say that a sensor is, no partner's word ends it; where a partner says so, ours does.
+    """
     found: list[Binding] = []
     for device in sorted(set(devices)):
         own = connection.execute(select(_MOVE).where(_MOVE.c.device == device)).mappings().all()
         paths = sorted({row["path"] for row in own})
         emptied = select(_MOVE).where(_MOVE.c.device == "", _MOVE.c.path.in_(paths))
         moves = sorted((*own, *connection.execute(emptied).mappings()), key=lambda row: (row["move_us"], row["number"]))
-        found += _stays(device, moves)
+        for despatch_id in dict.fromkeys(row["despatch_id"] for row in moves):
+            heard = [row for row in moves if row["despatch_id"] in {"", despatch_id}]
+            found += [stay for stay in _stays(device, heard) if stay.despatch_id == despatch_id]
     return found
 
 
 def _stays(device: str, moves: Iterable[Any]) -> Iterator[Binding]:
-    at: tuple[str, int] | None = None
+    at: Any = None
     for row in moves:
-        if at is not None and (row["added"] or row["path"] == at[0]):
-            yield Binding(device, unit_of_path(at[0]), from_us(at[1]), from_us(row["move_us"]))
+        if at is not None and (row["added"] or row["path"] == at["path"]):
+            yield _stay(device, at, from_us(row["move_us"]))
             at = None
         if row["added"]:
-            at = (row["path"], row["move_us"])
+            at = row
     if at is not None:
-        yield Binding(device, unit_of_path(at[0]), from_us(at[1]), None)
+        yield _stay(device, at, None)
+
+
+def _stay(device: str, row: Any, end_time: datetime | None) -> Binding:  # noqa: ANN401  # a row of sensor_move
+    return Binding(device, unit_of_path(row["path"]), from_us(row["move_us"]), end_time, row["despatch_id"])

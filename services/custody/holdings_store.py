@@ -174,6 +174,12 @@ def befores(connection: Connection, event_number: int) -> dict[str, Holding | No
     return {path: from_row(json.loads(before)) if before else None for path, before in rows}
 
 
+def changed_by(connection: Connection, event_number: int) -> set[str]:
+    """Return the paths of the units that an event has changed."""
+    query = select(col(HoldingBefore.path)).where(col(HoldingBefore.event_number) == event_number)
+    return set(connection.execute(query).scalars())
+
+
 def inherit_befores(connection: Connection, *, event_number: int, earlier: int, paths: Iterable[str]) -> None:
     """Let an event that says anew what an earlier one said of units stand for it: what was known before is the same."""
     for path, before in befores(connection, earlier).items():

@@ -89,6 +89,7 @@ class SensorMove(CustodyTable, table=True):
         number: In order of noting, from 1; events come in any order.
         device: As :func:`services.custody.cold_chain.device_name` spells it; empty: all sensors were taken out.
         added: It was put in.
+        despatch_id: Of the partner's despatch with which the event came; empty: it is our own.
     """
 
     __tablename__: ClassVar[str] = "sensor_move"
@@ -99,6 +100,7 @@ class SensorMove(CustodyTable, table=True):
     path: str
     added: bool
     move_us: int = Field(sa_type=BigInteger)
+    despatch_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
 
 
 class SensorEvent(CustodyTable, table=True):
@@ -108,6 +110,15 @@ class SensorEvent(CustodyTable, table=True):
 
     device: str = Field(primary_key=True)
     event_number: int = Field(primary_key=True)
+
+
+class SensorAdvice(CustodyTable, table=True):
+    """That a partner's event about sensors came with a despatch: it is heard of the goods that this brought alone."""
+
+    __tablename__: ClassVar[str] = "sensor_advice"
+
+    event_number: int = Field(primary_key=True)
+    despatch_id: str = Field(primary_key=True)
 
 
 class ExpiredStock(CustodyTable, table=True):

@@ -142,9 +142,8 @@ def _take_in(connection: Connection, desk: Desk, *, sender: Gln, despatch_id: st
     withdrawn = [follow.despatch_declared(connection, desk, item) for item in declarations]
     if events_store.find_event(connection, signer=own.signer, event_id=despatch_id, declaration=True) is None:
         absent = _absent(connection, sender=sender, despatch_id=despatch_id)
-        advice.take_in_despatch(connection, own, sender=despatch.signer, absent=absent)
-        follow.despatch_came(connection, desk, despatch_id)
-    _take_in_sensors(connection, desk, sensing)
+        _take_in_goods(connection, desk, own, absent=absent)
+    _take_in_sensors(connection, desk, sensing, despatch_id=despatch_id)
     follow.data_came(connection, desk, waiting)
     for earlier in withdrawn:
         if earlier is not None:
@@ -153,14 +152,27 @@ def _take_in(connection: Connection, desk: Desk, *, sender: Gln, despatch_id: st
         book.settle_event(connection, stored.number, gln=desk.gln, now=desk.clock())
 
 
+def _take_in_goods(connection: Connection, desk: Desk, despatch: Stored, *, absent: Iterator[str]) -> None:
+    taken = advice.take_in_despatch(connection, despatch, sender=despatch.signer, absent=absent)
+    if taken.here:
+        standing.hold_here(Session(connection, desk, taken.here), taken.here)
+    follow.despatch_came(connection, desk, despatch.event.header.event_id)
+
+
 def _sensing(item: _Heard, stored: Stored) -> tuple[int, ...]:
     statement = item.event.statement
     return (stored.number,) if isinstance(statement, EpcisEvent) and cold_chain.concerns(statement) else ()
 
 
-def _take_in_sensors(connection: Connection, desk: Desk, numbers: Sequence[int]) -> None:
+def _take_in_sensors(connection: Connection, desk: Desk, numbers: Sequence[int], *, despatch_id: str) -> None:
+    if not numbers:
+        return
+    session = Session(connection, desk)
     for stored in events_store.events_of(connection, numbers):
-        standing.take_in_advised(Session(connection, desk), stored)
+        session.turn_to(())
+        # What we know ourselves needs no partner to say it.
+        if not stored.own:
+            standing.take_in_advised(session, stored, despatch_id=despatch_id)
 
 
 def _signed_events(connection: Connection, *, sender: Gln, despatch_id: str) -> Iterator[bytes]:

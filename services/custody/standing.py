@@ -133,7 +133,9 @@ def excursion_line(description: str) -> str:
 
 def sign_hold(session: "Session", units: Sequence[Unit], occasion: Occasion, reason: str) -> "list[Accepted]":
     """Sign that units in the house are on hold for one more reason; that they are already is no obstacle."""
-    session.load(units)
+    unread = [unit for unit in units if session.books.get(unit) is None]
+    if unread:
+        session.load(unread)
     return [
         session.record(events.holding(group, occasion, reason=reason), effect=_adding(group, reason))
         for group in events.split(units)
@@ -179,12 +181,18 @@ def _note_released(session: "Session", step: Step) -> None:
     excursions.note_released(session.connection, paths, now=session.now)
 
 
-def take_in_sensors(session: "Session", stored: Stored, occasion: Occasion) -> None:
+def take_in_sensors(session: "Session", stored: Stored, occasion: Occasion, *, despatch_id: str = "") -> None:
     """Take in an event about sensors, and hold what it says was kept outside of its limits, with a case.
 
     Units in the house are held by a signed event; those on their way to it are marked, and held when they arrive.
+
+    Args:
+        session: With any books.
+        stored: The event.
+        occasion: Of the holds.
+        despatch_id: Of the partner's despatch that the event came with; empty: it is our own.
     """
-    found = cold_chain.take_in(session, stored)
+    found = cold_chain.take_in(session, stored, despatch_id=despatch_id)
     if not found:
         return
     for description, units in cold_chain.units_here(session.connection, found).items():
@@ -207,9 +215,13 @@ def take_in_sensors(session: "Session", stored: Stored, occasion: Occasion) -> N
         )
 
 
-def take_in_advised(session: "Session", stored: Stored) -> None:
-    """Take in what a partner's event says of sensors, once the goods that it came with are in the books."""
-    take_in_sensors(session, stored, Occasion(session.now, "+00:00", session.desk.default_location))
+def take_in_advised(session: "Session", stored: Stored, *, despatch_id: str) -> None:
+    """Take in what a partner's event says of sensors, once the goods that it came with are in the books.
+
+    It is heard of these goods, and of no others that it may name.
+    """
+    occasion = Occasion(session.now, "+00:00", session.desk.default_location)
+    take_in_sensors(session, stored, occasion, despatch_id=despatch_id)
 
 
 def _mark_inbound(session: "Session", stored: Stored, found: Sequence[NotedExcursion]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,16 +16,19 @@ from medtrail.codec import (
     encode_signed_event,
 )
 from medtrail.envelope import SigningKey, sign
+from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import ConflictError, TooLargeError
 from medtrail.event import Refusal
 from medtrail.exchange import Advice, ReceiptItem
 from medtrail.gs1 import Gln, Sgtin
 from medtrail.runtime import outbox
 from medtrail.trust import Registry
-from services.custody import advice, events_store, inbound_store, inbox
+from services.custody import advice, capture, events, events_store, holdings_store, inbound_store, inbox, lot_holds
 from services.custody.holding import HoldingState
+from services.custody.holds import RETURN_UNVERIFIED, HoldCode
 from services.custody.inbound_store import InboundState
-from tests.unit.custody.conftest import CASE_GTIN, START, packs, sscc
+from services.custody.units import Unit
+from tests.unit.custody.conftest import CASE_GTIN, GTIN, LOT, START, packs, sscc
 
 if TYPE_CHECKING:
     from tests.unit.custody.conftest import House
@@ -163,6 +167,88 @@ def test_an_advice_waits_for_its_signers_enrolment(maker: "House", distributor: 
     assert complete()
     assert not complete()
     assert len(distributor.all_holdings()) == 4
+
+
+def receive_by_file(house: "House", unit: Unit) -> None:
+    """An ERP's file says that a unit was received, of which nobody has told yet."""
+    statement = events.receiving([unit], house.occasion(), None)
+    house.write(lambda s: capture.capture(s, [statement], second_hand=False), (unit,))
+
+
+def lot_on_hold(house: "House") -> str:
+    made = house.write(
+        lambda s: lot_holds.add(s.connection, gtin=GTIN, lot=LOT, code=HoldCode.QUALITY, reason="assay", now=s.now)
+    )
+    return made.line
+
+
+def test_goods_that_came_before_their_data_keep_what_holds_them(maker: "House", distributor: "House") -> None:
+    (pack,) = packs(1)
+    maker.commission([pack])
+    maker.ship([pack], distributor.gln)
+    line = lot_on_hold(distributor)
+    receive_by_file(distributor, pack)
+    distributor.hold([pack])
+    distributor.write(
+        lambda s: holdings_store.mark(s.connection, [pack.path], suspect="case-7", remainder="3", remainder_uom="EA")
+    )
+    # Nobody knows its lot yet.
+    assert (distributor.held(pack).exception, distributor.held(pack).hold_reason) == ("UNADVISED", "leaking")
+    maker.send_to(distributor)
+
+    held = distributor.held(pack)
+    assert (held.state, held.suspect) == (HoldingState.ON_HAND, "case-7")
+    assert (held.remainder, held.remainder_uom) == (Decimal(3), "EA")
+    assert held.hold_reason.splitlines() == ["leaking", line]
+    said = distributor.events()[-1].statement
+    assert isinstance(said, EpcisEvent)
+    assert (said.biz_step, said.epc_list) == ("holding", (pack.digital_link,))
+
+
+def test_goods_that_came_before_their_data_are_held_whoever_passes_the_data_on(
+    maker: "House", distributor: "House"
+) -> None:
+    (pack,) = packs(1)
+    maker.commission([pack])
+    maker.ship([pack], distributor.gln)
+    line = lot_on_hold(distributor)
+    receive_by_file(distributor, pack)
+    told = [event.statement for event in maker.events() if isinstance(event.statement, EpcisEvent)]
+    distributor.write(lambda s: capture.capture(s, told, second_hand=True), (pack,))
+
+    assert (distributor.held(pack).state, distributor.held(pack).hold_reason) == (HoldingState.ON_HAND, line)
+
+
+def test_a_return_that_came_before_its_data_waits_to_be_verified(
+    maker: "House", distributor: "House", pharmacy: "House"
+) -> None:
+    (pack,) = packs(1)
+    maker.commission([pack])
+    for sender, receiver in ((maker, distributor), (distributor, pharmacy)):
+        sender.ship([pack], receiver.gln)
+        sender.send_to(receiver)
+        receiver.confirm_all()
+        receiver.receive([pack])
+    pharmacy.send_back([pack], distributor.gln)
+    receive_by_file(distributor, pack)
+    pharmacy.send_to(distributor)
+
+    held = distributor.held(pack)
+    assert (held.state, held.hold_reason) == (HoldingState.ON_HAND, RETURN_UNVERIFIED)
+
+
+def test_suspect_product_on_its_way_back_is_suspect_still(maker: "House", distributor: "House") -> None:
+    (pack,) = packs(1)
+    maker.commission([pack])
+    maker.ship([pack], distributor.gln)
+    maker.write(lambda s: holdings_store.mark(s.connection, [pack.path], suspect="case-7"))
+    maker.send_to(distributor)
+    distributor.confirm_all()
+    distributor.receive([pack])
+    distributor.send_back([pack], maker.gln)
+    distributor.send_to(maker)
+
+    assert (maker.held(pack).state, maker.held(pack).suspect) == (HoldingState.INBOUND, "case-7")
 
 
 def test_refuses_an_advice_of_too_many_parts(maker: "House", distributor: "House") -> None:

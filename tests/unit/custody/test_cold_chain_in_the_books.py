@@ -11,13 +11,14 @@ import pytest
 from medtrail.epcis.model import Action, EpcisEvent, EventType, Place, SensorElement, SensorMetadata, SensorReport
 from medtrail.event import PackLevel, Product, StorageLimits, StorageRange
 from medtrail.gs1 import Gln, OtherKey
-from services.custody import alerts, capture, commands, corrections, excursions, holds
+from services.custody import alerts, capture, commands, corrections, events, excursions, holds
 from services.custody.alerts import AlertQuery
-from services.custody.events import place_uri
+from services.custody.events import Route, place_uri
 from services.custody.exceptions import store as cases
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.holding import Ending, HoldingState
 from services.custody.holds import HoldCode
+from services.custody.notices import AlertCode
 from services.custody.units import Unit, as_unit
 from tests.unit.custody.conftest import GTIN, START, House, named, packs, sscc
 
@@ -267,6 +268,99 @@ def test_advised_packs_that_were_warm_are_marked_and_held_when_they_arrive(cold:
     said = distributor.events()[-1].statement
     assert isinstance(said, EpcisEvent)
     assert (said.biz_step, said.epc_list) == ("holding", (packs(1)[0].digital_link,))
+
+
+@pytest.fixture
+def partner(cold: dict[str, House]) -> House:
+    """A pharmacy that has pack 2; the distributor has bought pack 1 from its maker."""
+    maker, distributor, pharmacy = (cold[name] for name in ("maker", "distributor", "pharmacy"))
+    commission_at(maker, packs(1, 2), START)
+    pharmacy.desk = replace(pharmacy.desk, products=dict)
+    for house, unit in ((distributor, packs(1)[0]), (pharmacy, packs(2)[0])):
+        maker.ship([unit], house.gln)
+        maker.send_to(house)
+        house.confirm_all()
+        house.receive([unit])
+    return pharmacy
+
+
+def test_a_partners_readings_are_heard_of_its_own_goods_alone(cold: dict[str, House], partner: House) -> None:
+    distributor = cold["distributor"]
+    record(partner, reading((*packs(1, 2), DEVICE), warm("60", at=NOON), at=NOON))
+    partner.ship(packs(2), distributor.gln)
+    signed = len(distributor.events())
+    partner.send_to(distributor)
+
+    assert [held_for(distributor, unit) for unit in packs(1, 2)] == [set(), COLD]
+    assert case_codes(distributor, packs(1)[0]) == []
+    assert len(distributor.events()) == signed
+    # Nor are they later on, when we say ourselves where that sensor is.
+    record(distributor, association(Action.ADD, NOON, container=sscc(1)))
+    assert held_for(distributor, packs(1)[0]) == set()
+
+
+def test_a_partners_despatch_of_what_is_here_makes_its_readings_heard_of_nothing(
+    cold: dict[str, House], partner: House
+) -> None:
+    distributor = cold["distributor"]
+    record(partner, reading(packs(1, 2), warm("60", at=NOON), at=NOON))
+    route = Route(partner.gln, partner.gln, distributor.gln, distributor.gln)
+    claimed = events.shipping(packs(1, 2), partner.occasion(), route)
+    partner.write(lambda s: capture.capture(s, [claimed], second_hand=False, happened=True), packs(1, 2))
+    partner.send_to(distributor)
+
+    assert distributor.held(packs(1)[0]).state is HoldingState.ON_HAND
+    assert [held_for(distributor, unit) for unit in packs(1, 2)] == [set(), COLD]
+
+
+def test_a_partner_says_of_no_sensor_that_it_was_with_our_goods(cold: dict[str, House], partner: House) -> None:
+    distributor = cold["distributor"]
+    distributor.pack(sscc(1), packs(1))
+    # It names its own pack beside the sensor, so that the word goes with it.
+    record(partner, association(Action.ADD, START, container=sscc(1), devices=(DEVICE, *packs(2))))
+    partner.ship(packs(2), distributor.gln)
+    partner.send_to(distributor)
+    record(distributor, reading([DEVICE], warm("60", at=NOON), at=NOON))
+
+    assert held_for(distributor, packs(1)[0]) == set()
+
+
+def test_a_partner_says_of_no_sensor_that_it_left_our_goods(cold: dict[str, House], partner: House) -> None:
+    distributor = cold["distributor"]
+    distributor.pack(sscc(1), packs(1))
+    record(distributor, association(Action.ADD, NOON, container=sscc(1)))
+    partner.clock.now = NOON + HOUR
+    partner.pack(sscc(2), packs(2))
+    record(partner, association(Action.ADD, NOON + HOUR, container=sscc(2)))
+    partner.ship([sscc(2)], distributor.gln)
+    partner.send_to(distributor)
+    record(distributor, reading([DEVICE], warm("60", at=NOON + 2 * HOUR), at=NOON + 2 * HOUR))
+
+    assert held_for(distributor, packs(1)[0]) == COLD
+
+
+def test_a_partners_sensor_tells_of_the_goods_that_came_with_it(cold: dict[str, House], partner: House) -> None:
+    distributor = cold["distributor"]
+    partner.clock.now = NOON
+    partner.pack(sscc(2), packs(2))
+    record(partner, association(Action.ADD, NOON + HOUR, container=sscc(2)))
+    partner.ship([sscc(2)], distributor.gln)
+    partner.send_to(distributor)
+    # Its logger is read out where it arrives.
+    record(distributor, reading([DEVICE], warm("60", at=NOON + 2 * HOUR), at=NOON + 2 * HOUR))
+
+    assert [held_for(distributor, unit) for unit in packs(1, 2)] == [set(), COLD]
+
+
+def test_no_sensor_unreadable_alert_of_what_a_partner_did_not_bring(cold: dict[str, House], partner: House) -> None:
+    distributor = cold["distributor"]
+    broken = SensorElement(SensorMetadata(), (SensorReport(type="Temperature", value=Decimal(1), uom="XX", time=NOON),))
+    record(partner, reading(packs(1, 2), broken, at=NOON))
+    partner.ship(packs(2), distributor.gln)
+    partner.send_to(distributor)
+
+    found = distributor.read(lambda c: alerts.list_alerts(c, AlertQuery(), before=None, limit=9))
+    assert [(item.code, item.unit) for item in found] == [(AlertCode.SENSOR_UNREADABLE, packs(2)[0])]
 
 
 def test_what_happened_to_a_pack_is_known_when_it_comes_back(cold: dict[str, House]) -> None:
