@@ -1,7 +1,7 @@
 """Goods under a recall on their way back: gathered and sent to who recalls, and counted by what became of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
@@ -79,17 +79,22 @@ def _covered(connection: Connection, known: KnownRecall) -> Iterator[tuple[Unit,
 def gather(
     session: Session, known: KnownRecall, occasion: Occasion, consignee: Consignee | None, *, authorisation: str
 ) -> Gathered:
-    """Send packs here that a recall covers to who recalls, or another party: at most 5,000 a call.
+    """Send packs here that a recall in force covers to who recalls, or another party: at most 5,000 a call.
 
     A container goes whole if all packs in it are covered; else those that are covered are taken out of it.
 
     Raises:
-        MalformedError: We recall ourselves, and no destination is named (FIELD_MISSING).
+        ConflictError: The recall has ended (RECALL_MOVES_NOTHING).
+        MalformedError: We or a regulator recall, and no destination is named (FIELD_MISSING).
         NotFoundError: No pack under the recall is here (NOTHING_TO_RETURN).
     """
+    if not session.recalls.is_active(known.recall_id):
+        message = f"{known.recall.number} has ended: no goods go back for it"
+        raise ConflictError(message, code="RECALL_MOVES_NOTHING", field=FIELD)
     if consignee is None:
-        if known.actor in session.desk.glns:
-            message = "the recall is our own: say to whom the goods go"
+        if known.regulator or known.actor in session.desk.glns:
+            who = "a regulator's" if known.regulator else "our own"
+            message = f"the recall is {who}: say to whom the goods go"
             raise MalformedError(message, code="FIELD_MISSING", field="destination_party")
         consignee = Consignee(known.actor, known.actor)
     here = [unit for unit, state in _covered(session.connection, known) if state in _HERE]
@@ -100,8 +105,8 @@ def gather(
     session.load(chosen)
     # With all that is inside: what else is in them decides whether they go whole.
     session.load({container.unit for unit in chosen for container in session.books.containers(unit)})
-    index = RecallIndex([known])
-    whole = list(dict.fromkeys(_largest(session.books, unit, index) for unit in chosen))
+    covered = _Covered(session.books, RecallIndex([known]))
+    whole = list(dict.fromkeys(covered.largest(unit) for unit in chosen))
     named = [Named(unit, f"{FIELD}: {unit.path}") for unit in whole]
     made = commands.take_out(session, named, occasion)
     made += commands.send_back(
@@ -117,15 +122,33 @@ def gather(
     return Gathered(made, len(here) - len(left), len(left))
 
 
-def _largest(books: Books, unit: Unit, index: RecallIndex) -> Unit:
-    """Return the outermost container of a unit whose packs are all covered, or the unit itself."""
-    largest = unit
-    for container in books.containers(unit):
-        packs = [part for part in books.inside(container.unit) if not books.contents(part.unit)]
-        if not all(index.covering(part.unit, lot=part.lot) for part in packs):
-            break
-        largest = container.unit
-    return largest
+@dataclass(slots=True)
+class _Covered:
+    """Which containers hold nothing but packs that a recall covers; each is looked into once."""
+
+    books: Books
+    index: RecallIndex
+    known: dict[Unit, bool] = field(default_factory=dict)
+
+    def largest(self, unit: Unit) -> Unit:
+        """Return the outermost container of a unit whose packs are all covered, or the unit itself."""
+        largest = unit
+        for container in self.books.containers(unit):
+            if not self._is_whole(container.unit):
+                break
+            largest = container.unit
+        return largest
+
+    def _is_whole(self, container: Unit) -> bool:
+        if container not in self.known:
+            # What holds anything is judged by that.
+            self.known[container] = all(
+                self._is_whole(part.unit)
+                if self.books.contents(part.unit)
+                else bool(self.index.covering(part.unit, lot=part.lot))
+                for part in self.books.contents(container)
+            )
+        return self.known[container]
 
 
 _FIELD_OF_STATE = {
@@ -144,11 +167,11 @@ def count(connection: Connection, known: KnownRecall) -> RecallCounts:
     counts = dict.fromkeys(RecallCounts.__dataclass_fields__, 0)
     here: list[str] = []
     for unit, state in _covered(connection, known):
-        field = _FIELD_OF_STATE.get(HoldingState(state))
-        if field is None:
+        name = _FIELD_OF_STATE.get(HoldingState(state))
+        if name is None:
             here.append(unit.path)
         else:
-            counts[field] += 1
+            counts[name] += 1
     back = len(returns_store.came_back(connection, here))
     counts["received_back"] += back
     counts["held"] += len(here) - back

@@ -1,6 +1,7 @@
 """Returns through the books of two and three houses: restocked or held, forwarded, recalled, counted."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from services.custody.hold_policy import HoldPolicy
 from services.custody.holding import Ending, Holding, HoldingState
 from services.custody.holds import HoldCode
 from services.custody.recall_returns import RecallCounts
-from services.custody.recalls import KnownRecall
+from services.custody.recalls import KnownRecall, RecallIndex
 from services.custody.return_codes import ReturnCode
 from services.custody.returns import Item, Outcome, Terms
 from services.custody.returns_servicer import judge_scan, no_vouching
@@ -439,3 +440,47 @@ def test_refuses_to_gather_what_nothing_calls_back(distributor: House, pharmacy:
     gather(pharmacy, distributor)
     refused("NOTHING_TO_RETURN", lambda: gather(pharmacy, distributor))
     refused("FIELD_MISSING", lambda: gather(maker))
+
+
+@pytest.mark.usefixtures("sold")
+def test_a_recall_that_has_ended_moves_nothing_and_is_still_counted(distributor: House, pharmacy: House) -> None:
+    recalling(pharmacy)
+    (known,) = pharmacy.recalls
+    ending = Recall("R-1/E", "retail", "over", "sell", NOW, (), terminated_recall_id=RECALL_ID)
+    pharmacy.recalls = (known, KnownRecall("urn:uuid:2", known.actor, ending))
+
+    refused("RECALL_MOVES_NOTHING", lambda: gather(pharmacy, distributor))
+    assert [pharmacy.held(unit).state for unit in packs(1, 2, 3)] == [HoldingState.ON_HAND] * 3
+    assert counts(pharmacy) == RecallCounts(held=3)
+
+
+@pytest.mark.usefixtures("sold")
+def test_refuses_to_send_goods_to_a_regulator_unless_it_is_named(distributor: House, pharmacy: House) -> None:
+    recalling(pharmacy)
+    pharmacy.recalls = (replace(pharmacy.recalls[0], actor=Gln("0399999999991"), regulator=True),)
+
+    refused("FIELD_MISSING", lambda: gather(pharmacy))
+    assert gather(pharmacy, distributor).unit_count == 3
+
+
+def test_a_large_container_is_looked_into_once(
+    maker: House, distributor: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker.commission(packs(*range(1, 41)))
+    maker.pack(sscc(1), packs(*range(1, 21)))
+    maker.pack(sscc(2), packs(*range(21, 41)))
+    maker.pack(sscc(3), [sscc(1), sscc(2)])
+    sell(maker, distributor, sscc(3))
+    recalling(distributor)
+    asked: list[Unit] = []
+    covering = RecallIndex.covering
+
+    def counted(self: RecallIndex, unit: Unit, *, lot: str) -> tuple[str, ...]:
+        asked.append(unit)
+        return covering(self, unit, lot=lot)
+
+    monkeypatch.setattr(RecallIndex, "covering", counted)
+    assert gather(distributor, maker).unit_count == 40
+    assert distributor.held(packs(1)[0]).parent == sscc(1)
+    # What is here and what is left, and once to see which containers go whole.
+    assert max(Counter(asked).values()) <= 3

@@ -460,7 +460,7 @@ class ReturnRecalledRequest(_message.Message):
     recall_id: _builtins.str
     """event_id of the recall."""
     destination_party: _builtins.str
-    """GLN of the party that takes the goods; empty means who recalls."""
+    """GLN of the party that takes the goods; empty means who recalls, unless that is a regulator or the caller itself."""
     destination_location: _builtins.str
     """GLN of the receiving location; empty means the party's GLN."""
     return_authorisation: _builtins.str
