@@ -288,7 +288,8 @@ def release(
         groups.setdefault(_ended(session.books, named.unit, codes), []).append(named.unit)
     return [
         session.record(
-            events.releasing(group, occasion, reason=reason, ended=ended, agreement=agreement), fields=_fields(units)
+            events.releasing(group, occasion, reason=reason, ended=ended, held=bool(ended), agreement=agreement),
+            fields=_fields(units),
         )
         for ended, members in groups.items()
         for group in events.split(members)

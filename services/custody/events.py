@@ -193,10 +193,20 @@ def releasing(
     *,
     reason: str,
     ended: Sequence[str] = (),
+    held: bool = False,
     agreement: Agreement | None = None,
 ) -> EpcisEvent:
-    """Return that units are saleable again; ``ended``: only that these reasons are over, and others hold them still."""
-    biz_step, disposition = ("inspecting", "non_sellable_other") if ended else ("storing", "sellable_accessible")
+    """Return that holds are over.
+
+    Args:
+        units: Units.
+        occasion: When and where.
+        reason: Why they end.
+        ended: Reasons of holds that end by it, and no other; none named means all.
+        held: Other reasons hold the units, or something inside of them, still: they are not saleable.
+        agreement: Who agreed on it, where two persons must.
+    """
+    biz_step, disposition = ("inspecting", "non_sellable_other") if held else ("storing", "sellable_accessible")
     made = _object(units, occasion, action=Action.OBSERVE, biz_step=biz_step, disposition=disposition)
     said = [reason_extension(reason), *(our_extension(RELEASED_NAME, item) for item in ended)]
     if agreement is not None:

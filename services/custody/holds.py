@@ -76,9 +76,14 @@ def codes_of(hold_reason: str) -> frozenset[HoldCode]:
 
 
 def added(hold_reason: str, reason: str) -> str:
-    """Return reasons with one more; one that a return waits for gives way to what was found."""
-    lines = [item for item in lines_of(hold_reason) if item not in {RETURN_UNVERIFIED, reason}]
+    """Return reasons with one more; what else holds a unit, and what a return waits for, stays."""
+    lines = [item for item in lines_of(hold_reason) if item != reason]
     return "\n".join([*lines, reason])
+
+
+def verified(hold_reason: str, reason: str) -> str:
+    """Return reasons with what the verification of a return has found, instead of that the return waits for it."""
+    return added(without(hold_reason, {RETURN_UNVERIFIED}), reason)
 
 
 def without(hold_reason: str, reasons: Collection[str]) -> str:

@@ -129,8 +129,8 @@ def list_lot_holds(connection: Connection, *, include_released: bool, before: in
     return [_from_row(row) for row in connection.execute(query).mappings()]
 
 
-def packs_here(connection: Connection, hold: LotHold, *, held: bool, limit: int) -> list[Unit]:
-    """Return packs of a lot that are here and are (or are not) on hold by it, in order of their paths."""
+def packs_here(connection: Connection, hold: LotHold, *, held: bool, after: str, limit: int) -> list[Unit]:
+    """Return packs of a lot that are here and are (or are not) on hold by it, in order of their paths, after a path."""
     by_it = col(HoldingRow.hold_reason).contains(hold.line, autoescape=True)
     query = (
         select(col(HoldingRow.path))
@@ -138,6 +138,7 @@ def packs_here(connection: Connection, hold: LotHold, *, held: bool, limit: int)
             col(HoldingRow.gtin) == str(hold.gtin),
             col(HoldingRow.lot) == hold.lot,
             col(HoldingRow.state).in_([state.value for state in HERE_STATES]),
+            col(HoldingRow.path) > after,
             by_it if held else ~by_it,
         )
         .order_by(col(HoldingRow.path))
@@ -147,9 +148,11 @@ def packs_here(connection: Connection, hold: LotHold, *, held: bool, limit: int)
 
 
 def batches(connection: Connection, hold: LotHold, *, held: bool, size: int) -> Iterator[list[Unit]]:
-    """Yield the packs of a lot here in groups; whoever takes one changes whether they are on hold by it."""
-    while units := packs_here(connection, hold, held=held, limit=size):
+    """Yield the packs of a lot here in groups, each pack once; whoever takes one may change whether it is on hold."""
+    after = ""
+    while units := packs_here(connection, hold, held=held, after=after, limit=size):
         yield units
+        after = units[-1].path
 
 
 def _from_row(row: Any) -> LotHold:  # noqa: ANN401  # a row of lot_hold

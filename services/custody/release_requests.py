@@ -13,9 +13,10 @@ from sqlmodel import col
 
 from medtrail.errors import AuthorizationError, ConflictError, NotFoundError
 from services.custody import commands, events, lot_holds
-from services.custody.conditions import require_here
+from services.custody.conditions import require_here, with_inside
 from services.custody.desk import Accepted, Session
 from services.custody.events import Agreement, Occasion
+from services.custody.holding import Books
 from services.custody.holdings_store import from_us, to_us
 from services.custody.holds import HoldCode, lines_of
 from services.custody.holds_tables import ReleaseRequestRow
@@ -204,6 +205,7 @@ def hold_lot(session: Session, hold: LotHold, occasion: Occasion) -> tuple[list[
     made: list[Accepted] = []
     count = 0
     for units in lot_holds.batches(session.connection, hold, held=False, size=LOT_BATCH):
+        session.turn_to(units)
         made += sign_hold(session, units, occasion, hold.line)
         count += len(units)
     return made, count
@@ -214,6 +216,9 @@ def release_lot(
 ) -> tuple[list[Accepted], int]:
     """End the hold of a lot, and of the packs on hold by it; other reasons hold them on. Return events and packs.
 
+    Its reason alone ends, and every event names it: so nothing else that holds a unit, or what is inside of it, ends by
+    it, and no two lot holds are ended by the same event.
+
     Raises:
         ConflictError: FOUR_EYES_REQUIRED.
     """
@@ -221,13 +226,16 @@ def release_lot(
     count = 0
     lot_holds.note_released(session.connection, hold.lot_hold_id, now=session.now)
     for units in lot_holds.batches(session.connection, hold, held=True, size=LOT_BATCH):
-        session.load(units)
-        alone = [unit for unit in units if _only_reason(session, unit, hold.line)]
-        others = [unit for unit in units if unit not in set(alone)]
-        for members, ended in ((alone, ()), (others, (hold.line,))):
+        session.turn_to(units)
+        groups: dict[bool, list[Unit]] = {}
+        for unit in units:
+            groups.setdefault(_held_otherwise(session.books, unit, hold.line), []).append(unit)
+        for held, members in groups.items():
             made += [
                 session.record(
-                    events.releasing(group, occasion, reason=reason, ended=ended, agreement=agreement),
+                    events.releasing(
+                        group, occasion, reason=reason, ended=(hold.line,), held=held, agreement=agreement
+                    ),
                     effect=freeing(group, hold.line),
                 )
                 for group in events.split(members)
@@ -236,6 +244,6 @@ def release_lot(
     return made, count
 
 
-def _only_reason(session: Session, unit: Unit, reason: str) -> bool:
-    holding = session.books.get(unit)
-    return holding is not None and lines_of(holding.hold_reason) == (reason,)
+def _held_otherwise(books: Books, unit: Unit, reason: str) -> bool:
+    """Tell whether a unit, or anything inside of it, is on hold for another reason."""
+    return any(set(lines_of(part.hold_reason)) - {reason} for part in with_inside(books, unit))

@@ -7,7 +7,7 @@ Source: DSCSA section 582(c)(4)(D) (verification of saleable returns); Directive
 (returned medicinal products).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -107,7 +107,12 @@ def judge_return(facts: ReturnFacts) -> tuple[ReturnCode, ...]:
         found.add(facts.authorisation)
     if facts.to_maker:
         found.add(ReturnCode.RETURNED_TO_MAKER)
-    return tuple(sorted(found, key=_RANK.__getitem__))
+    return gravest_first(found)
+
+
+def gravest_first(codes: Iterable[ReturnCode]) -> tuple[ReturnCode, ...]:
+    """Return codes in order of their weight, each once."""
+    return tuple(sorted(set(codes), key=_RANK.__getitem__))
 
 
 def _of_sale(facts: ReturnFacts) -> Iterator[ReturnCode]:

@@ -8,17 +8,20 @@ from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MalformedError
 from medtrail.gs1 import Gln
 from medtrail.verdict import Verdict
-from services.custody import commands, events, events_store, excursions, inbound_store, returns_store
-from services.custody.desk import Accepted, Session
+from services.custody import commands, events, events_store, excursions, inbound_store, returns_store, rules
+from services.custody.conditions import with_inside
+from services.custody.desk import Accepted, Effect, Session
 from services.custody.events import Occasion, Route
 from services.custody.exceptions import store as cases
 from services.custody.exceptions.codes import ExceptionCode
+from services.custody.excursions import NotedExcursion
 from services.custody.expiry_watch import today
-from services.custody.holding import AWAY_STATES, Holding, HoldingState
-from services.custody.holds import HoldCode
+from services.custody.holding import AWAY_STATES, Books, Holding, HoldingState
+from services.custody.holds import RETURN_UNVERIFIED, HoldCode, line
 from services.custody.inbound_store import InboundShipment
+from services.custody.origin import Origin
 from services.custody.parties import organisation_gln
-from services.custody.return_codes import ReturnCode, ReturnFacts, judge_authorisation, judge_return
+from services.custody.return_codes import ReturnCode, ReturnFacts, gravest_first, judge_authorisation, judge_return
 from services.custody.returns_store import Authorisation, Returned
 from services.custody.steps import PURPOSE_NAME, PURPOSES_OF_OPENED, texts_of
 from services.custody.units import Named, Unit
@@ -97,14 +100,23 @@ def _told(codes: Sequence[ReturnCode], verdict: Verdict) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Coming:
-    """A pack on its way back: its holding, the customer's despatch, who sends it under which number, and what for."""
+    """A pack on its way back: its holding, the customer's despatch, who sends it under which number, and what for.
+
+    Attributes:
+        parts: Its holding and those of all that comes back inside of it.
+    """
 
     item: Item
-    before: Holding
+    parts: tuple[Holding, ...]
     shipment: InboundShipment | None
     customer: Gln | None
     authorisation: str
     purposes: tuple[str, ...]
+
+    @property
+    def before(self) -> Holding:
+        """Its own holding."""
+        return self.parts[0]
 
     def exceptional(self, codes: Iterable[ReturnCode]) -> bool:
         """Tell whether what was found is more than why it comes."""
@@ -116,28 +128,15 @@ def take_back(
 ) -> tuple[list[Outcome], list[Accepted]]:
     """Take packs back; return what became of each, in order, and the events made.
 
-    What is not on its way back, or not known here, is not recorded.
+    What is not on its way back, or not known here, is not recorded. A case comes back with all that is inside of it:
+    it is restocked only if nothing speaks against any of it.
     """
     coming, outcomes = _sort_out(session, items, terms)
     made = _receive(session, list(coming.values()), occasion)
-    margin = timedelta(days=session.desk.holds.return_margin_days)
-    noted = excursions.open_of(session.connection, (unit.path for unit in coming))
+    paths = [part.unit.path for each in coming.values() for part in each.parts]
+    noted = excursions.open_of(session.connection, paths)
     for unit, each in coming.items():
-        now_held = session.books.get(unit)
-        facts = ReturnFacts(
-            before=each.before,
-            sold_to=_sold_to(session, each.before),
-            customer=each.customer,
-            verdict=each.item.verdict,
-            expiry=_earliest(each.before.expiry, each.item.expiry),
-            today=today(session.now, session.desk.zone),
-            margin=margin,
-            hold_reasons="" if now_held is None else now_held.hold_reason,
-            excursion=unit.path in noted,
-            authorisation=_judge_authorisation(session, each, occasion),
-            to_maker=terms.to_maker,
-        )
-        outcomes[unit] = Outcome(each.item, judge_return(facts))
+        outcomes[unit] = Outcome(each.item, _judge(session, each, noted, occasion, to_maker=terms.to_maker))
     made += _settle(session, [(each, outcomes[unit]) for unit, each in coming.items()], occasion)
     found = _open_cases(session, coming, outcomes)
     returns_store.note_returned(
@@ -158,11 +157,15 @@ def _sort_out(session: Session, items: Sequence[Item], terms: Terms) -> tuple[di
         before = session.books.get(unit)
         if before is None:
             outcomes[unit] = Outcome(item, (ReturnCode.UNIT_UNKNOWN,), recorded=False)
-        elif before.state not in {HoldingState.INBOUND, *AWAY_STATES}:
+        elif not _is_coming(before):
             outcomes[unit] = Outcome(item, (ReturnCode.NOT_DESPATCHED,), recorded=False)
         else:
             coming[unit] = _coming(session, item, before, terms)
     return coming, outcomes
+
+
+def _is_coming(holding: Holding) -> bool:
+    return holding.state is HoldingState.INBOUND or holding.state in AWAY_STATES
 
 
 def _coming(session: Session, item: Item, before: Holding, terms: Terms) -> _Coming:
@@ -173,7 +176,38 @@ def _coming(session: Session, item: Item, before: Holding, terms: Terms) -> _Com
     if customer is not None:
         customer = organisation_gln(customer, session.desk.registry())
     number = _number_of(shipment) or terms.authorisation
-    return _Coming(item, before, shipment, customer, number, _purposes(session, shipment))
+    parts = tuple(part for part in with_inside(session.books, before.unit) if _is_coming(part))
+    return _Coming(item, parts, shipment, customer, number, _purposes(session, shipment))
+
+
+def _judge(
+    session: Session,
+    coming: _Coming,
+    noted: Mapping[str, Sequence[NotedExcursion]],
+    occasion: Occasion,
+    *,
+    to_maker: bool,
+) -> tuple[ReturnCode, ...]:
+    """Return why a unit that came back, or anything inside of it, may not be restocked."""
+    found: set[ReturnCode] = set()
+    authorisation = _judge_authorisation(session, coming, occasion)
+    for before in coming.parts:
+        now_held = session.books.get(before.unit)
+        facts = ReturnFacts(
+            before=before,
+            sold_to=_sold_to(session, before),
+            customer=coming.customer,
+            verdict=coming.item.verdict,
+            expiry=_earliest(before.expiry, coming.item.expiry),
+            today=today(session.now, session.desk.zone),
+            margin=timedelta(days=session.desk.holds.return_margin_days),
+            hold_reasons="" if now_held is None else now_held.hold_reason,
+            excursion=before.unit.path in noted,
+            authorisation=authorisation,
+            to_maker=to_maker,
+        )
+        found.update(judge_return(facts))
+    return gravest_first(found)
 
 
 def _purposes(session: Session, shipment: InboundShipment | None) -> tuple[str, ...]:
@@ -247,18 +281,47 @@ def _route(session: Session, coming: _Coming, occasion: Occasion) -> Route | Non
 
 def _settle(session: Session, found: Sequence[tuple[_Coming, Outcome]], occasion: Occasion) -> list[Accepted]:
     """Release what may be restocked, and say of the rest why it stays on hold."""
-    good = [each.item.named for each, outcome in found if outcome.restocked]
-    # Nobody has put them on hold: they only waited for this.
-    approved, session.approved = session.approved, True
-    made = commands.release(session, good, occasion, reason="return verified") if good else []
-    session.approved = approved
+    made = _restock(session, [each.item.named for each, outcome in found if outcome.restocked], occasion)
     groups: dict[tuple[HoldCode, str], list[Named]] = {}
     for each, outcome in found:
         if not outcome.restocked:
             groups.setdefault(_reason(each, outcome), []).append(each.item.named)
     for (code, text), units in groups.items():
-        made += commands.hold(session, units, occasion, reason=text, code=code)
+        made += _hold(session, units, occasion, reason=line(code, text))
     return made
+
+
+def _restock(session: Session, good: Sequence[Named], occasion: Occasion) -> list[Accepted]:
+    # Nobody has put them on hold: they only waited for this, and nothing else ends by it.
+    approved, session.approved = session.approved, True
+    made = [
+        session.record(
+            events.releasing(group, occasion, reason="return verified", ended=(RETURN_UNVERIFIED,)),
+            fields={named.unit: named.field for named in good},
+        )
+        for group in events.split([named.unit for named in good])
+    ]
+    session.approved = approved
+    return made
+
+
+def _hold(session: Session, units: Sequence[Named], occasion: Occasion, *, reason: str) -> list[Accepted]:
+    fields = {named.unit: named.field for named in units}
+    return [
+        session.record(
+            events.holding(group, occasion, reason=reason),
+            fields=fields,
+            effect=_holding([Named(unit, fields[unit]) for unit in group], reason),
+        )
+        for group in events.split([named.unit for named in units])
+    ]
+
+
+def _holding(units: Sequence[Named], reason: str) -> Effect:
+    def effect(books: Books, origin: Origin) -> None:
+        rules.hold_return(books, units, origin, reason=reason)
+
+    return effect
 
 
 def _reason(coming: _Coming, outcome: Outcome) -> tuple[HoldCode, str]:

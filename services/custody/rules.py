@@ -37,7 +37,7 @@ from services.custody.conditions import (
     with_inside,
 )
 from services.custody.holding import AWAY_STATES, Books, Ending, Holding, HoldingState
-from services.custody.holds import RETURN_UNVERIFIED, added, lines_of, without
+from services.custody.holds import RETURN_UNVERIFIED, added, lines_of, verified, without
 from services.custody.notices import AlertCode
 from services.custody.origin import Origin
 from services.custody.recalls import RecallIndex
@@ -394,6 +394,20 @@ def hold(books: Books, units: Sequence[Named], origin: Origin, *, reason: str) -
     for named in units:
         for part in with_inside(books, named.unit):
             reasons = added(part.hold_reason, reason)
+            books.change(part, hold_reason=reasons, event_id=origin.event_id, since_time=origin.time)
+
+
+def hold_return(books: Books, units: Sequence[Named], origin: Origin, *, reason: str) -> None:
+    """Hold units that came back, with all that is inside, for what their verification has found: it is over.
+
+    Raises:
+        ConflictError: A unit is not in the house.
+    """
+    for named in units:
+        require_here(books, named)
+    for named in units:
+        for part in with_inside(books, named.unit):
+            reasons = verified(part.hold_reason, reason)
             books.change(part, hold_reason=reasons, event_id=origin.event_id, since_time=origin.time)
 
 

@@ -233,7 +233,7 @@ class Model:
             self.need(self.place.get(unit) in HERE and reason not in self.held.get(unit, ()))
         for unit in units:
             for part in self.whole(unit):
-                self.held[part] = {*self.held.get(part, set()) - {RETURNED}, reason}
+                self.held[part] = {*self.held.get(part, set()), reason}
         self.inferred -= set(units)
 
     def release(self, units: Sequence[Unit]) -> None:

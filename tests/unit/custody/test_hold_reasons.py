@@ -46,8 +46,12 @@ def test_reasons_come_and_go_each_by_itself() -> None:
     assert holds.without(reasons, ()) == ""
 
 
-def test_what_a_return_waits_for_gives_way_to_what_was_found() -> None:
-    assert holds.added(holds.RETURN_UNVERIFIED, "RETURN_UNVERIFIED: RECALLED") == "RETURN_UNVERIFIED: RECALLED"
+@pytest.mark.parametrize("reason", ["RECALLED: lot A", "RETURN_UNVERIFIED: torn", "RETURNED_TO_MAKER", "leaking"])
+def test_what_a_return_waits_for_gives_way_to_its_verification_and_to_nothing_else(reason: str) -> None:
+    waiting = f"{holds.RETURN_UNVERIFIED}\nDAMAGED"
+
+    assert holds.lines_of(holds.added(waiting, reason)) == (holds.RETURN_UNVERIFIED, "DAMAGED", reason)
+    assert holds.lines_of(holds.verified(waiting, reason)) == ("DAMAGED", reason)
 
 
 # --- holds.toml ---

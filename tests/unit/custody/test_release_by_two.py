@@ -1,25 +1,36 @@
 """Holds with several reasons, releases by two persons, and lots on hold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import Connection
 
 from medtrail.epcis.model import EpcisEvent, ErrorDeclaration, Extension
 from medtrail.errors import MedtrailError
 from medtrail.event import Refusal
-from medtrail.gs1 import Gln
-from services.custody import capture, commands, corrections, events, holds, inbox, lot_holds, release_requests
+from medtrail.gs1 import Gln, Gtin, Sgtin
+from services.custody import (
+    capture,
+    commands,
+    corrections,
+    events,
+    holdings_store,
+    holds,
+    inbox,
+    lot_holds,
+    release_requests,
+)
 from services.custody.desk import Accepted, Session
 from services.custody.hold_policy import HoldPolicy
-from services.custody.holding import Ending, HoldingState
+from services.custody.holding import Books, Ending, HoldingState
 from services.custody.holds import HoldCode
 from services.custody.lot_holds import LotHold
 from services.custody.release_requests import ReleaseRequest, RequestState
 from services.custody.steps import OUR_NAMESPACE, REASON_NAME
 from services.custody.units import Unit
-from tests.unit.custody.conftest import GTIN, LOT, House, named, packs, sscc
+from tests.unit.custody.conftest import CASE_GTIN, GTIN, LOT, House, named, packs, sscc
 
 SUSPECT_NEEDS_TWO = HoldPolicy(four_eyes=frozenset({HoldCode.SUSPECT}))
 
@@ -303,19 +314,21 @@ def test_requests_are_listed_newest_first(maker: House) -> None:
 # --- lots ---
 
 
-def hold_lot(house: House, *, lot: str = LOT, code: HoldCode = HoldCode.QUALITY, reason: str = "assay") -> LotHold:
+def hold_lot(
+    house: House, *, gtin: Gtin = GTIN, lot: str = LOT, code: HoldCode = HoldCode.QUALITY, reason: str = "assay"
+) -> LotHold:
     occasion = house.occasion()
 
     def work(session: Session) -> LotHold:
-        made = lot_holds.add(session.connection, gtin=GTIN, lot=lot, code=code, reason=reason, now=session.now)
+        made = lot_holds.add(session.connection, gtin=gtin, lot=lot, code=code, reason=reason, now=session.now)
         release_requests.hold_lot(session, made, occasion)
         return made
 
     return house.write(work)
 
 
-def release_lot(house: House, lot_hold: LotHold) -> int:
-    occasion = house.occasion()
+def release_lot(house: House, lot_hold: LotHold, *, moment: datetime | None = None) -> int:
+    occasion = house.occasion(moment)
 
     def work(session: Session) -> int:
         found = lot_holds.require_standing(session.connection, lot_hold.lot_hold_id)
@@ -432,17 +445,40 @@ def test_two_persons_release_a_lot(maker: House) -> None:
     assert len(approve(maker, request_id)) == 1
 
     assert [reasons(maker, unit) for unit in packs(1, 2)] == [(), ()]
-    assert {item.name for item in last(maker).extensions} == {"reason", "requestedBy", "approvedBy"}
+    assert {item.name for item in last(maker).extensions} == {"reason", "released", "requestedBy", "approvedBy"}
     listed = maker.read(lambda c: lot_holds.list_lot_holds(c, include_released=True, before=None, limit=9))
     assert [item.release_time is None for item in listed] == [False]
     assert maker.read(lambda c: lot_holds.list_lot_holds(c, include_released=False, before=None, limit=9)) == []
     assert maker.read(lambda c: lot_holds.list_lot_holds(c, include_released=True, before=1, limit=9)) == []
 
 
-def test_a_return_of_a_lot_on_hold_is_on_hold_for_both(maker: House, distributor: House) -> None:
+@pytest.mark.parametrize("code", [HoldCode.QUALITY, HoldCode.RECALLED, HoldCode.RETURN_UNVERIFIED])
+def test_a_return_of_a_lot_on_hold_is_on_hold_for_both(maker: House, distributor: House, code: HoldCode) -> None:
+    made = returned_of_lot_on_hold(maker, distributor, code=code)
+
+    assert maker.held(packs(1)[0]).state is HoldingState.ON_HAND
+    assert reasons(maker, packs(1)[0]) == (holds.RETURN_UNVERIFIED, made.line)
+    release_lot(maker, made)
+    assert reasons(maker, packs(1)[0]) == (holds.RETURN_UNVERIFIED,)
+    assert last(maker).disposition == "non_sellable_other"
+    refused("UNIT_ON_HOLD", lambda: maker.ship(packs(1), distributor.gln))
+
+
+def test_another_hold_does_not_do_away_with_the_second_person_for_a_return(maker: House, distributor: House) -> None:
+    with_policy(maker, HoldPolicy(four_eyes=frozenset({HoldCode.RETURN_UNVERIFIED})))
+    returned_of_lot_on_hold(maker, distributor)
+    hold(maker, *packs(1), reason="x")
+
+    refused("FOUR_EYES_REQUIRED", lambda: release(maker, *packs(1)))
+    release(maker, *packs(1), codes=(HoldCode.OTHER,))
+    assert holds.RETURN_UNVERIFIED in reasons(maker, packs(1)[0])
+
+
+def returned_of_lot_on_hold(maker: House, distributor: House, *, code: HoldCode = HoldCode.QUALITY) -> LotHold:
+    """A pack comes back to its maker, which has put its lot on hold meanwhile."""
     maker.commission(packs(1))
     maker.ship(packs(1), distributor.gln)
-    made = hold_lot(maker)
+    made = hold_lot(maker, code=code)
     maker.send_to(distributor)
     distributor.confirm_all()
     distributor.receive(packs(1))
@@ -451,6 +487,83 @@ def test_a_return_of_a_lot_on_hold_is_on_hold_for_both(maker: House, distributor
     maker.confirm_all()
     maker.clock.now += timedelta(hours=1)
     maker.receive(packs(1))
+    return made
 
-    assert maker.held(packs(1)[0]).state is HoldingState.ON_HAND
-    assert made.line in reasons(maker, packs(1)[0])
+
+# --- lots of cases ---
+
+CASE = Sgtin(CASE_GTIN, "110")
+
+
+def case_lot_on_hold(maker: House, code: HoldCode) -> LotHold:
+    """A case of a lot on hold; one of the packs inside is on hold for a reason of its own."""
+    maker.commission(packs(1, 2))
+    maker.commission([CASE])
+    maker.pack(CASE, packs(1, 2))
+    hold(maker, *packs(1), code=code)
+    return hold_lot(maker, gtin=CASE_GTIN)
+
+
+def test_the_end_of_a_cases_lot_hold_leaves_what_holds_its_packs(maker: House) -> None:
+    made = case_lot_on_hold(maker, HoldCode.DAMAGED)
+    release_lot(maker, made)
+
+    assert [reasons(maker, unit) for unit in (CASE, *packs(1, 2))] == [(), ("DAMAGED",), ()]
+    assert (last(maker).disposition, released(maker)) == ("non_sellable_other", [made.line])
+
+
+def test_two_persons_release_a_cases_lot_and_no_suspicion_inside(maker: House) -> None:
+    made = case_lot_on_hold(with_policy(maker, SUSPECT_NEEDS_TWO), HoldCode.SUSPECT)
+    request_id = maker.write(
+        lambda s: release_requests.ask_for_lot(s, made.lot_hold_id, reason="passed", person="anna")
+    )
+    approve(maker, request_id)
+
+    assert reasons(maker, packs(1)[0]) == ("SUSPECT",)
+    assert reasons(maker, CASE) == ()
+
+
+def released(house: House) -> list[str]:
+    return [str(item.value) for item in last(house).extensions if item.name == "released"]
+
+
+def test_a_lot_held_and_released_twice_in_the_same_words_is_free(maker: House) -> None:
+    maker.commission(packs(1, 2))
+    moment = maker.clock() + timedelta(minutes=1)
+    lines = []
+    for _ in range(2):
+        made = hold_lot(maker)
+        assert release_lot(maker, made, moment=moment) == 2
+        assert [reasons(maker, unit) for unit in packs(1, 2)] == [(), ()]
+        assert (last(maker).disposition, released(maker)) == ("sellable_accessible", [made.line])
+        lines.append(made.line)
+    assert len(set(lines)) == 2
+
+
+def test_packs_of_a_lot_are_taken_once_each_whatever_becomes_of_them(maker: House) -> None:
+    maker.commission(packs(*range(1, 8)))
+    made = hold_lot(maker)
+
+    def taken(*, held: bool) -> list[int]:
+        return maker.read(lambda c: [len(units) for units in lot_holds.batches(c, made, held=held, size=3)])
+
+    # Nothing changes them between the groups: whoever asks for the next one still gets other packs.
+    assert (taken(held=True), taken(held=False)) == ([3, 3, 1], [])
+
+
+def test_a_large_lot_is_held_and_released_a_part_at_a_time(maker: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release_requests, "LOT_BATCH", 3)
+    maker.commission(packs(*range(1, 8)))
+    loaded: list[int] = []
+    load_books = holdings_store.load_books
+
+    def counted(connection: Connection, units: Iterable[Unit]) -> Books:
+        wanted = tuple(units)
+        loaded.append(len(wanted))
+        return load_books(connection, wanted)
+
+    monkeypatch.setattr(holdings_store, "load_books", counted)
+    made = hold_lot(maker)
+    assert release_lot(maker, made) == 7
+    assert max(loaded) == 3
+    assert {reasons(maker, unit) for unit in packs(*range(1, 8))} == {()}

@@ -11,13 +11,14 @@ import pytest
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MalformedError, MedtrailError
 from medtrail.event import Recall, RecallScope
-from medtrail.gs1 import Gln
+from medtrail.gs1 import Gln, Sgtin
 from medtrail.verdict import Finding, Verdict, VerdictCode, conclude
-from services.custody import commands, holds, recall_returns, returns, returns_store
+from services.custody import commands, excursions, holds, lot_holds, recall_returns, returns, returns_store
 from services.custody.commands import Consignee
 from services.custody.desk import Session
 from services.custody.exceptions import store as cases
 from services.custody.exceptions.codes import ExceptionCode
+from services.custody.excursions import NotedExcursion
 from services.custody.hold_policy import HoldPolicy
 from services.custody.holding import Ending, Holding, HoldingState
 from services.custody.holds import HoldCode
@@ -29,7 +30,7 @@ from services.custody.returns_servicer import judge_scan, no_vouching
 from services.custody.returns_store import Authorisation
 from services.custody.scan import Scanner
 from services.custody.units import Named, Unit
-from tests.unit.custody.conftest import EXPIRY, GTIN, LOT, House, named, packs, sscc
+from tests.unit.custody.conftest import CASE_GTIN, EXPIRY, GTIN, LOT, House, named, packs, sscc
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GENUINE = conclude([Finding(VerdictCode.GENUINE, "genuine")], judge_time=NOW)
@@ -260,6 +261,90 @@ def test_opened_packs_go_back_for_recall_or_destruction_only(distributor: House,
     # That is why it came: no exception.
     assert outcome.case_id == ""
     assert held(distributor, packs(1)[0])[1] == ("RETURN_UNVERIFIED: came back: UNIT_OPENED",)
+
+
+# --- what comes back in its case ---
+
+CASE = Sgtin(CASE_GTIN, "110")
+
+
+@pytest.fixture
+def case_sold(maker: House, distributor: House, pharmacy: House) -> None:
+    maker.commission(packs(1, 2))
+    maker.commission([CASE])
+    maker.pack(CASE, packs(1, 2))
+    sell(maker, distributor, CASE)
+    sell(distributor, pharmacy, CASE)
+
+
+@pytest.mark.usefixtures("case_sold")
+def test_a_case_is_restocked_with_all_that_is_inside(distributor: House, pharmacy: House) -> None:
+    send_back(pharmacy, distributor, CASE)
+
+    assert codes(distributor, CASE) == [()]
+    assert [held(distributor, unit) for unit in (CASE, *packs(1, 2))] == [(HoldingState.ON_HAND, ())] * 3
+    said = distributor.events()[-1].statement
+    assert isinstance(said, EpcisEvent)
+    # What it only waited for ends, and nothing else.
+    assert [(item.name, item.value) for item in said.extensions] == [
+        ("reason", "return verified"),
+        ("released", holds.RETURN_UNVERIFIED),
+    ]
+
+
+@pytest.mark.usefixtures("case_sold")
+def test_an_excursion_of_one_pack_keeps_its_case_on_hold(distributor: House, pharmacy: House) -> None:
+    noted = NotedExcursion(packs(1)[0], "urn:x:1", "30 °C, above 8 °C", NOW, NOW, "")
+    distributor.write(lambda s: excursions.note(s.connection, [noted]))
+    send_back(pharmacy, distributor, CASE)
+
+    assert codes(distributor, CASE) == [(ReturnCode.TEMPERATURE_EXCURSION,)]
+    assert "TEMPERATURE_EXCURSION: 30 °C, above 8 °C" in held(distributor, packs(1)[0])[1]
+    found = distributor.read(lambda c: excursions.list_excursions(c, unit=None, before=None, limit=9))
+    assert [item.release_time for item in found] == [None]
+    refused("UNIT_ON_HOLD", lambda: distributor.ship([CASE], pharmacy.gln))
+
+
+@pytest.mark.usefixtures("case_sold")
+def test_a_lot_on_hold_keeps_a_case_of_it_on_hold_and_needs_its_two_persons(
+    distributor: House, pharmacy: House
+) -> None:
+    distributor.desk = replace(distributor.desk, holds=HoldPolicy(four_eyes=frozenset({HoldCode.QUALITY})))
+    made = distributor.write(
+        lambda s: lot_holds.add(s.connection, gtin=GTIN, lot=LOT, code=HoldCode.QUALITY, reason="assay", now=s.now)
+    )
+    send_back(pharmacy, distributor, CASE)
+
+    assert codes(distributor, CASE) == [(ReturnCode.HELD,)]
+    assert held(distributor, packs(1)[0])[1] == (made.line, "RETURN_UNVERIFIED: return not verified: HELD")
+    refused("FOUR_EYES_REQUIRED", lambda: distributor.release([CASE]))
+
+
+@pytest.mark.usefixtures("case_sold")
+def test_what_a_customer_put_into_our_case_is_judged_with_it(maker: House, distributor: House, pharmacy: House) -> None:
+    maker.commission(packs(3))
+    sell(maker, pharmacy, packs(3)[0])
+    pharmacy.pack(CASE, packs(3))
+    send_back(pharmacy, distributor, CASE)
+
+    assert codes(distributor, CASE) == [(ReturnCode.NOT_SOLD_TO_CUSTOMER,)]
+
+
+@pytest.mark.usefixtures("sold")
+def test_what_verification_finds_takes_the_place_of_what_the_return_waited_for(
+    distributor: House, pharmacy: House
+) -> None:
+    send_back(pharmacy, distributor, *packs(1, 2))
+    distributor.receive(packs(2))
+    take_back(distributor, packs(1)[0], verdict=OPENED)
+
+    assert len(held(distributor, packs(1)[0])[1]) == 1
+    # Received without being looked at: another hold says nothing of that.
+    distributor.write(
+        lambda s: commands.hold(s, named(packs(2)), distributor.occasion(), reason="x", code=HoldCode.RECALLED),
+        packs(2),
+    )
+    assert held(distributor, packs(2)[0])[1] == (holds.RETURN_UNVERIFIED, "RECALLED: x")
 
 
 # --- authorisations ---
