@@ -531,7 +531,7 @@ def test_refuses_to_gather_what_nothing_calls_back(distributor: House, pharmacy:
 def test_a_recall_that_has_ended_moves_nothing_and_is_still_counted(distributor: House, pharmacy: House) -> None:
     recalling(pharmacy)
     (known,) = pharmacy.recalls
-    ending = Recall("R-1/E", "retail", "over", "sell", NOW, (), terminated_recall_id=RECALL_ID)
+    ending = Recall("R-1/E", "retail", "over", "sell", NOW - timedelta(days=1), (), terminated_recall_id=RECALL_ID)
     pharmacy.recalls = (known, KnownRecall("urn:uuid:2", known.actor, ending))
 
     refused("RECALL_MOVES_NOTHING", lambda: gather(pharmacy, distributor))
