@@ -7,8 +7,8 @@ nothing and gives the first answer.
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, Connection, select
@@ -23,25 +23,28 @@ from medtrail.errors import (
     ConflictError,
     DuplicateError,
     MalformedError,
-    MedtrailError,
-    NotFoundError,
 )
 from medtrail.event import RESERVED_SOURCES, Capture, Event, is_station_name
 from medtrail.trust import Registry, claims_of
-from services.custody import commands
+from services.custody import commands, verifications
 from services.custody.conditions import with_inside
 from services.custody.desk import Desk, Session
 from services.custody.exceptions.case import CaseScan
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.exceptions.store import open_case
-from services.custody.holding import AWAY_STATES, Books, Holding, HoldingState
-from services.custody.origin import Origin
+from services.custody.holding import HoldingState
+from services.custody.parties import place_of
+from services.custody.receiving import arrivals_store, cases, settle
+from services.custody.receiving.arrivals_store import Waiting
+from services.custody.station_effects import Objection, StationEffect
 from services.custody.station_feed import newest_number
-from services.custody.steps import Step, StepKind, apply_step, step_of
+from services.custody.steps import Step, StepKind, step_of
 from services.custody.tables import CustodyTable
-from services.custody.units import Named, Unit, unit_of_path
+from services.custody.units import Unit, unit_of_path
 
 MAX_UNITS = 1000
+INACTIVE = "inactive"
+"""CBV's word for a pack whose serial number is out of use."""
 
 STATION_STEPS = frozenset(
     {
@@ -258,105 +261,41 @@ def _keep(
 
 def _record(connection: Connection, desk: Desk, said: _Said) -> tuple[Conflict, ...]:
     session = Session(connection, desk, [named.unit for named in said.step.named])
-    judged = _Judged(session, said.step)
-    session.take(said.event, said.data, effect=judged.apply)
+    effect = StationEffect(session, said.step, disposition=said.statement.disposition or "")
+    opening = _opening(session, said)
+    session.take(said.event, said.data, effect=effect.apply)
     commands.count_received(session)
-    return tuple(_open_case(session, said, objection) for objection in judged.objections)
+    conflicts = tuple(_open_case(session, said, objection) for objection in effect.objections)
+    _follow(session, said, effect, opening)
+    return conflicts
 
 
-@dataclass(frozen=True, slots=True)
-class _Objection:
-    """What the books say against an event, by the unit, and the despatch that brought it."""
-
-    unit: Unit
-    error: MedtrailError
-    despatch_id: str
-
-
-class _Judged:
-    """What an event does to the books: what fits as it says, what does not as it says too, but put aside."""
-
-    def __init__(self, session: Session, step: Step) -> None:
-        self.objections: list[_Objection] = []
-        self._session = session
-        self._step = step
-
-    def apply(self, books: Books, origin: Origin) -> None:
-        """Change the books."""
-        if self._try(books, self._step, origin) is None:
-            return
-        # Something is wrong with some of the units: the others are not to suffer for it.
-        for named in self._step.units or ((self._step.parent,) if self._step.parent is not None else ()):
-            part = replace(self._step, units=(named,) if self._step.units else ())
-            error = self._try(_around(books, part), part, origin, into=books)
-            if error is not None and not _is_so_already(books, part, named):
-                self._contradict(books, part, named, replace(origin, happened=True), error)
-
-    def _try(
-        self, books: Books, step: Step, origin: Origin, *, into: Books | None = None
-    ) -> ConflictError | NotFoundError | None:
-        """Apply a step to a copy of books, and to the books themselves if nothing speaks against it."""
-        copy = Books(books)
-        try:
-            received = apply_step(copy, step, origin, recalls=self._session.recalls)
-        except (ConflictError, NotFoundError) as error:
-            return error
-        target = books if into is None else into
-        for unit in copy.take_changes():
-            holding = copy.get(unit)
-            if holding is not None:
-                target.put(holding)
-        for notice in copy.take_notices():
-            target.notice(notice.code, notice.unit, notice.message)
-        if received is not None:
-            self._session.received.append(received)
-        return None
-
-    def _contradict(self, books: Books, step: Step, named: Named, origin: Origin, error: MedtrailError) -> None:
-        before = books.get(named.unit)
-        # It happened, whatever the rules say; what the books take for impossible leaves them as they are.
-        self._try(_around(books, step), step, origin, into=books)
-        _put_aside(books, named.unit, origin)
-        despatch_id = "" if before is None else before.despatch_id
-        self.objections.append(_Objection(named.unit, error, despatch_id))
+def _opening(session: Session, said: _Said) -> list[Unit]:
+    """Return the packs that an event takes out of use by opening them, those that were not opened before."""
+    persistent = said.statement.persistent_disposition
+    if said.step.kind is not StepKind.DISPENSE_PART or persistent is None or INACTIVE not in persistent.set:
+        return []
+    found = ((named.unit, session.books.get(named.unit)) for named in said.step.units)
+    return [unit for unit, holding in found if holding is None or not holding.opened]
 
 
-def _is_so_already(books: Books, step: Step, named: Named) -> bool:
-    """Tell whether a step only says what the books know: a station takes out of its case what was loose already.
-
-    Its copy was older than the unpacking; nothing is wrong with the pack.
-    """
-    holding = books.get(named.unit)
-    return step.kind is StepKind.UNPACK and holding is not None and holding.parent is None and holding.here
-
-
-def _around(books: Books, step: Step) -> Books:
-    """Return the part of books that a step on one unit can touch."""
-    found: dict[Unit, Holding] = {}
-    for named in step.named:
-        for holding in (books.get(named.unit), *books.containers(named.unit), *books.inside(named.unit)):
-            if holding is not None:
-                found[holding.unit] = holding
-    return Books(found.values())
+def _follow(session: Session, said: _Said, effect: StationEffect, opening: Sequence[Unit]) -> None:
+    """Do what the verbs of the service do beyond an event, once that is in the books."""
+    if said.step.kind is StepKind.RECEIVE:
+        came = (part for named in said.step.units for part in with_inside(session.books, named.unit))
+        cases.note_found(session, [part.unit for part in came if part.state is HoldingState.ON_HAND])
+    for unit in opening:
+        verifications.keep_opening(session.connection, unit, gln=session.desk.gln, now=session.now)
+    if effect.without_data:
+        place = place_of(said.statement)
+        location = place if place in session.desk.glns else None
+        paths = [unit.path for unit in effect.without_data]
+        waiting = [Waiting(path, location=location) for path in paths]
+        arrivals_store.keep(session.connection, waiting, now=session.now)
+        settle.settle(session.connection, session.desk, paths)
 
 
-def _put_aside(books: Books, unit: Unit, origin: Origin) -> None:
-    if books.get(unit) is None:
-        books.put(Holding(unit, HoldingState.ON_HAND, origin.event_id, origin.time, location=origin.location))
-    for part in with_inside(books, unit):
-        # What has ended or left is not here to be put aside; what is put aside already keeps its reason.
-        if not part.final and part.state not in AWAY_STATES | {HoldingState.EXCEPTION}:
-            books.change(
-                part,
-                state=HoldingState.EXCEPTION,
-                exception=ExceptionCode.OFFLINE_CONFLICT.value,
-                event_id=origin.event_id,
-                since_time=origin.time,
-                location=origin.location or part.location,
-            )
-
-
-def _open_case(session: Session, said: _Said, objection: _Objection) -> Conflict:
+def _open_case(session: Session, said: _Said, objection: Objection) -> Conflict:
     station, unit, error = said.event.header.source, objection.unit, objection.error
     what = said.statement.biz_step or said.statement.type.value
     case_id = open_case(

@@ -12,8 +12,11 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col
 
+from medtrail.fmd import FmdCode, FmdState
+from medtrail.gs1 import Gln
 from services.custody.holdings_store import from_us, to_us
 from services.custody.tables import VerificationRow
+from services.custody.units import Unit
 
 LONGEST_TEXT = 8192
 
@@ -69,6 +72,28 @@ def keep(connection: Connection, record: Record) -> None:
             record_us=to_us(record.time), kind=int(record.kind), http_status=record.http_status, **texts
         )
     )
+
+
+def keep_opening(connection: Connection, unit: Unit, *, gln: Gln, now: datetime) -> None:
+    """Keep, as of every supply under the Falsified Medicines Directive, that an opened pack was taken out of use.
+
+    Args:
+        connection: In a write transaction.
+        unit: The pack.
+        gln: Of the organisation that opened it.
+        now: Aware UTC.
+    """
+    own = str(gln)
+    record = Record(
+        RecordKind.FMD,
+        now,
+        question=unit.digital_link,
+        requester=own,
+        responder=own,
+        context="supply",
+        answer=f"{FmdState.SUPPLIED} {FmdCode.SUCCESS}",
+    )
+    keep(connection, record)
 
 
 def after(connection: Connection, number: int, *, limit: int) -> list[Record]:

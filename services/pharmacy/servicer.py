@@ -1,7 +1,6 @@
 """PharmacyService: hands packs to patients."""
 
 from medtrail.api.pharmacy.v1 import pharmacy_pb2, pharmacy_pb2_grpc
-from medtrail.fmd import FmdCode, FmdState
 from medtrail.runtime.guard import Context
 from medtrail.runtime.server import Binding
 from services.custody import verifications
@@ -12,7 +11,6 @@ from services.custody.office import Office
 from services.custody.portions import HandedOut, hand_out, parse_wanted
 from services.custody.rules import require_pack_unit
 from services.custody.units import Unit
-from services.custody.verifications import Record, RecordKind
 
 MAX_PACKS = 100
 
@@ -40,27 +38,11 @@ class PharmacyServicer(pharmacy_pb2_grpc.PharmacyServiceServicer):
         def work(session: Session) -> pharmacy_pb2.DispenseResponse:
             handed = hand_out(session, units, occasion, wanted)
             for unit in handed.opened:
-                _keep_record(session, unit)
+                verifications.keep_opening(session.connection, unit, gln=session.desk.gln, now=session.now)
             return _response(handed)
 
         touched = [named.unit for named in units]
         return await self._office.write(request, pharmacy_pb2.DispenseResponse, work, units=touched)
-
-
-def _keep_record(session: Session, unit: Unit) -> None:
-    """Keep, as of every supply under the Falsified Medicines Directive, that an opened pack was taken out of use."""
-    own = str(session.desk.gln)
-    answer = f"{FmdState.SUPPLIED} {FmdCode.SUCCESS}"
-    record = Record(
-        RecordKind.FMD,
-        session.now,
-        question=unit.digital_link,
-        requester=own,
-        responder=own,
-        context="supply",
-        answer=answer,
-    )
-    verifications.keep(session.connection, record)
 
 
 def _response(handed: HandedOut) -> pharmacy_pb2.DispenseResponse:

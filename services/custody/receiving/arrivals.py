@@ -105,3 +105,20 @@ def put_aside(books: Books, unit: Unit, origin: Origin, aside: Aside) -> None:
             parent=None if part.unit == unit else part.parent,
             despatch_id=part.despatch_id if aside.has_data else "",
         )
+
+
+def put_aside_advised(books: Books, unit: Unit, origin: Origin) -> None:
+    """Put a unit aside with all that is inside, of which a despatch has told: it stays in its container until received.
+
+    Whoever recorded its arrival had not heard of the despatch yet.
+    """
+    for part in with_inside(books, unit):
+        if part.state is HoldingState.INBOUND:
+            books.change(
+                part,
+                state=HoldingState.EXCEPTION,
+                exception=UNADVISED,
+                event_id=origin.event_id,
+                since_time=origin.time,
+                location=origin.location,
+            )
