@@ -17,6 +17,7 @@ from sqlmodel import Field, col
 from medtrail.event import PayloadType
 from medtrail.runtime.tables import ReplicaCheckpoints, ReplicaEntries
 from services.custody.holdings_store import CHUNK
+from services.custody.holds_tables import LotHoldRow
 from services.custody.tables import CustodyTable, HoldingRow, Inbound, KnownEvent
 
 MAX_CHANGES = 500
@@ -30,6 +31,7 @@ class FeedKind(StrEnum):
     SHIPMENT = "shipment"
     ENTRY = "entry"
     OWN_RECALL = "own_recall"
+    LOT_HOLD = "lot_hold"
 
 
 class BookChangeRow(CustodyTable, table=True):
@@ -38,7 +40,7 @@ class BookChangeRow(CustodyTable, table=True):
     Attributes:
         number: Grows with each change; never given twice.
         kind: :class:`FeedKind`.
-        key: Path of a unit, event_id of a despatch, index of an entry, or SHA-256 of a recall in hex.
+        key: Path of a unit, event_id of a despatch, index of an entry, SHA-256 of a recall in hex, or a lot_hold_id.
     """
 
     __tablename__: ClassVar[str] = "book_change"
@@ -120,11 +122,12 @@ _SOURCES: dict[FeedKind, tuple[str, str, str]] = {
         "lower(hex({row}signed_event_sha256))",
         f"{{row}}own AND {{row}}payload_type = '{PayloadType.RECALL.value}'",
     ),
+    FeedKind.LOT_HOLD: ("lot_hold", "{row}lot_hold_id", "1"),
 }
 
 # Made of the constants above alone.
 _TRIGGER = """\
-CREATE TRIGGER IF NOT EXISTS book_change_{kind}_{verb} AFTER {verb} ON {table} WHEN {where} BEGIN
+CREATE TRIGGER IF NOT EXISTS {name} AFTER {verb} ON {table} WHEN {where} BEGIN
     DELETE FROM book_change WHERE kind = '{kind}' AND key = {key};
     INSERT INTO book_change (kind, key) VALUES ('{kind}', {key});
 END"""
@@ -137,21 +140,33 @@ def feed_id(connection: Connection) -> str:
 
 
 def begin_feed(connection: Connection) -> str:
-    """Number all that there is and each change from now on, if that is not done yet; return the identity."""
+    """Number all that there is and each change from now on, if that is not done yet; return the identity.
+
+    What an earlier version has begun goes on, with the kinds that it did not number.
+    """
     known = feed_id(connection)
+    triggers = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars())
+    for kind in _SOURCES:
+        if _trigger_name(kind, "INSERT") not in triggers:
+            _number(connection, kind)
     if known:
         return known
-    for kind, (table, key, where) in _SOURCES.items():
-        for verb, row in (("INSERT", "NEW."), ("UPDATE", "NEW."), ("DELETE", "OLD.")):
-            # Not INSERT OR REPLACE: the conflict clause of the statement that fires a trigger would take its place.
-            facts = {"kind": kind, "verb": verb, "table": table}
-            connection.exec_driver_sql(_TRIGGER.format(**facts, key=key.format(row=row), where=where.format(row=row)))
-        connection.exec_driver_sql(
-            _SEED.format(kind=kind, table=table, key=key.format(row=""), where=where.format(row=""))
-        )
     made = uuid.uuid4().hex
     connection.execute(insert(BookFeedRow).values(id=1, feed_id=made))
     return made
+
+
+def _trigger_name(kind: FeedKind, verb: str) -> str:
+    return f"book_change_{kind}_{verb}"
+
+
+def _number(connection: Connection, kind: FeedKind) -> None:
+    table, key, where = _SOURCES[kind]
+    for verb, row in (("INSERT", "NEW."), ("UPDATE", "NEW."), ("DELETE", "OLD.")):
+        # Not INSERT OR REPLACE: the conflict clause of the statement that fires a trigger would take its place.
+        facts = {"name": _trigger_name(kind, verb), "kind": kind, "verb": verb, "table": table}
+        connection.exec_driver_sql(_TRIGGER.format(**facts, key=key.format(row=row), where=where.format(row=row)))
+    connection.exec_driver_sql(_SEED.format(kind=kind, table=table, key=key.format(row=""), where=where.format(row="")))
 
 
 def newest_number(connection: Connection) -> int:
@@ -222,9 +237,17 @@ def _own_recalls(connection: Connection, hashes: Sequence[str]) -> Rows:
     return {row["signed_event_sha256"].hex(): row for row in rows if not row["refusal"]}
 
 
+def _lot_holds(connection: Connection, ids: Sequence[str]) -> Rows:
+    table = LotHoldRow.__table__  # type: ignore[attr-defined]
+    return {
+        row["lot_hold_id"]: row for row in _read(connection, table, "lot_hold_id", ids) if row["release_us"] is None
+    }
+
+
 _READERS = {
     FeedKind.UNIT: _units,
     FeedKind.SHIPMENT: _shipments,
     FeedKind.ENTRY: _entries,
     FeedKind.OWN_RECALL: _own_recalls,
+    FeedKind.LOT_HOLD: _lot_holds,
 }

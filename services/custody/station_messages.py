@@ -24,6 +24,7 @@ from services.custody.units import Unit, as_unit, unit_of_path
 _UNIT_COLUMNS = HoldingRow.__table__.c  # type: ignore[attr-defined]
 # These stand in fields of their own.
 _OWN_FIELDS = frozenset({"path", "state", "event_id", "since_us"})
+_LOT_HOLD_TEXTS = ("lot_hold_id", "gtin", "lot", "code", "reason", "line")
 
 Row = Mapping[str, Any]
 
@@ -46,34 +47,30 @@ def page_to_message(
         checkpoint=page.checkpoint,
         trust_next=page.trust_next,
         events_next=page.events_next,
+        newest_number=page.newest,
     )
 
 
 def _change_to_message(change: FeedChange) -> station_pb2.BookChange:
-    made = station_pb2.BookChange(number=change.number)
     row = change.row
-    if change.kind is FeedKind.UNIT:
-        if row is None:
-            made.gone_epc = unit_of_path(change.key).digital_link
-        else:
-            made.unit.CopyFrom(_unit_to_message(row))
-    elif change.kind is FeedKind.SHIPMENT:
-        if row is None:
-            made.gone_despatch_event_id = change.key
-        else:
-            made.shipment.CopyFrom(_shipment_to_message(row))
-    elif change.kind is FeedKind.ENTRY:
-        if row is None:
-            made.gone_leaf_index = int(change.key)
-        else:
-            made.entry.leaf_index = row["leaf_index"]
-            made.entry.signed_event = row["signed_event"]
-            made.entry.key_list_sha256 = row["key_list_sha256"]
-    elif row is None:
-        made.gone_own_recall = bytes.fromhex(change.key)
-    else:
-        made.own_recall = row["signed_event"]
-    return made
+    fields = _GONE[change.kind](change.key) if row is None else _THERE[change.kind](row)
+    return station_pb2.BookChange(number=change.number, **fields)
+
+
+_GONE: dict[FeedKind, Callable[[str], dict[str, Any]]] = {
+    FeedKind.UNIT: lambda key: {"gone_epc": unit_of_path(key).digital_link},
+    FeedKind.SHIPMENT: lambda key: {"gone_despatch_event_id": key},
+    FeedKind.ENTRY: lambda key: {"gone_leaf_index": int(key)},
+    FeedKind.OWN_RECALL: lambda key: {"gone_own_recall": bytes.fromhex(key)},
+    FeedKind.LOT_HOLD: lambda key: {"gone_lot_hold_id": key},
+}
+_THERE: dict[FeedKind, Callable[[Row], dict[str, Any]]] = {
+    FeedKind.UNIT: lambda row: {"unit": _unit_to_message(row)},
+    FeedKind.SHIPMENT: lambda row: {"shipment": _shipment_to_message(row)},
+    FeedKind.ENTRY: lambda row: {"entry": _entry_to_message(row)},
+    FeedKind.OWN_RECALL: lambda row: {"own_recall": row["signed_event"]},
+    FeedKind.LOT_HOLD: lambda row: {"lot_hold": _lot_hold_to_message(row)},
+}
 
 
 def _unit_to_message(row: Row) -> station_pb2.UnitCopy:
@@ -149,6 +146,23 @@ def _shipment_from_message(message: station_pb2.ShipmentCopy) -> Row:
     }
 
 
+def _lot_hold_to_message(row: Row) -> station_pb2.LotHoldCopy:
+    return station_pb2.LotHoldCopy(
+        **{name: row[name] for name in _LOT_HOLD_TEXTS}, hold_time=to_timestamp(from_us(row["hold_us"]))
+    )
+
+
+def _lot_hold_from_message(message: station_pb2.LotHoldCopy) -> Row:
+    texts = {name: getattr(message, name) for name in _LOT_HOLD_TEXTS}
+    return {**texts, "hold_us": to_us(from_timestamp(message.hold_time, field="lot_hold.hold_time"))}
+
+
+def _entry_to_message(row: Row) -> station_pb2.EntryCopy:
+    return station_pb2.EntryCopy(
+        leaf_index=row["leaf_index"], signed_event=row["signed_event"], key_list_sha256=row["key_list_sha256"]
+    )
+
+
 def _entry_from_message(message: station_pb2.EntryCopy) -> Row:
     return {
         "leaf_index": message.leaf_index,
@@ -188,6 +202,8 @@ _CHANGES: dict[str, Callable[[station_pb2.BookChange], tuple[FeedKind, str, Row 
         _recall_from_message(m.own_recall),
     ),
     "gone_own_recall": lambda m: (FeedKind.OWN_RECALL, m.gone_own_recall.hex(), None),
+    "lot_hold": lambda m: (FeedKind.LOT_HOLD, m.lot_hold.lot_hold_id, _lot_hold_from_message(m.lot_hold)),
+    "gone_lot_hold_id": lambda m: (FeedKind.LOT_HOLD, m.gone_lot_hold_id, None),
 }
 
 
@@ -201,7 +217,8 @@ def page_from_message(message: station_pb2.FollowBooksResponse) -> FeedPage:
     return FeedPage(
         changes=tuple(change for change in found if change is not None),
         number=message.number,
-        newest=message.number if message.complete else message.number + 1,
+        # An earlier version only says whether there is more.
+        newest=max(message.newest_number, message.number if message.complete else message.number + 1),
         checkpoint=message.checkpoint,
         trust_next=message.trust_next,
         events_next=message.events_next,

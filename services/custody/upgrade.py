@@ -4,6 +4,7 @@ from sqlalchemy import Connection, update
 from sqlmodel import col
 
 from medtrail.runtime import tables
+from services.custody import station_feed
 from services.custody.holding import HoldingState
 from services.custody.tables import CUSTODY_METADATA, HoldingRow
 
@@ -16,3 +17,5 @@ def upgrade(connection: Connection) -> None:
     tables.prepare(connection, CUSTODY_METADATA)
     opened = col(HoldingRow.state) == HoldingState.PARTIALLY_DISPENSED.value
     connection.execute(update(HoldingRow).where(opened, col(HoldingRow.opened).is_(False)).values(opened=True))
+    if station_feed.feed_id(connection):
+        station_feed.begin_feed(connection)

@@ -26,6 +26,7 @@ from medtrail.note import NoteVerifier
 from medtrail.runtime.tables import ReplicaCheckpoints, ReplicaEntries
 from services.custody import events_store
 from services.custody.holdings_store import from_us, to_us
+from services.custody.holds_tables import LotHoldRow
 from services.custody.station_feed import FeedChange, FeedKind, FeedPage
 from services.custody.tables import CustodyTable, HoldingBefore, HoldingRow, Inbound, KnownEvent
 
@@ -97,6 +98,7 @@ class Word:
 
 _UNITS = HoldingRow.__table__  # type: ignore[attr-defined]
 _SHIPMENTS = Inbound.__table__  # type: ignore[attr-defined]
+_LOT_HOLDS = LotHoldRow.__table__  # type: ignore[attr-defined]
 _BEFORE = HoldingBefore.__table__  # type: ignore[attr-defined]
 _COPY = CopyRow.__table__  # type: ignore[attr-defined]
 _SEEN = SeenRow.__table__  # type: ignore[attr-defined]
@@ -235,7 +237,22 @@ def _own_recall(connection: Connection, change: FeedChange, gln: Gln) -> None:
         data = change.row["signed_event"]
         signed = decode_signed_event(data)
         event = decode_payload(signed.payload_type, signed.payload)
+        # A recall that was refused and signed anew keeps its id.
+        before = events_store.find_event(
+            connection, signer=gln, event_id=event.header.event_id, declaration=event.is_declaration
+        )
+        if before is not None:
+            events_store.forget(connection, before.number)
         events_store.insert_event(connection, event, signer=gln, own=True, sha256=digest, signed_event=data, units=())
+
+
+def _lot_hold(connection: Connection, change: FeedChange, _gln: Gln) -> None:
+    if change.row is None:
+        connection.execute(delete(_LOT_HOLDS).where(_LOT_HOLDS.c.lot_hold_id == change.key))
+        return
+    values = dict(change.row)
+    statement = insert(_LOT_HOLDS).values(values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["lot_hold_id"], set_=values))
 
 
 _APPLY: dict[FeedKind, Callable[[Connection, FeedChange, Gln], None]] = {
@@ -243,6 +260,7 @@ _APPLY: dict[FeedKind, Callable[[Connection, FeedChange, Gln], None]] = {
     FeedKind.SHIPMENT: _shipment,
     FeedKind.ENTRY: _entry,
     FeedKind.OWN_RECALL: _own_recall,
+    FeedKind.LOT_HOLD: _lot_hold,
 }
 
 # What there is of a kind, by key.
@@ -256,6 +274,7 @@ _KEYS: dict[FeedKind, Callable[[Connection], Sequence[str]]] = {
             select(col(KnownEvent.signed_event_sha256)).where(col(KnownEvent.payload_type).like("%recall%"))
         ).scalars()
     ],
+    FeedKind.LOT_HOLD: lambda c: c.execute(select(_LOT_HOLDS.c.lot_hold_id)).scalars().all(),
 }
 
 
@@ -290,6 +309,12 @@ def settle(connection: Connection, event_number: int) -> None:
 def is_touched(connection: Connection, path: str) -> bool:
     """Tell whether something was done here with a unit that the service has not told of yet."""
     return connection.execute(select(_BEFORE.c.path).where(_BEFORE.c.path == path).limit(1)).first() is not None
+
+
+def begin_again(connection: Connection) -> None:
+    """Have the copy made anew: the service's books are not those that it was made of."""
+    connection.execute(update(_COPY).values(feed_id="", number=0, loading=True))
+    connection.execute(delete(_SEEN))
 
 
 def count_units(connection: Connection) -> int:

@@ -97,6 +97,7 @@ class FollowBooksResponse(_message.Message):
     TRUST_NEXT_FIELD_NUMBER: _builtins.int
     EVENTS_NEXT_FIELD_NUMBER: _builtins.int
     LAST_SOURCE_SEQ_FIELD_NUMBER: _builtins.int
+    NEWEST_NUMBER_FIELD_NUMBER: _builtins.int
     feed_id: _builtins.str
     """Identity of the numbering. When it is not the one of the request, everything is sent anew, from 0."""
     previous_number: _builtins.int
@@ -113,6 +114,8 @@ class FollowBooksResponse(_message.Message):
     """Index below which products and recalls are known."""
     last_source_seq: _builtins.int
     """Number of the station's newest event that was taken in; 0 when there is none."""
+    newest_number: _builtins.int
+    """Number of the newest change at complete_time, in this answer or in those that follow."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookChange]:
         """What changed, in order of numbers; at most 500."""
@@ -139,10 +142,11 @@ class FollowBooksResponse(_message.Message):
         trust_next: _builtins.int = ...,
         events_next: _builtins.int = ...,
         last_source_seq: _builtins.int = ...,
+        newest_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["complete_time", b"complete_time", "ledger_time", b"ledger_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "checkpoint", b"checkpoint", "complete", b"complete", "complete_time", b"complete_time", "events_next", b"events_next", "feed_id", b"feed_id", "last_source_seq", b"last_source_seq", "ledger_time", b"ledger_time", "number", b"number", "previous_number", b"previous_number", "trust_next", b"trust_next"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "checkpoint", b"checkpoint", "complete", b"complete", "complete_time", b"complete_time", "events_next", b"events_next", "feed_id", b"feed_id", "last_source_seq", b"last_source_seq", "ledger_time", b"ledger_time", "newest_number", b"newest_number", "number", b"number", "previous_number", b"previous_number", "trust_next", b"trust_next"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -163,6 +167,8 @@ class BookChange(_message.Message):
     GONE_LEAF_INDEX_FIELD_NUMBER: _builtins.int
     OWN_RECALL_FIELD_NUMBER: _builtins.int
     GONE_OWN_RECALL_FIELD_NUMBER: _builtins.int
+    LOT_HOLD_FIELD_NUMBER: _builtins.int
+    GONE_LOT_HOLD_ID_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number of the change."""
     gone_epc: _builtins.str
@@ -175,6 +181,8 @@ class BookChange(_message.Message):
     """A recall that this organisation has signed and the log does not have yet: the SignedEvent."""
     gone_own_recall: _builtins.bytes
     """SHA-256 of one that was refused or erased; 32 bytes."""
+    gone_lot_hold_id: _builtins.str
+    """lot_hold_id of one that was released."""
     @_builtins.property
     def unit(self) -> Global___UnitCopy:
         """What is known of a unit."""
@@ -186,6 +194,10 @@ class BookChange(_message.Message):
     @_builtins.property
     def entry(self) -> Global___EntryCopy:
         """An entry of the log: trust, product or recall."""
+
+    @_builtins.property
+    def lot_hold(self) -> Global___LotHoldCopy:
+        """A lot on hold."""
 
     def __init__(
         self,
@@ -199,16 +211,66 @@ class BookChange(_message.Message):
         gone_leaf_index: _builtins.int = ...,
         own_recall: _builtins.bytes = ...,
         gone_own_recall: _builtins.bytes = ...,
+        lot_hold: Global___LotHoldCopy | None = ...,
+        gone_lot_hold_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "entry", b"entry", "gone_despatch_event_id", b"gone_despatch_event_id", "gone_epc", b"gone_epc", "gone_leaf_index", b"gone_leaf_index", "gone_own_recall", b"gone_own_recall", "own_recall", b"own_recall", "shipment", b"shipment", "unit", b"unit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "entry", b"entry", "gone_despatch_event_id", b"gone_despatch_event_id", "gone_epc", b"gone_epc", "gone_leaf_index", b"gone_leaf_index", "gone_lot_hold_id", b"gone_lot_hold_id", "gone_own_recall", b"gone_own_recall", "lot_hold", b"lot_hold", "own_recall", b"own_recall", "shipment", b"shipment", "unit", b"unit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "entry", b"entry", "gone_despatch_event_id", b"gone_despatch_event_id", "gone_epc", b"gone_epc", "gone_leaf_index", b"gone_leaf_index", "gone_own_recall", b"gone_own_recall", "number", b"number", "own_recall", b"own_recall", "shipment", b"shipment", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "entry", b"entry", "gone_despatch_event_id", b"gone_despatch_event_id", "gone_epc", b"gone_epc", "gone_leaf_index", b"gone_leaf_index", "gone_lot_hold_id", b"gone_lot_hold_id", "gone_own_recall", b"gone_own_recall", "lot_hold", b"lot_hold", "number", b"number", "own_recall", b"own_recall", "shipment", b"shipment", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["unit", "gone_epc", "shipment", "gone_despatch_event_id", "entry", "gone_leaf_index", "own_recall", "gone_own_recall"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["unit", "gone_epc", "shipment", "gone_despatch_event_id", "entry", "gone_leaf_index", "own_recall", "gone_own_recall", "lot_hold", "gone_lot_hold_id"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
 Global___BookChange: _TypeAlias = BookChange  # noqa: Y015
+
+@_typing.final
+class LotHoldCopy(_message.Message):
+    """A lot on hold: its packs are put on hold as they arrive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOT_HOLD_ID_FIELD_NUMBER: _builtins.int
+    GTIN_FIELD_NUMBER: _builtins.int
+    LOT_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    HOLD_TIME_FIELD_NUMBER: _builtins.int
+    lot_hold_id: _builtins.str
+    """Its id, a UUID."""
+    gtin: _builtins.str
+    """GTIN, 14 digits."""
+    lot: _builtins.str
+    """The lot."""
+    code: _builtins.str
+    """Code of the hold, such as "QUALITY"."""
+    reason: _builtins.str
+    """Why, in words; may be empty."""
+    line: _builtins.str
+    """As units on hold by it carry it."""
+    @_builtins.property
+    def hold_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when; UTC."""
+
+    def __init__(
+        self,
+        *,
+        lot_hold_id: _builtins.str = ...,
+        gtin: _builtins.str = ...,
+        lot: _builtins.str = ...,
+        code: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        line: _builtins.str = ...,
+        hold_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hold_time", b"hold_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "gtin", b"gtin", "hold_time", b"hold_time", "line", b"line", "lot", b"lot", "lot_hold_id", b"lot_hold_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LotHoldCopy: _TypeAlias = LotHoldCopy  # noqa: Y015
 
 @_typing.final
 class UnitCopy(_message.Message):
