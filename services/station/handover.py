@@ -114,6 +114,35 @@ def settle_all(connection: Connection) -> None:
         connection.execute(_ANSWER.update().where(_ANSWER.c.source_seq == seq).values(settled=True))
 
 
+def newest_answered(connection: Connection) -> int:
+    """Return the number of the newest event that the service has taken in, 0 when there is none."""
+    return connection.execute(select(func.max(_ANSWER.c.source_seq))).scalar_one() or 0
+
+
+def begin_again(connection: Connection, *, last_seq: int) -> None:
+    """Go on with a service whose books were restored to an earlier state.
+
+    What it had taken in after that is handed in again, before what waits; the copy is made anew, and holds by then the
+    effects of all that the service still knows.
+
+    Args:
+        connection: In a write transaction.
+        last_seq: Number of the newest event of this station that the service knows.
+    """
+    lost = connection.execute(
+        select(_ANSWER.c.signed_event_sha256).where(_ANSWER.c.source_seq > last_seq).order_by(_ANSWER.c.source_seq)
+    ).scalars()
+    waiting = connection.execute(select(Outbox.c.sha256).order_by(Outbox.c.seq)).scalars()
+    rows = [{"sha256": digest} for digest in (*lost, *waiting)]
+    connection.execute(delete(_ANSWER).where(_ANSWER.c.source_seq > last_seq))
+    connection.execute(delete(Outbox))
+    if rows:
+        connection.execute(Outbox.insert(), rows)
+    # Numbers of changes count from another state of the books now.
+    connection.execute(_ANSWER.update().where(_ANSWER.c.settled.is_(False)).values(change_number=0))
+    books.begin_again(connection)
+
+
 def catch_up(connection: Connection, *, source: str, last_seq: int) -> None:
     """Go on behind the numbers that the service knows of this station, where its own memory of them was lost."""
     if connection.execute(select(Outbox.c.seq).limit(1)).first() is not None:

@@ -113,8 +113,14 @@ class Sync:
         pause_s = RETRY_FIRST_S
         while True:
             try:
+                answered = await self._database.read(handover.newest_answered)
                 async with aclosing(self._link.follow(feed_id=self.state.feed_id, number=self.state.number)) as words:
                     async for heard in words:
+                        if heard.last_seq < answered:
+                            await self._begin_again(heard.last_seq)
+                            break
+                        # Only the first word of a stream is newer than what was answered before.
+                        answered = 0
                         await self._take(heard)
                         pause_s = RETRY_FIRST_S
                         self.follow_error = None
@@ -124,6 +130,19 @@ class Sync:
                 self.follow_error = error
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, RETRY_AT_MOST_S)
+
+    async def _begin_again(self, last_seq: int) -> None:
+        """Hand in again what the service took in and does not know any more: its books were restored."""
+        log.warning("service was restored", last_source_seq=last_seq)
+
+        def write(connection: Connection) -> CopyState:
+            handover.begin_again(connection, last_seq=last_seq)
+            return books.read_state(connection)
+
+        self.state = await self._database.write(write)
+        self._unsettled = True
+        self.bell.ring()
+        self._wanted.set()
 
     async def _take(self, heard: Heard) -> None:
         word = Word(heard.feed_id, heard.previous, heard.page, heard.service_time, heard.ledger_time, datetime.now(UTC))
