@@ -290,6 +290,7 @@ def run_status(found: Globals, door: Door) -> None:
         enrolled = "enrolled" if status.enrolled else "not enrolled, as far as is known here"
         console.print(f"  key {status.key_id}: {enrolled}", markup=False, soft_wrap=True)
         console.print(f"  {status.unit_count} units in the copy; {status.queued.count} events wait", markup=False)
+        console.print(f"  {clock_text(status.clock_ahead_seconds)}", markup=False)
         if status.error_code:
             console.print(f"  {status.error_code}: {status.error_message}", markup=False, style="yellow")
         for event in status.conflicts:
@@ -298,7 +299,20 @@ def run_status(found: Globals, door: Door) -> None:
                 console.print(text, markup=False, soft_wrap=True, style="red")
 
     found.output.answer(document, draw)
-    sys.exit(ExitCode.REFUSED if status.error_code or not status.enrolled else ExitCode.TRUE)
+    sys.exit(exit_code(status))
+
+
+def exit_code(status: station_pb2.GetStatusResponse) -> ExitCode:
+    """Return 1 when something stops a station, its clock is wrong, or events of it are in conflict; else 0."""
+    looked_at = status.error_code or not status.enrolled or status.conflicts
+    return ExitCode.REFUSED if looked_at else ExitCode.TRUE
+
+
+def clock_text(ahead_s: float) -> str:
+    """Return in words how a station's clock differed from its service's when that was heard last."""
+    if abs(ahead_s) < 1:
+        return "clock as the service's"
+    return f"clock {timedelta(seconds=round(abs(ahead_s)))} {'ahead of' if ahead_s > 0 else 'behind'} the service's"
 
 
 def run_sync(found: Globals, door: Door, *, timeout_s: float) -> None:

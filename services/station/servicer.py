@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
 from medtrail.codec import from_timestamp, to_timestamp
 from medtrail.codec.verdict import verdict_to_message
-from medtrail.errors import MalformedError, MedtrailError
+from medtrail.errors import ConflictError, MalformedError, MedtrailError
 from medtrail.gs1 import Sgtin
 from medtrail.runtime.guard import Context
 from medtrail.runtime.overdue import Waiting
@@ -27,6 +28,7 @@ from services.custody.station_messages import conflict_to_message
 from services.custody.units import Named
 from services.custody.verdicts import unreadable
 from services.station import books, handover
+from services.station.clock import check_clock
 from services.station.handover import Fate
 from services.station.scanner import Knowledge, StationScanner
 from services.station.sync import Sync
@@ -167,6 +169,7 @@ class StationDeskServicer(station_pb2_grpc.StationDeskServiceServicer):
         return await self._recorded(request, station_pb2.ObserveResponse, work, units)
 
     def _occasion(self, request: Request) -> Occasion:
+        check_clock(self._sync.state, now=datetime.now(UTC))
         return replace(self._office.occasion(request.occasion), station=self._station)
 
     async def _recorded(
@@ -210,7 +213,7 @@ class StationDeskServicer(station_pb2_grpc.StationDeskServiceServicer):
             )
 
         found = await self._office.database.read(look)
-        error: MedtrailError | None = self._sync.submit_error or self._sync.follow_error
+        error: MedtrailError | None = self._clock_error() or self._sync.submit_error or self._sync.follow_error
         organisation = desk.registry().organisation_of_key(desk.key.key_id)
         return station_pb2.GetStatusResponse(
             station=self._station,
@@ -226,6 +229,13 @@ class StationDeskServicer(station_pb2_grpc.StationDeskServiceServicer):
             clock_ahead_seconds=self._sync.state.ahead_s,
             enrolled=organisation is not None and organisation.gln == desk.gln,
         )
+
+    def _clock_error(self) -> MedtrailError | None:
+        try:
+            check_clock(self._sync.state, now=datetime.now(UTC))
+        except ConflictError as error:
+            return error
+        return None
 
     async def Sync(self, request: station_pb2.SyncRequest, context: Context) -> station_pb2.SyncResponse:
         """Try at once to reach the service, and wait until nothing waits and the copy has what the books hold now."""

@@ -6,7 +6,8 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,6 +222,15 @@ def test_goes_on_alone_and_hands_in_what_it_signed(play: "Play") -> None:
             answer = await station.scan(scan_of(1))
             assert answer.verdict.code == verdict_pb2.VERDICT_CODE_ALREADY_DISPENSED
             assert (await station.status()).queued.count == 4
+            # As if the service's clock had been six minutes behind this one when it was heard last.
+            state = station.station.sync.state
+            assert state.complete_time is not None
+            heard = state.complete_time - timedelta(minutes=6)
+            station.station.sync.state = replace(state, complete_time=heard, ahead_s=360.0)
+            with pytest.raises(ConflictError) as caught:
+                await station.observe(pack(3))
+            status = await station.status()
+            assert (caught.value.code, status.error_code, status.queued.count) == ("CLOCK_WRONG", "CLOCK_WRONG", 4)
         async with till(world, folder, f"127.0.0.1:{port}") as station:
             # Killed and started again, it knows what it knew.
             assert (await station.status()).queued.count == 4
@@ -381,7 +391,11 @@ def test_commands_beside_a_station(play: "Play") -> None:
             code, said = await command(station, folder, "sync", "--timeout", "30")
             assert (code, "all is handed in" in said) == (0, True)
             code, said = await command(station, folder, "status")
-            assert (code, "3 units in the copy; 0 events wait" in said) == (0, True)
+            assert (code, "3 units in the copy; 0 events wait" in said, "clock as the service's" in said) == (
+                0,
+                True,
+                True,
+            )
             await world.stop("pharmacy")
             # What the copy forbids is refused alone, too; what it allows waits.
             code, said = await command(station, folder, "dispense", pack(2))

@@ -14,7 +14,16 @@ from medtrail.cli.network import RunningNetwork, StationAddress
 from medtrail.cli.network_file import read_network_file
 from medtrail.cli.output import ExitCode
 from medtrail.cli.setup import NetworkFolders, ensure_description, ensure_folders
-from medtrail.cli.station import knowledge_text, lines, scan_document, scan_text, verb_document, verb_text
+from medtrail.cli.station import (
+    clock_text,
+    exit_code,
+    knowledge_text,
+    lines,
+    scan_document,
+    scan_text,
+    verb_document,
+    verb_text,
+)
 from medtrail.codec import decode_payload, decode_signed_event
 from medtrail.errors import MalformedError
 from medtrail.event import KeyAddition
@@ -168,3 +177,22 @@ def test_words_say_what_became_of_events() -> None:
     document = verb_document(answer)
     assert [event["outcome"] for event in document["events"]] == ["applied", "conflict"]
     assert (document["unadvised"], document["missing"], document["unit_count"]) == (["https://id.gs1.org/01/2"], [], 1)
+
+
+def test_words_say_how_the_clock_stands() -> None:
+    assert [clock_text(ahead_s) for ahead_s in (0.4, 400.0, -3600.2)] == [
+        "clock as the service's",
+        "clock 0:06:40 ahead of the service's",
+        "clock 1:00:00 behind the service's",
+    ]
+
+
+def test_status_ends_with_1_when_something_should_be_looked_at() -> None:
+    conflict = station_pb2.StationEvent(source_seq=5, outcome=station_pb2.EVENT_OUTCOME_CONFLICT)
+    assert exit_code(station_pb2.GetStatusResponse(enrolled=True)) == ExitCode.TRUE
+    for status in (
+        station_pb2.GetStatusResponse(),
+        station_pb2.GetStatusResponse(enrolled=True, error_code="CLOCK_WRONG"),
+        station_pb2.GetStatusResponse(enrolled=True, conflicts=[conflict]),
+    ):
+        assert exit_code(status) == ExitCode.REFUSED
