@@ -1,9 +1,12 @@
 """A station's copy of the books, what it signs upon it, and the service taking that in."""
 
 import copy
+import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,25 +15,53 @@ from sqlalchemy import Connection
 
 from medtrail.codec import decode_payload, decode_signed_event, encode_payload, encode_signed_event
 from medtrail.envelope import SigningKey, sign
+from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import AuthorizationError, ConflictError, DuplicateError, MalformedError, MedtrailError
-from medtrail.event import Event, Header, KeyAddition, KeyRetirement, new_event_id, new_salt
+from medtrail.event import (
+    Event,
+    Header,
+    KeyAddition,
+    KeyRetirement,
+    PayloadType,
+    Recall,
+    RecallScope,
+    new_event_id,
+    new_salt,
+)
 from medtrail.gs1 import parse_epc
 from medtrail.note import NoteSigner
 from medtrail.runtime import outbox
 from medtrail.runtime.database import Database
 from medtrail.runtime.tables import prepare
 from medtrail.trust import Registry
-from services.custody import commands, holdings_store, station_feed
+from services.custody import (
+    commands,
+    events_store,
+    holdings_store,
+    inbound_store,
+    lot_holds,
+    station_feed,
+    verifications,
+)
 from services.custody.desk import Desk, Session
+from services.custody.exceptions import commands as case_commands
+from services.custody.exceptions.case import CaseResolution
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.exceptions.store import cases_of_unit
-from services.custody.holding import Holding, HoldingState
+from services.custody.holding import Books, Holding, HoldingState
+from services.custody.holds import HoldCode
+from services.custody.lot_holds import LotHold
+from services.custody.portions import Wanted, hand_out
+from services.custody.receiving.codes import Posting
 from services.custody.station_events import Taken, last_number, take_event
 from services.custody.station_messages import page_from_message, page_to_message, taken_from_message, taken_to_message
 from services.custody.units import Named, Unit, as_unit
 from services.custody.upgrade import upgrade
+from services.custody.verifications import RecordKind
 from services.station import books, handover
 from services.station.books import Word
+from tests.unit.custody.conftest import EXPIRY, GTIN, LOT, sscc
+from tests.unit.receiving.conftest import Bay as Dock
 
 if TYPE_CHECKING:
     from tests.conftest import Network
@@ -512,3 +543,364 @@ def test_answer_about_another_event_is_not_believed(make_bay: Callable[[str], Ba
     with pytest.raises(MedtrailError) as caught:
         bay.database.write_now(lambda c: handover.take_answer(c, Taken("till", 1, bytes(32), (), 1)))
     assert caught.value.code == "ANSWER_UNASKED"
+
+
+# --- goods that nobody advised ---
+
+
+def shipped(maker: "House", pharmacy: "House", *serials: int) -> tuple[Unit, ...]:
+    """Packs on their way to the pharmacy, of which it has not heard yet."""
+    units = packs(*serials)
+    maker.commission(units)
+    maker.ship(units, pharmacy.gln)
+    return units
+
+
+def test_goods_that_came_to_a_station_without_data_are_received_when_these_come(
+    make_bay: Callable[[str], Bay], maker: "House", pharmacy: "House"
+) -> None:
+    (unit,) = shipped(maker, pharmacy, 6)
+    bay = make_bay("bay")
+    bay.follow()
+    bay.do(commands.receive, unit)
+    assert [taken.conflicts for taken in bay.hand_in()] == [()]
+    holding = pharmacy.held(unit)
+    assert (holding.state, holding.exception) == (HoldingState.EXCEPTION, "UNADVISED")
+    assert open_conflicts(pharmacy, unit) == []
+    maker.send_to(pharmacy)
+    holding = pharmacy.held(unit)
+    assert (holding.state, holding.lot, holding.expiry) == (HoldingState.ON_HAND, LOT, EXPIRY)
+    shipment = pharmacy.read(lambda c: inbound_store.find(c, holding.despatch_id))
+    assert shipment is not None
+    assert shipment.received_count == 1
+    pharmacy.confirm_all()
+    bay.follow()
+    assert bay.held(unit) == pharmacy.held(unit)
+
+
+def test_goods_advised_while_their_station_was_cut_off_are_received(
+    make_bay: Callable[[str], Bay], maker: "House", pharmacy: "House"
+) -> None:
+    inside = packs(6, 7)
+    box = sscc(1)
+    maker.commission(inside)
+    maker.pack(box, inside)
+    maker.ship((box,), pharmacy.gln)
+    bay = make_bay("bay")
+    bay.follow()
+    maker.send_to(pharmacy)
+    bay.do(commands.receive, inside[0])
+    assert [taken.conflicts for taken in bay.hand_in()] == [()]
+    holding = pharmacy.held(inside[0])
+    assert (holding.state, holding.parent, holding.lot) == (HoldingState.ON_HAND, None, LOT)
+    assert pharmacy.held(inside[1]).state is HoldingState.INBOUND
+    said = [event.statement.biz_step for event in pharmacy.events() if isinstance(event.statement, EpcisEvent)]
+    assert sorted(filter(None, said)) == ["arriving", "receiving", "unpacking"]
+    bay.do(commands.receive, box)
+    assert [taken.conflicts for taken in bay.hand_in()] == [()]
+    assert pharmacy.held(inside[1]).state is HoldingState.ON_HAND
+
+
+def test_goods_that_come_back_unannounced_to_a_station_are_put_aside(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], maker: "House", pharmacy: "House"
+) -> None:
+    bay = make_bay("bay")
+    pharmacy.send_back(stock[:1], maker.gln)
+    bay.follow()
+    bay.do(commands.receive, stock[0])
+    assert [taken.conflicts for taken in bay.hand_in()] == [()]
+    holding = pharmacy.held(stock[0])
+    assert (holding.state, holding.exception, holding.despatch_id) == (HoldingState.EXCEPTION, "UNADVISED", "")
+
+
+def test_goods_of_which_the_books_know_nothing_are_not_made_saleable_by_a_case(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("bay")
+    bay.follow()
+    pharmacy.database.write_now(lambda c: holdings_store.restore(c, stock[0].path, None))
+    bay.do(commands.hold, stock[0], reason="wet")
+    (taken,) = bay.hand_in()
+    assert [item.code for item in taken.conflicts] == ["UNIT_UNKNOWN"]
+    assert pharmacy.held(stock[0]).exception == "UNADVISED"
+    with pytest.raises(ConflictError) as caught:
+        resolve(pharmacy, taken.conflicts[0].case_id, CaseResolution.ACCEPTED)
+    assert caught.value.code == "CASE_NEEDS_DATA"
+
+
+def resolve(house: "House", case_id: str, how: CaseResolution) -> None:
+    occasion = house.occasion()
+    house.write(lambda s: case_commands.resolve(s, case_id, how, occasion, reason="counted"))
+
+
+# --- what is opened stays opened ---
+
+
+@pytest.mark.parametrize("how", [CaseResolution.ACCEPTED, CaseResolution.WITHDRAWN])
+def test_opened_pack_in_a_conflict_is_opened_when_that_is_settled(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], maker: "House", pharmacy: "House", how: CaseResolution
+) -> None:
+    twenty = Wanted(quantity=Decimal(20), uom="EA", pack_size=Decimal(30))
+    first, second = make_bay("till-1"), make_bay("till-2")
+    for bay in (first, second):
+        bay.follow()
+        bay.do(hand_out, stock[0], wanted=twenty)
+    first.hand_in()
+    (taken,) = second.hand_in()
+    assert [item.code for item in taken.conflicts] == ["QUANTITY_ABOVE_REST"]
+    held = pharmacy.held(stock[0])
+    assert (held.state, held.opened, held.remainder) == (HoldingState.EXCEPTION, True, Decimal(0))
+    with pytest.raises(ConflictError) as back:
+        pharmacy.send_back(stock[:1], maker.gln)
+    assert back.value.code == "UNIT_OPENED"
+    resolve(pharmacy, taken.conflicts[0].case_id, how)
+    held = pharmacy.held(stock[0])
+    assert (held.state, held.exception) == (HoldingState.PARTIALLY_DISPENSED, "")
+    with pytest.raises(ConflictError) as shipping:
+        pharmacy.ship(stock[:1], maker.gln)
+    assert shipping.value.code == "UNIT_OPENED"
+    second.follow()
+    assert second.held(stock[0]) == held
+
+
+# --- lots on hold ---
+
+
+def hold_lot(house: "House", lot: str) -> LotHold:
+    return house.database.write_now(
+        lambda c: lot_holds.add(c, gtin=GTIN, lot=lot, code=HoldCode.OTHER, reason="complaint", now=NOW)
+    )
+
+
+def test_lot_on_hold_binds_a_station_that_is_alone(
+    make_bay: Callable[[str], Bay], maker: "House", pharmacy: "House"
+) -> None:
+    first, second = shipped(maker, pharmacy, 6, 7)
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    hold = hold_lot(pharmacy, LOT)
+    bay = make_bay("bay")
+    bay.follow()
+    bay.do(commands.receive, first)
+    held = bay.held(first)
+    assert held is not None
+    assert held.hold_reason == hold.line
+    with pytest.raises(ConflictError) as caught:
+        bay.do(commands.dispense, first, partial=False)
+    assert caught.value.code == "UNIT_ON_HOLD"
+    # The service puts it on hold by the receiving; that the station said so, too, is no conflict.
+    assert [taken.conflicts for taken in bay.hand_in()] == [(), ()]
+    assert pharmacy.held(first).hold_reason == hold.line
+    pharmacy.database.write_now(lambda c: lot_holds.note_released(c, hold.lot_hold_id, now=NOW))
+    bay.follow()
+    assert bay.database.read_now(lot_holds.all_standing) == {}
+    bay.do(commands.receive, second)
+    held = bay.held(second)
+    assert held is not None
+    assert held.hold_reason == ""
+
+
+def test_feed_of_an_earlier_version_goes_on_with_what_that_did_not_number(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("bay")
+    bay.follow()
+    before = bay.database.read_now(books.read_state)
+
+    def forget(connection: Connection) -> None:
+        for verb in ("INSERT", "UPDATE", "DELETE"):
+            connection.exec_driver_sql(f"DROP TRIGGER book_change_lot_hold_{verb}")
+
+    pharmacy.database.write_now(forget)
+    hold = hold_lot(pharmacy, "B7")
+    pharmacy.database.write_now(upgrade)
+    bay.follow()
+    assert bay.database.read_now(lot_holds.all_standing) == {(str(GTIN), "B7"): (hold.line,)}
+    assert bay.database.read_now(books.read_state).feed_id == before.feed_id
+    bay.follow(reset=True)
+    assert len(bay.database.read_now(lot_holds.all_standing)) == 1
+    pharmacy.hold(stock[:1])
+    bay.follow()
+    assert bay.held(stock[0]) == pharmacy.held(stock[0])
+
+
+def test_second_hold_for_the_same_reason_is_no_conflict(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("bay")
+    bay.follow()
+    pharmacy.hold(stock[:1])
+    bay.do(commands.hold, *stock[:2], reason="leaking")
+    assert [taken.conflicts for taken in bay.hand_in()] == [()]
+    assert [pharmacy.held(unit).hold_reason for unit in stock[:2]] == ["leaking", "leaking"]
+
+
+# --- what verbs do beyond their events ---
+
+
+def test_pack_that_a_delivery_missed_is_found_by_a_station(
+    make_bay: Callable[[str], Bay], maker: "House", pharmacy: "House"
+) -> None:
+    units = shipped(maker, pharmacy, 6, 7)
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    delivery = Dock.open(pharmacy, pharmacy.held(units[0]).despatch_id)
+    delivery.scan(units[0])
+    delivery.close()
+    assert delivery.line(units[1]).posting is Posting.MISSING
+    assert open_conflicts(pharmacy, units[1]) == [ExceptionCode.SHORTAGE]
+    bay = make_bay("bay")
+    bay.follow()
+    bay.do(commands.receive, units[1])
+    bay.hand_in()
+    assert delivery.line(units[1]).posting is Posting.RECEIVED_LATER
+    assert open_conflicts(pharmacy, units[1]) == []
+
+
+def test_first_opening_at_a_station_is_recorded_as_a_supply_once(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    first, second = make_bay("till-1"), make_bay("till-2")
+    part = Wanted(partial=True, decommission=True)
+    for bay in (first, second):
+        bay.follow()
+        bay.do(hand_out, stock[0], wanted=part)
+        bay.hand_in()
+    first.follow()
+    first.do(hand_out, stock[0], wanted=part)
+    first.hand_in()
+    records = pharmacy.read(lambda c: verifications.after(c, 0, limit=10))
+    assert [(item.kind, item.question, item.context) for item in records] == [
+        (RecordKind.FMD, stock[0].digital_link, "supply")
+    ]
+
+
+def test_pack_opened_at_a_station_under_other_rules_is_not_recorded_as_a_supply(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("till-1")
+    bay.follow()
+    bay.do(hand_out, stock[0], wanted=Wanted(partial=True))
+    bay.do(hand_out, stock[1], wanted=Wanted())
+    bay.hand_in()
+    assert pharmacy.read(lambda c: verifications.after(c, 0, limit=10)) == []
+
+
+# --- services that come back as they were before ---
+
+
+def test_what_a_restored_service_took_in_is_handed_in_again(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House", tmp_path: Path
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    for unit in stock[:2]:
+        bay.do(commands.dispense, unit, partial=False)
+    bay.hand_in()
+    bay.follow()
+    pharmacy.close()
+    shutil.copy(pharmacy.path, tmp_path / "backup.db")
+    pharmacy.open()
+    for unit in stock[2:4]:
+        bay.do(commands.dispense, unit, partial=False)
+        bay.hand_in()
+        if unit is stock[2]:
+            bay.follow()
+    pharmacy.close()
+    shutil.copy(tmp_path / "backup.db", pharmacy.path)
+    pharmacy.open()
+    bay.do(commands.dispense, stock[4], partial=False)
+    assert refused(bay, bay.waiting()[0]).code == "SOURCE_SEQ_GAP"
+
+    known = pharmacy.read(lambda c: last_number(c, "till"))
+    assert (known, bay.database.read_now(handover.newest_answered)) == (2, 4)
+    bay.database.write_now(lambda c: handover.begin_again(c, last_seq=known))
+    bay.follow()
+    assert [taken.source_seq for taken in bay.hand_in()] == [3, 4, 5]
+    bay.follow()
+    assert bay.database.read_now(handover.open_count) == (0, True)
+    for unit in stock:
+        assert pharmacy.held(unit).state is HoldingState.DISPENSED
+        assert bay.held(unit) == pharmacy.held(unit)
+
+
+def test_own_recall_signed_anew_is_followed(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("bay")
+    header = Header(new_salt(), pharmacy.gln, "main", 1, new_event_id())
+    recall = Recall("R1", "wholesale", "broken", "send back", NOW, (RecallScope(GTIN, LOT),), "II")
+
+    def signed(seq: int) -> tuple[Event, bytes, bytes]:
+        event = Event(replace(header, source_seq=seq), recall)
+        data = encode_signed_event(sign(event.payload_type, encode_payload(event), pharmacy.desk.key))
+        return event, data, hashlib.sha256(data).digest()
+
+    event, data, sha256 = signed(1)
+    number = pharmacy.database.write_now(
+        lambda c: events_store.insert_event(
+            c, event, signer=pharmacy.gln, own=True, sha256=sha256, signed_event=data, units=()
+        )
+    )
+    bay.follow()
+    _, anew, sha256_anew = signed(2)
+    pharmacy.database.write_now(lambda c: events_store.replace_signed(c, number, sha256=sha256_anew, signed_event=anew))
+    pharmacy.hold(stock[:1])
+    bay.follow()
+    assert bay.held(stock[0]) == pharmacy.held(stock[0])
+    known = bay.database.read_now(lambda c: [item.sha256 for item in events_store.own_of_type(c, PayloadType.RECALL)])
+    assert known == [sha256_anew]
+    bay.follow(reset=True)
+    assert bay.database.read_now(lambda c: len(list(events_store.own_of_type(c, PayloadType.RECALL)))) == 1
+
+
+def test_page_says_where_the_feed_ends(stock: tuple[Unit, ...], pharmacy: "House") -> None:
+    pharmacy.database.write_now(station_feed.begin_feed)
+    newest = pharmacy.read(station_feed.newest_number)
+    page = replace(pharmacy.read(lambda c: station_feed.page_after(c, 0)), changes=(), number=1)
+    message = page_to_message(page, feed_id="f", previous=0, complete_time=NOW, ledger_time=None)
+    assert newest > len(stock)
+    assert page_from_message(message).newest == newest
+    # Of an earlier version, all that is known is that there is more.
+    message.ClearField("newest_number")
+    assert page_from_message(message).newest == 2
+
+
+# --- what it costs ---
+
+
+def test_conflicting_unpack_looks_at_each_unit_a_few_times(
+    make_bay: Callable[[str], Bay], maker: "House", pharmacy: "House", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = packs(*range(100, 300))
+    box = sscc(1)
+    maker.commission(inside)
+    maker.pack(box, inside)
+    maker.ship((box,), pharmacy.gln)
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    pharmacy.receive((box,))
+    bay = make_bay("bay")
+    bay.follow()
+    occasion = pharmacy.occasion()
+    bay.database.write_now(
+        lambda c: commands.unpack(
+            Session(c, bay.desk, (box, *inside)), Named(box, "parent"), named(inside[:150]), occasion
+        )
+    )
+    other = sscc(2)
+    pharmacy.unpack(box, inside[:150])
+    pharmacy.pack(other, inside[:150])
+    # Each look at a unit passes there.
+    looked = 0
+    place = Books._place
+
+    def count(self: Books, holding: Holding) -> None:
+        nonlocal looked
+        looked += 1
+        place(self, holding)
+
+    monkeypatch.setattr(Books, "_place", count)
+    (taken,) = bay.hand_in()
+    assert len(taken.conflicts) == 150
+    assert looked < 50 * len(inside)
