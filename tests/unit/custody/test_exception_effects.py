@@ -13,7 +13,7 @@ from medtrail.event import Role
 from medtrail.pdg import ContactInformation
 from medtrail.subjects import MessageKind as InboxKind
 from services.custody import commands as verbs
-from services.custody import corrections, holdings_store, inbound_store, letters
+from services.custody import corrections, events_store, holdings_store, inbound_store, letters
 from services.custody.exceptions import alarms, commands, conversation, exchange, store, suspect
 from services.custody.exceptions.case import Case, CaseResolution, CaseScan, CaseStatus, MessageKind
 from services.custody.exceptions.codes import RULES, Category, ExceptionCode
@@ -335,6 +335,21 @@ def test_more_partners_than_one_may_say_messages_are_notified_of_every_unit(
     clear(distributor, case, units[1:])
     deliver(distributor, pharmacy)
     assert pharmacy.read(lambda c: store.get_case(c, case.case_id)).resolution is CaseResolution.BY_PARTNER
+
+
+def test_opened_pack_put_aside_by_a_declared_error_comes_to_rest_as_opened(maker: House, pharmacy: House) -> None:
+    units = stock(maker, pharmacy, 1)
+    pharmacy.dispense(units, partial=True)
+    receiving = pharmacy.read(lambda c: events_store.events_naming(c, [units[0].path]))[-2]
+    pharmacy.database.write_now(
+        lambda c: corrections.take_back(c, receiving, code="DECLARED_ERROR", now=pharmacy.clock())
+    )
+    held = pharmacy.held(units[0])
+    assert (held.state, held.exception) == (HoldingState.EXCEPTION, "DECLARED_ERROR")
+    resolve(pharmacy, open_case(pharmacy, ExceptionCode.DAMAGED, units), CaseResolution.ACCEPTED)
+    assert pharmacy.held(units[0]).state is HoldingState.PARTIALLY_DISPENSED
+    with refused("UNIT_OPENED"):
+        pharmacy.ship(units, maker.gln)
 
 
 # --- suspect product ---

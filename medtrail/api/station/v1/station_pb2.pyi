@@ -1123,7 +1123,9 @@ class GetStatusResponse(_message.Message):
     unit_count: _builtins.int
     """Units in the copy."""
     error_code: _builtins.str
-    """Code of why the service was not reached, or did not take an event; empty when all is well."""
+    """Code of why the station signs nothing (CLOCK_WRONG), the service was not reached, or did not take an event; empty
+    when all is well.
+    """
     error_message: _builtins.str
     """The same for a person."""
     clock_ahead_seconds: _builtins.float

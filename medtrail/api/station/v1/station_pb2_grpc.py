@@ -200,7 +200,8 @@ class StationService:
 
 class StationDeskServiceStub:
     """What a station does for the scanner and the till beside it. Listens on loopback; callers hold the station's token.
-    Writes are idempotent by request_id. An answer means: signed, and durable at the station.
+    Writes are idempotent by request_id. An answer means: signed, and durable at the station. Under a clock that is known
+    to be wrong nothing is signed (CLOCK_WRONG).
     """
 
     def __init__(self, channel):
@@ -248,7 +249,8 @@ class StationDeskServiceStub:
 
 class StationDeskServiceServicer:
     """What a station does for the scanner and the till beside it. Listens on loopback; callers hold the station's token.
-    Writes are idempotent by request_id. An answer means: signed, and durable at the station.
+    Writes are idempotent by request_id. An answer means: signed, and durable at the station. Under a clock that is known
+    to be wrong nothing is signed (CLOCK_WRONG).
     """
 
     def Scan(self, request_iterator, context):
@@ -348,7 +350,8 @@ def add_StationDeskServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class StationDeskService:
     """What a station does for the scanner and the till beside it. Listens on loopback; callers hold the station's token.
-    Writes are idempotent by request_id. An answer means: signed, and durable at the station.
+    Writes are idempotent by request_id. An answer means: signed, and durable at the station. Under a clock that is known
+    to be wrong nothing is signed (CLOCK_WRONG).
     """
 
     @staticmethod

@@ -113,7 +113,8 @@ def add_StationServiceServicer_to_server(servicer: StationServiceServicer, serve
 
 class StationDeskServiceStub:
     """What a station does for the scanner and the till beside it. Listens on loopback; callers hold the station's token.
-    Writes are idempotent by request_id. An answer means: signed, and durable at the station.
+    Writes are idempotent by request_id. An answer means: signed, and durable at the station. Under a clock that is known
+    to be wrong nothing is signed (CLOCK_WRONG).
     """
 
     @_typing.overload
@@ -138,7 +139,8 @@ class StationDeskServiceStub:
 @_typing.type_check_only
 class StationDeskServiceAsyncStub(StationDeskServiceStub):
     """What a station does for the scanner and the till beside it. Listens on loopback; callers hold the station's token.
-    Writes are idempotent by request_id. An answer means: signed, and durable at the station.
+    Writes are idempotent by request_id. An answer means: signed, and durable at the station. Under a clock that is known
+    to be wrong nothing is signed (CLOCK_WRONG).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -159,7 +161,8 @@ class StationDeskServiceAsyncStub(StationDeskServiceStub):
 
 class StationDeskServiceServicer(metaclass=_abc_1.ABCMeta):
     """What a station does for the scanner and the till beside it. Listens on loopback; callers hold the station's token.
-    Writes are idempotent by request_id. An answer means: signed, and durable at the station.
+    Writes are idempotent by request_id. An answer means: signed, and durable at the station. Under a clock that is known
+    to be wrong nothing is signed (CLOCK_WRONG).
     """
 
     @_abc_1.abstractmethod
