@@ -62,7 +62,7 @@ def test_no_not_sold_to_customer_where_nobody_says_who_returns_or_the_maker_take
 
 def test_unit_opened_by_books_or_by_the_log() -> None:
     assert judged(before=before(remainder=Decimal(4))) == [ReturnCode.UNIT_OPENED]
-    assert judged(before=before(state=HoldingState.PARTIALLY_DISPENSED)) == [ReturnCode.UNIT_OPENED]
+    assert judged(before=before(opened=True)) == [ReturnCode.UNIT_OPENED]
     opened = verdict(VerdictCode.GENUINE, VerdictCode.PARTIALLY_DISPENSED)
     assert judged(verdict=opened) == [ReturnCode.UNIT_OPENED]
 
