@@ -11,7 +11,7 @@ from unittest import mock
 from medtrail.api.custody.v1 import custody_pb2
 from medtrail.api.manufacturer.v1 import manufacturer_pb2
 from medtrail.errors import NotFoundError
-from tests.e2e.conftest import until
+from tests.e2e.conftest import believed, until
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Net, Run
@@ -34,7 +34,7 @@ def typed(serial: str, *, lot: str = "B1") -> str:
 async def shipped(net: "Net") -> str:
     """Four packs in a case go to the pharmacy; two more go along without data."""
     async with net.session(MAKER) as maker, net.session(PHARMACY) as pharmacy:
-        await maker.manufacturer.Commission(
+        commissioned = await maker.manufacturer.Commission(
             manufacturer_pb2.CommissionRequest(
                 request_id=str(uuid.uuid4()), gtin=GTIN, lot="B1", expiry="2030-12-31", serials=SERIALS
             )
@@ -51,6 +51,8 @@ async def shipped(net: "Net") -> str:
             return any(item.despatch_event_id == despatch for item in found)
 
         await until(advised)
+        # Of what no advice names, the ledger alone can tell that there is such a pack.
+        await believed(pharmacy, commissioned.events[-1].event_id)
         return despatch
 
 
