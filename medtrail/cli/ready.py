@@ -19,10 +19,11 @@ async def nats_ready(port: int) -> None:
         UnavailableError: It does not (PROCESS_NOT_READY).
     """
     try:
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), READY_CALL_S)
-        greeting = await asyncio.wait_for(reader.readline(), READY_CALL_S)
-        writer.close()
-        await writer.wait_closed()
+        async with asyncio.timeout(READY_CALL_S):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            greeting = await reader.readline()
+            writer.close()
+            await writer.wait_closed()
     except (OSError, TimeoutError) as error:
         raise UnavailableError(f"nothing answers on {HOST}:{port}", code="PROCESS_NOT_READY") from error
     if not greeting.startswith(b"INFO "):
@@ -36,9 +37,10 @@ async def port_open(port: int) -> None:
         UnavailableError: Nothing does (PROCESS_NOT_READY).
     """
     try:
-        _reader, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), READY_CALL_S)
-        writer.close()
-        await writer.wait_closed()
+        async with asyncio.timeout(READY_CALL_S):
+            _reader, writer = await asyncio.open_connection(HOST, port)
+            writer.close()
+            await writer.wait_closed()
     except (OSError, TimeoutError) as error:
         raise UnavailableError(f"nothing answers on {HOST}:{port}", code="PROCESS_NOT_READY") from error
 

@@ -179,7 +179,8 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), self._stop_grace_s)
+            async with asyncio.timeout(self._stop_grace_s):
+                await process.wait()
         except TimeoutError:
             self._report(f"{child.program.name} did not stop within {self._stop_grace_s:g} s; killing it")
             process.kill()

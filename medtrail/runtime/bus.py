@@ -19,7 +19,7 @@ from nats.js import JetStreamContext
 
 from medtrail.errors import AuthorizationError, MedtrailError, UnavailableError
 from medtrail.gs1 import Gln
-from medtrail.runtime.cancelling import cancellable
+from medtrail.runtime.cancelling import cancellable, end
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.nats_config import inbox_prefix
 from medtrail.runtime.stream_messages import (
@@ -95,15 +95,13 @@ class Bus:
         """End the connection. Safe to call twice."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end(task)
         client, self._client = self._client, None
         self._up.clear()
         if client is not None:
             # What cannot be closed in good order any more is closed.
             with contextlib.suppress(nats.errors.Error, OSError):
-                await client.close()
+                await cancellable(client.close())
 
     async def _keep_up(self) -> None:
         # nats-py reconnects by itself, except after some refusals of the server, when it closes for good: then anew.
@@ -115,11 +113,11 @@ class Bus:
             try:
                 await cancellable(self._connect(client, closed))
                 for subject, callback in self._listeners:
-                    await client.subscribe(subject, cb=callback)
+                    await cancellable(client.subscribe(subject, cb=callback))
             except Exception as error:  # noqa: BLE001 - whatever answers there may be no exchange, and may be one later
                 log.warning("exchange refused the connection", reason=str(error)[:200] or type(error).__name__)
                 with contextlib.suppress(Exception):
-                    await client.close()
+                    await cancellable(client.close())
                 await asyncio.sleep(RECONNECT_WAIT_S)
                 continue
             self._note_up()
@@ -223,7 +221,7 @@ class Bus:
             UnavailableError: EXCHANGE_UNREACHABLE.
         """
         with translated():
-            await self._connected_client().publish(subject, data, reply=reply)
+            await cancellable(self._connected_client().publish(subject, data, reply=reply))
 
     async def request(
         self, subject: str, data: bytes, *, headers: dict[str, str] | None = None, timeout_s: float = REQUEST_TIMEOUT_S
@@ -248,13 +246,11 @@ class Bus:
             with translated():
                 return await answer
         finally:
-            answer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, nats.errors.Error):
-                await answer
             failed.cancel()
             waiting.discard(failed)
             if not waiting:
                 self._unanswered.pop(subject.lower(), None)
+            await end(answer)
 
     def _fail(self, subject: str | None, make: Callable[[], MedtrailError]) -> None:
         """End the requests on a subject, or all of them, with an error."""
@@ -295,7 +291,7 @@ class Bus:
         self._listeners.append((subject, callback))
         if self._client is not None and self.connected:
             with translated():
-                await self._client.subscribe(subject, cb=callback)
+                await cancellable(self._client.subscribe(subject, cb=callback))
 
     @contextlib.contextmanager
     def watching(self, watcher: Callable[[], None]) -> Iterator[None]:
@@ -317,7 +313,7 @@ class Bus:
         client = self._connected_client()
         prefix = client.new_inbox()
         with translated():
-            return prefix, await client.subscribe(f"{prefix}.*", cb=callback)
+            return prefix, await cancellable(client.subscribe(f"{prefix}.*", cb=callback))
 
     @property
     def jetstream(self) -> JetStreamContext:

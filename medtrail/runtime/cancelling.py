@@ -1,7 +1,8 @@
 """Cancelling tasks that wait for what others wrote.
 
-Until Python 3.12, ``asyncio.wait_for`` swallows a cancellation that comes in the same moment as its result. A task that
-goes on in a loop then lives for ever, and whoever waits for its end waits as long. nats-py is built on it.
+Until Python 3.12, ``asyncio.wait_for`` swallows a cancellation that comes in the same moment as its result, and nats-py
+is built on it; its own ``close`` and ``publish`` swallow one outright, and its ``connect`` closes and goes on for ever.
+A task that goes on in a loop then lives for ever, and whoever waits for its end waits as long.
 """
 
 import asyncio
@@ -10,9 +11,13 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+ASK_AGAIN_S = 0.1
+
 
 async def cancellable(work: Coroutine[Any, Any, T]) -> T:
     """Return what a coroutine returns; a cancellation ends the caller whatever the coroutine does with its own.
+
+    The coroutine is cancelled until it ends, every 0.1 s: what it does on its way out has to be done by then.
 
     Raises:
         CancelledError: The caller was cancelled; the coroutine has ended by then.
@@ -22,10 +27,27 @@ async def cancellable(work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait([task])
     except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            # Looked at, so that nobody complains of it: the caller ends in any case.
-            task.exception()
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=ASK_AGAIN_S)
+        _look_at(task)
         raise
     return task.result()
+
+
+async def end(task: asyncio.Future[Any]) -> None:
+    """Cancel a task, which has to obey, and return when it has ended, however it ended.
+
+    Raises:
+        CancelledError: The caller was cancelled meanwhile.
+    """
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+    _look_at(task)
+
+
+def _look_at(task: asyncio.Future[Any]) -> None:
+    # So that nobody complains of an error that nobody saw.
+    if not task.cancelled():
+        task.exception()

@@ -24,6 +24,7 @@ from medtrail.codec import encode_ack
 from medtrail.errors import MedtrailError, UnavailableError
 from medtrail.gs1 import Gln
 from medtrail.runtime.bus import Bus
+from medtrail.runtime.cancelling import cancellable
 from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.nats_config import consumer_name
@@ -164,7 +165,7 @@ class InboxPuller:
                     await self._pull_once(arrived, reply=f"{prefix}.{number}")
         finally:
             with contextlib.suppress(nats.errors.Error):
-                await subscription.unsubscribe()
+                await cancellable(subscription.unsubscribe())
 
     async def _pull_once(self, arrived: asyncio.Queue[Msg | None], *, reply: str) -> None:
         """Make one pull request and take in what comes, until the server ends it or falls silent."""

@@ -253,6 +253,38 @@ def test_what_is_no_exchange_is_asked_again_until_one_is_there(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("steps", range(6))
+def test_a_bus_ends_at_whatever_moment_of_a_refused_connection(
+    network: "Network", eventually: "Eventually", steps: int
+) -> None:
+    # nats-py swallows a cancellation for two or three turns of the loop after such a greeting, and goes on.
+    maker = network["maker"]
+    asked = asyncio.Event()
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        with contextlib.suppress(OSError):
+            writer.write(b"INFO {}\r\n")
+            await writer.drain()
+            writer.close()
+
+    async def main() -> None:
+        other = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = other.sockets[0].getsockname()[1]
+        bus = Bus(f"nats://127.0.0.1:{port}", seed=maker.nats_seed(), gln=maker.gln, name="maker")
+        bus.start()
+        await asked.wait()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(bus.close())
+        await eventually(closing.done, within_s=20)
+        assert not bus.connected
+        other.close()
+        await other.wait_closed()
+
+    asyncio.run(main())
+
+
 def test_nobody_hears_anothers_replies(nats_server: "NatsServer", network: "Network", eventually: "Eventually") -> None:
     heard: list[bytes] = []
 

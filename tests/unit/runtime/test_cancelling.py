@@ -1,10 +1,11 @@
 """A cancellation ends the caller, whatever the library below makes of it."""
 
 import asyncio
+import gc
 
 import pytest
 
-from medtrail.runtime.cancelling import cancellable
+from medtrail.runtime.cancelling import cancellable, end
 
 
 def test_returns_and_raises_what_the_work_does() -> None:
@@ -58,3 +59,55 @@ def test_work_has_ended_when_the_cancellation_goes_on() -> None:
         assert ended == [True]
 
     asyncio.run(scenario())
+
+
+def test_work_that_swallows_a_cancellation_is_cancelled_again() -> None:
+    swallowed = []
+
+    async def work() -> None:
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                swallowed.append(True)
+                if len(swallowed) == 3:
+                    raise
+
+    async def scenario() -> None:
+        task = asyncio.create_task(cancellable(work()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(swallowed) == 3
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("outcome", ["cancelled", "result", "error", "done before"])
+def test_an_ended_task_troubles_nobody(outcome: str) -> None:
+    async def work() -> str:
+        try:
+            await asyncio.sleep(0 if outcome == "done before" else 60)
+        except asyncio.CancelledError:
+            if outcome == "cancelled":
+                raise
+        if outcome == "error":
+            raise KeyError("late")
+        return "late"
+
+    async def scenario() -> list[object]:
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await end(task)
+        assert task.done()
+        assert task.cancelled() == (outcome == "cancelled")
+        del task
+        gc.collect()
+        return complaints
+
+    assert asyncio.run(scenario()) == []
