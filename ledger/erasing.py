@@ -215,7 +215,9 @@ class Eraser:
         return consent
 
     async def _check_recall(self, statement: Statement, target: Target) -> None:
-        recall_id = await self._queries.recall_over(target.leaf_index, tree_size=statement.leaf_index + 1)
+        recall_id = await self._queries.recall_over(
+            target.leaf_index, tree_size=statement.leaf_index + 1, now=from_us(statement.stream_time_us)
+        )
         if recall_id:
             message = f"goods of entry {target.leaf_index} are under the recall {recall_id}"
             raise ConflictError(message, code="UNDER_RECALL")

@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from operator import itemgetter
 from threading import Lock
 from typing import TypeVar
@@ -19,7 +20,6 @@ from sqlalchemy import Connection
 from ledger.projections import store
 from ledger.projections.archive import Archive
 from ledger.projections.belief import Container, EvidenceKind, Step, UnitBelief, UnitClass
-from ledger.projections.directory import Directory
 from ledger.projections.judging import Scan, judge
 from ledger.projections.quantities import LotReplay, QuantityBelief
 from ledger.projections.recalls import RecallEntry, covers, in_force
@@ -31,11 +31,14 @@ from medtrail.event import PackLevel
 from medtrail.gs1 import Gtin, Lgtin, near_miss
 from medtrail.item_map import map_key
 from medtrail.runtime.database import Database
+from medtrail.runtime.tokens import Clock, utc_now
 from medtrail.verdict import Verdict
 
 T = TypeVar("T")
 
 _KEPT_LOTS = 4
+# GTIN, lot, true time, tree size, order of the newest change, ids of the recalls in force.
+_LotKey = tuple[str, str, datetime | None, int, int, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +120,16 @@ class Queries:
     Args:
         database: projection.db, kept up by the projector.
         map_salt: The item map's secret: by it, units of erased events are found.
+        clock: Aware UTC: until then ends of recalls count when nobody asks for another time.
     """
 
-    def __init__(self, database: Database, *, map_salt: bytes = b"") -> None:
+    def __init__(self, database: Database, *, map_salt: bytes = b"", clock: Clock = utc_now) -> None:
         self._database = database
         self._map_salt = map_salt
+        self._clock = clock
         self._archive = Archive()
         self._lock = Lock()
-        self._lots: OrderedDict[tuple[str, str, datetime | None, int, int], LotTrace] = OrderedDict()
+        self._lots: OrderedDict[_LotKey, LotTrace] = OrderedDict()
 
     async def size(self) -> int:
         """Return the tree size up to which answers are complete now."""
@@ -183,16 +188,16 @@ class Queries:
 
         return await self._read(tree_size, find)
 
-    async def recall_over(self, leaf_index: int, *, tree_size: int) -> str:
+    async def recall_over(self, leaf_index: int, *, tree_size: int, now: datetime) -> str:
         """Return the id of a recall in force over goods of an entry, as known at a size; empty when there is none.
 
         Its goods are all that it names, all that these ever held or were held in, and what was in there with them.
-        Drills do not count; a recall counts from its entry on, whenever it starts.
+        Drills do not count; a recall counts from its entry on, whenever it starts; an end dated after ``now`` does not.
 
         Raises:
             NotFoundError: TREE_SIZE_UNKNOWN.
         """
-        return await self._read(tree_size, lambda connection, size: self._recall_over(connection, leaf_index, size))
+        return await self._read(tree_size, partial(self._recall_over, leaf_index=leaf_index, now=now))
 
     # --- in one snapshot ---
 
@@ -207,9 +212,10 @@ class Queries:
         return await self._database.read(read)
 
     def _recalls(
-        self, connection: Connection, directory: Directory, *, true_time: datetime | None, size: int
+        self, connection: Connection, *, true_time: datetime | None, size: int, now: datetime | None = None
     ) -> tuple[RecallEntry, ...]:
-        return in_force(self._archive.recalls(connection, size=size), directory, true_time=true_time)
+        known, directory = self._archive.recalls(connection, size=size), self._archive.directory(connection, size=size)
+        return in_force(known, directory, now=now or self._clock(), true_time=true_time)
 
     def _verify(self, connection: Connection, scan: Scan, true_time: datetime | None, size: int) -> PackAnswer:
         directory = self._archive.directory(connection, size=size)
@@ -221,7 +227,7 @@ class Queries:
         concerned = [Container(scan.unit, scan.lot), *replay.contents(scan.unit)]
         if belief is not None:
             concerned += [Container(scan.unit, belief.lot), *belief.containers]
-        standing = self._recalls(connection, directory, true_time=scan.judge_time, size=size)
+        standing = self._recalls(connection, true_time=scan.judge_time, size=size)
         recalls = [entry for entry in standing if covers(entry.recall, concerned)]
         if belief is not None:
             belief = replace(belief, recall_ids=_ids(recalls))
@@ -243,32 +249,27 @@ class Queries:
         replay = Replay(world, directory, recalls=known, true_time=true_time, traced=unit).run()
         belief = replay.belief(unit)
         if belief is not None:
-            belief = self._with_recalls(connection, belief, directory, true_time=true_time, size=size)
+            belief = self._with_recalls(connection, belief, true_time=true_time, size=size)
         return UnitTrace(size, belief, _level(connection, unit, size), replay.steps(unit), erased)
 
     def _with_recalls(
-        self,
-        connection: Connection,
-        belief: UnitBelief,
-        directory: Directory,
-        *,
-        true_time: datetime | None,
-        size: int,
+        self, connection: Connection, belief: UnitBelief, *, true_time: datetime | None, size: int
     ) -> UnitBelief:
         """Return a belief with the recalls in force that cover the unit, what it holds, or what holds it."""
-        standing = self._recalls(connection, directory, true_time=true_time, size=size)
+        standing = self._recalls(connection, true_time=true_time, size=size)
         if all(entry.recall.drill for entry in standing):
             return belief
         concerned = [Container(belief.unit, belief.lot), *belief.containers]
         inside = store.load_contents(connection, belief.unit, size=size)
         if inside:
             world = store.load_world(connection, [belief.unit, *inside], size=size)
+            directory = self._archive.directory(connection, size=size)
             concerned += Replay(world, directory, true_time=true_time).run().contents(belief.unit)
         return replace(belief, recall_ids=_ids(entry for entry in standing if covers(entry.recall, concerned)))
 
-    def _recall_over(self, connection: Connection, leaf_index: int, size: int) -> str:
+    def _recall_over(self, connection: Connection, size: int, *, leaf_index: int, now: datetime) -> str:
         directory = self._archive.directory(connection, size=size)
-        standing = in_force(self._archive.recalls(connection, size=size), directory)
+        standing = self._recalls(connection, true_time=None, size=size, now=now)
         recalls = [entry for entry in standing if not entry.recall.drill]
         named = store.named_units(connection, leaf_index)
         if not recalls or not named:
@@ -291,11 +292,13 @@ class Queries:
         return found[0].recall_id if found else ""
 
     def _lot(self, connection: Connection, lot: Lgtin, true_time: datetime | None, size: int) -> LotTrace:
-        key = (lot.gtin.digits, lot.lot, true_time, size, store.next_order(connection))
+        recalls = self._recalls(connection, true_time=true_time, size=size)
+        standing = tuple(entry.recall_id for entry in recalls)
+        key = (lot.gtin.digits, lot.lot, true_time, size, store.next_order(connection), standing)
         with self._lock:
             kept = self._lots.get(key)
         if kept is None:
-            kept = self._trace_lot(connection, lot, true_time, size)
+            kept = self._trace_lot(connection, lot, recalls, true_time=true_time, size=size)
             with self._lock:
                 # A caller pages through one answer: each page of a large lot would cost as much as the first.
                 self._lots[key] = kept
@@ -303,7 +306,15 @@ class Queries:
                     self._lots.popitem(last=False)
         return kept
 
-    def _trace_lot(self, connection: Connection, lot: Lgtin, true_time: datetime | None, size: int) -> LotTrace:
+    def _trace_lot(
+        self,
+        connection: Connection,
+        lot: Lgtin,
+        recalls: Sequence[RecallEntry],
+        *,
+        true_time: datetime | None,
+        size: int,
+    ) -> LotTrace:
         gtin = lot.gtin.digits
         directory = self._archive.directory(connection, size=size)
         world = store.load_lot(connection, gtin, lot.lot, size=size)
@@ -316,7 +327,6 @@ class Queries:
         # A unit whose believed commissioning names another lot, or does not count, is not of this lot.
         alike = tuple(group for group in replay.groups(members) if group.belief.lot == lot.lot)
         units = sorted((unit, number) for number, group in enumerate(alike) for unit in group.units)
-        recalls = self._recalls(connection, directory, true_time=true_time, size=size)
         if recalls:
             # What a recall names by serial is not alike with the rest: of units that are, one answers for all.
             alike = tuple(replace(group, belief=_recalled(group.belief, recalls)) for group in alike)

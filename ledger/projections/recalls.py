@@ -29,23 +29,26 @@ class RecallEntry:
 
 
 def in_force(
-    entries: Sequence[RecallEntry], directory: Directory, *, true_time: datetime | None = None
+    entries: Sequence[RecallEntry], directory: Directory, *, now: datetime, true_time: datetime | None = None
 ) -> tuple[RecallEntry, ...]:
     """Return the recalls that hold, in log order.
 
     Args:
         entries: All that are known.
         directory: Who is who, at the same tree size.
-        true_time: Only those that have started by then, and were not ended by then; None: whatever the times say.
+        now: An end that is dated later has no effect yet.
+        true_time: In place of now, and only what has started by then; None: a recall holds from its entry on, whenever
+            it starts.
     """
-    begun = [entry for entry in entries if true_time is None or entry.recall.start_time <= true_time]
-    ends = [entry for entry in begun if entry.recall.terminated_recall_id]
+    moment = now if true_time is None else true_time
+    ends = [entry for entry in entries if entry.recall.terminated_recall_id and entry.recall.start_time <= moment]
     ended = {(entry.recall.terminated_recall_id, directory.signer(entry.fact)) for entry in ends}
     ended_by_regulator = {entry.recall.terminated_recall_id for entry in ends if directory.is_regulator(entry.fact)}
     return tuple(
         entry
-        for entry in begun
+        for entry in entries
         if not entry.recall.terminated_recall_id
+        and (true_time is None or entry.recall.start_time <= true_time)
         and (entry.recall_id, directory.signer(entry.fact)) not in ended
         and entry.recall_id not in ended_by_regulator
     )

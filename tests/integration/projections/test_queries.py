@@ -418,6 +418,28 @@ def _at_the_pharmacy() -> Story:
     return story
 
 
+def test_recall_is_in_force_in_every_trace_until_the_day_on_which_its_end_is_dated(database: Database) -> None:
+    async def run() -> None:
+        story = _at_the_pharmacy()
+        recall = story.recall(at=60)
+        story.recall(at=3 * 24 * 60, ends=recall)
+        await _take(database, story)
+        today, last = START + timedelta(days=1), START + timedelta(days=3)
+        queries = Queries(database, clock=lambda: today)
+        expected = (recall.header.event_id,)
+
+        async def told() -> tuple[tuple[str, ...], ...]:
+            unit, lot = await queries.trace_unit(path(ONE)), await queries.trace_lot(Lgtin(Gtin(GTIN), LOT))
+            assert unit.belief is not None
+            return unit.belief.recall_ids, lot.recall_ids, lot.units(limit=1)[0].recall_ids
+
+        assert await told() == (expected,) * 3
+        today = last
+        assert await told() == ((),) * 3
+
+    asyncio.run(run())
+
+
 def test_trace_of_a_lot_counts_custody_states_beside_the_classes(database: Database) -> None:
     async def run() -> None:
         story = _at_the_pharmacy()

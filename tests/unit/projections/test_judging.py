@@ -167,28 +167,33 @@ def test_drill_says_that_it_is_one(story: Story) -> None:
 def test_ended_recall_drops_out_in_either_order(story: Story) -> None:
     recall = _recall(story, LOT_SCOPE)
     end = _recall(story, LOT_SCOPE, terminated_recall_id=recall.recall_id)
-    assert in_force([recall], story.directory()) == (recall,)
-    assert in_force([recall, end], story.directory()) == ()
-    assert in_force([end, recall], story.directory()) == ()
+    assert in_force([recall], story.directory(), now=NOW) == (recall,)
+    assert in_force([recall, end], story.directory(), now=NOW) == ()
+    assert in_force([end, recall], story.directory(), now=NOW) == ()
 
 
 def test_recall_ended_by_another_stays_in_force(story: Story) -> None:
     recall = _recall(story, LOT_SCOPE)
     end = _recall(story, LOT_SCOPE, signer=WHOLESALER, terminated_recall_id=recall.recall_id)
-    assert in_force([recall, end], story.directory()) == (recall,)
+    assert in_force([recall, end], story.directory(), now=NOW) == (recall,)
 
 
 def test_recall_holds_from_its_start(story: Story) -> None:
     recall = _recall(story, LOT_SCOPE)
-    assert in_force([recall], story.directory(), true_time=START - timedelta(seconds=1)) == ()
+    earlier = START - timedelta(seconds=1)
+    assert in_force([recall], story.directory(), now=NOW, true_time=earlier) == ()
+    assert in_force([recall], story.directory(), now=earlier) == (recall,)
 
 
 def test_recall_ends_when_its_end_begins(story: Story) -> None:
     recall = _recall(story, LOT_SCOPE)
     later = replace(_recall(story, LOT_SCOPE, terminated_recall_id=recall.recall_id).recall, start_time=NOW)
     end = RecallEntry(fact_of(9, story.told[-1][0], key_id=story.told[-1][1]), later)
-    assert in_force([recall, end], story.directory(), true_time=NOW - timedelta(seconds=1)) == (recall,)
-    assert in_force([recall, end], story.directory(), true_time=NOW) == ()
+    known, earlier = [recall, end], NOW - timedelta(seconds=1)
+    assert in_force(known, story.directory(), now=earlier) == (recall,)
+    assert in_force(known, story.directory(), now=NOW) == ()
+    assert in_force(known, story.directory(), now=NOW, true_time=earlier) == (recall,)
+    assert in_force(known, story.directory(), now=earlier, true_time=NOW) == ()
 
 
 @pytest.mark.parametrize("where", [UnitClass.IN_TRANSIT, UnitClass.DELIVERED_UNCONFIRMED, UnitClass.ON_HAND])
