@@ -12,7 +12,6 @@ from medtrail.api.exceptions.v1 import exceptions_pb2, exceptions_pb2_grpc
 from medtrail.codec import from_timestamp
 from medtrail.errors import MalformedError, VerificationError
 from medtrail.form3911 import Form3911, encode_form, missing_fields
-from medtrail.form3911_pdf import draw_form
 from medtrail.pdg_reader import decode_message, remarks
 from medtrail.runtime.guard import Context, caller_of
 from medtrail.runtime.paging import page_size
@@ -333,7 +332,7 @@ class ExceptionServicer(exceptions_pb2_grpc.ExceptionServiceServicer):
 
         form = await office.database.read(look)
         # Drawing takes a processor for a while: scans go on meanwhile.
-        pdf = await asyncio.to_thread(draw_form, form, record=case_id)
+        pdf = await asyncio.to_thread(_drawn, form, record=case_id)
         return exceptions_pb2.GetForm3911Response(form=encode_form(form), pdf=pdf, missing_fields=missing_fields(form))
 
     # --- PDG files ---
@@ -391,6 +390,13 @@ def _moment(request: Message, name: str) -> datetime | None:
 def _person(context: Context, said: str) -> str:
     """Return who acts: as the call's token names them, else as the request does."""
     return caller_of(context).person or check_length(said, field="person", most=MAX_PERSON)
+
+
+def _drawn(form: Form3911, *, record: str) -> bytes:
+    # Imported when a form is asked for: a fifth of a service's start would be spent on drawing that few ever need.
+    from medtrail.form3911_pdf import draw_form  # noqa: PLC0415
+
+    return draw_form(form, record=record)
 
 
 def exception_binding(office: Office) -> Binding:
