@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from medtrail.gs1 import Gln
 from services.custody import events_store, holdings_store, inbound_store
 from services.custody.exceptions import store as case_store
+from services.custody.exceptions.case import NewCase
 from services.custody.exceptions.codes import ExceptionCode, rule_of
 from services.custody.holding import Holding, HoldingState
 from services.custody.inbound_store import InboundShipment, InboundState
@@ -139,13 +140,7 @@ def open_cases(
     """Open cases for goods here whose despatch does not hold any more; return each one's id with its units."""
     if not goods:
         return {}
-    return case_store.open_cases(
-        connection,
-        gln,
-        ExceptionCode.DESPATCH_REFUSED,
-        units=[item.unit for item in goods],
-        despatch_id=despatch_id,
-        detail=f"{len(goods)} units rest on a despatch that does not hold: "
-        f"{rule_of(ExceptionCode.DESPATCH_REFUSED).instruction}",
-        now=now,
-    )
+    code = ExceptionCode.DESPATCH_REFUSED
+    detail = f"{len(goods)} units rest on a despatch that does not hold: {rule_of(code).instruction}"
+    new = NewCase(code, detail, [item.unit for item in goods], despatch_id=despatch_id)
+    return case_store.open_cases(connection, gln, new, now=now)

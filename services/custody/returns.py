@@ -13,6 +13,7 @@ from services.custody.conditions import with_inside
 from services.custody.desk import Accepted, Effect, Session
 from services.custody.events import Occasion, Route
 from services.custody.exceptions import store as cases
+from services.custody.exceptions.case import NewCase
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.excursions import NotedExcursion
 from services.custody.expiry_watch import today
@@ -345,16 +346,9 @@ def _open_cases(
             despatch_id = "" if each.shipment is None else each.shipment.despatch_id
             groups.setdefault((despatch_id, each.customer, outcomes[unit].codes), []).append(unit)
     for (despatch_id, customer, _), units in groups.items():
-        opened = cases.open_cases(
-            session.connection,
-            session.desk.gln,
-            ExceptionCode.RETURN_UNVERIFIED,
-            units=units,
-            partner=customer,
-            despatch_id=despatch_id,
-            detail=outcomes[units[0]].describe(),
-            now=session.now,
-        )
+        detail = outcomes[units[0]].describe()
+        new = NewCase(ExceptionCode.RETURN_UNVERIFIED, detail, units, customer, despatch_id=despatch_id)
+        opened = cases.open_cases(session.connection, session.desk.gln, new, now=session.now)
         for case_id, inside in opened.items():
             found.update({unit: replace(found[unit], case_id=case_id) for unit in inside})
     return found

@@ -16,6 +16,7 @@ from services.custody.conditions import with_inside
 from services.custody.events import Occasion
 from services.custody.events_store import Stored
 from services.custody.exceptions import store as cases
+from services.custody.exceptions.case import NewCase
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.excursions import NotedExcursion
 from services.custody.holding import Books, Holding, HoldingState
@@ -203,16 +204,14 @@ def take_in_sensors(session: "Session", stored: Stored, occasion: Occasion, *, d
     ours = [item for item in found if session.books.get(item.unit) is not None]
     if ours:
         first = session.books.get(ours[0].unit)
-        cases.open_cases(
-            session.connection,
-            session.desk.gln,
+        new = NewCase(
             ExceptionCode.TEMPERATURE_EXCURSION,
-            units=[item.unit for item in ours],
-            partner=None if first is None else first.partner,
-            despatch_id="" if first is None else first.despatch_id,
-            detail=ours[0].description,
-            now=session.now,
+            ours[0].description,
+            [item.unit for item in ours],
+            None if first is None else first.partner,
+            "" if first is None else first.despatch_id,
         )
+        cases.open_cases(session.connection, session.desk.gln, new, now=session.now)
 
 
 def take_in_advised(session: "Session", stored: Stored, *, despatch_id: str) -> None:

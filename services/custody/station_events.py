@@ -29,7 +29,7 @@ from medtrail.trust import Registry, claims_of
 from services.custody import commands, verifications
 from services.custody.conditions import with_inside
 from services.custody.desk import Desk, Session
-from services.custody.exceptions.case import CaseScan
+from services.custody.exceptions.case import CaseScan, NewCase
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.exceptions.store import open_case
 from services.custody.holding import HoldingState
@@ -298,14 +298,12 @@ def _follow(session: Session, said: _Said, effect: StationEffect, opening: Seque
 def _open_case(session: Session, said: _Said, objection: Objection) -> Conflict:
     station, unit, error = said.event.header.source, objection.unit, objection.error
     what = said.statement.biz_step or said.statement.type.value
-    case_id = open_case(
-        session.connection,
-        session.desk.gln,
+    new = NewCase(
         ExceptionCode.OFFLINE_CONFLICT,
-        units=(unit,),
+        f"{station} recorded {what} of {unit.path}: {error.code}, {error.message}",
+        (unit,),
         despatch_id=objection.despatch_id,
         scan=CaseScan(unit.digital_link, said.statement.event_time, station),
-        detail=f"{station} recorded {what} of {unit.path}: {error.code}, {error.message}",
-        now=session.now,
     )
+    case_id = open_case(session.connection, session.desk.gln, new, now=session.now)
     return Conflict(unit, error.code, error.message, case_id)

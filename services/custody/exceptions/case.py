@@ -1,5 +1,6 @@
 """A case: what is the matter with which goods, how far it is, and what was said about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -96,6 +97,39 @@ class CaseMessage:
     pdg: bytes = b""
     sha256: bytes = b""
     signed_event: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCase:
+    """A case as it is raised.
+
+    Attributes:
+        code: What is the matter.
+        detail: In words, cut to 2,000 characters.
+        partner: Party GLN; that of the despatch's sender when None.
+        despatch_id: event_id; may be empty, like ``delivery_id``, ``purchase_order`` and ``owner``.
+        scan: That raised it.
+        expected_count: How many were advised, where units are not told apart; like ``counted_count``.
+        owner: Who sees to it.
+        due_time: Aware UTC; by the code when None.
+        case_id: UUID of a case that a partner reported; a new one when empty.
+        partner_reported: The partner reported it.
+    """
+
+    code: ExceptionCode
+    detail: str
+    units: Sequence[Unit] = ()
+    partner: Gln | None = None
+    despatch_id: str = ""
+    delivery_id: str = ""
+    scan: CaseScan | None = None
+    purchase_order: str = ""
+    expected_count: int = 0
+    counted_count: int = 0
+    owner: str = ""
+    due_time: datetime | None = None
+    case_id: str = ""
+    partner_reported: bool = False
 
 
 @dataclass(frozen=True, slots=True)

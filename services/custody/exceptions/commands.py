@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from medtrail.errors import ConflictError, MalformedError
@@ -16,29 +16,14 @@ from services.custody.exceptions.case import (
     Case,
     CaseMessage,
     CaseResolution,
-    CaseScan,
     MessageKind,
+    NewCase,
 )
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.exceptions.exchange import Said
 from services.custody.exceptions.items import CaseItem, exchange_of
 from services.custody.holdings_store import to_us
 from services.custody.parties import organisation_gln
-from services.custody.units import Unit
-
-
-@dataclass(frozen=True, slots=True)
-class NewCase:
-    """A case as a person opens it; the fields are those of :func:`services.custody.exceptions.store.open_case`."""
-
-    code: ExceptionCode
-    detail: str
-    units: Sequence[Unit] = ()
-    partner: Gln | None = None
-    despatch_id: str = ""
-    delivery_id: str = ""
-    scan: CaseScan | None = None
-    extras: store.Extras = store.NO_EXTRAS
 
 
 def require_open(case: Case) -> Case:
@@ -68,19 +53,10 @@ def open_case(session: Session, new: NewCase) -> Case:
         if holding is not None:
             despatch_id = despatch_id or holding.despatch_id
             partner = partner or holding.partner
-    case_id = store.open_case(
-        session.connection,
-        session.desk.gln,
-        new.code,
-        units=new.units,
-        partner=None if partner is None else organisation_gln(partner, session.desk.registry()),
-        despatch_id=despatch_id,
-        delivery_id=new.delivery_id,
-        scan=new.scan,
-        detail=new.detail,
-        now=session.now,
-        extras=new.extras,
-    )
+    if partner is not None:
+        partner = organisation_gln(partner, session.desk.registry())
+    new = replace(new, partner=partner, despatch_id=despatch_id)
+    case_id = store.open_case(session.connection, session.desk.gln, new, now=session.now)
     return _with_order(session, store.get_case(session.connection, case_id))
 
 
@@ -271,10 +247,15 @@ def take_file(session: Session, data: bytes, message: Report | Response, *, part
             raise ConflictError(text, code="CASE_UNKNOWN", field="pdg_message")
         detail = "; ".join(message.other_errors) or "reported by file"
         code = exchange.code_of("", message)
-        extras = store.Extras(purchase_order=message.po_number, case_id=message.case_id, partner_reported=True)
-        store.open_case(
-            session.connection, session.desk.gln, code, partner=sender, detail=detail, now=session.now, extras=extras
+        new = NewCase(
+            code,
+            detail,
+            partner=sender,
+            purchase_order=message.po_number,
+            case_id=message.case_id,
+            partner_reported=True,
         )
+        store.open_case(session.connection, session.desk.gln, new, now=session.now)
         case = store.get_case(session.connection, message.case_id)
     elif case.partner != sender or case.partner_reported != isinstance(message, Report):
         text = f"{sender} cannot say this of the case {case.case_id}"

@@ -23,7 +23,7 @@ from medtrail.trust import TRADING_ROLES
 from services.custody import events_store, inbound_store, letters
 from services.custody.desk import Desk, Session, signed_bytes
 from services.custody.exceptions import conversation, store
-from services.custody.exceptions.case import Case, CaseMessage, CaseResolution, CaseStatus, MessageKind
+from services.custody.exceptions.case import Case, CaseMessage, CaseResolution, CaseStatus, MessageKind, NewCase
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.exceptions.items import exchange_of
 from services.custody.exceptions.reports import closing_report
@@ -283,18 +283,17 @@ def _open_counterpart(
     if store.count_reported(connection, heard.sender) >= MAX_CASES_PER_PARTNER:
         message = f"{heard.sender} has {MAX_CASES_PER_PARTNER} open cases here"
         raise TooLargeError(message, code="CASE_BACKLOG", field="letter")
-    now = desk.clock()
-    store.open_case(
-        connection,
-        desk.gln,
+    new = NewCase(
         code_of(letter.code, pdg),
-        units=_units(desk, letter),
-        partner=heard.sender,
+        letter.text,
+        _units(desk, letter),
+        heard.sender,
         despatch_id=letter.despatch_id,
-        detail=letter.text,
-        now=now,
-        extras=store.Extras(purchase_order=letter.purchase_order, case_id=letter.case_id, partner_reported=True),
+        purchase_order=letter.purchase_order,
+        case_id=letter.case_id,
+        partner_reported=True,
     )
+    store.open_case(connection, desk.gln, new, now=desk.clock())
     return store.get_case(connection, letter.case_id)
 
 

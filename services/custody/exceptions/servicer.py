@@ -20,9 +20,9 @@ from medtrail.trust import MAX_AHEAD
 from services.custody import holdings_store
 from services.custody.desk import Accepted, Desk, Session
 from services.custody.exceptions import commands, conversation, messages, store, suspect
-from services.custody.exceptions.case import Case
+from services.custody.exceptions.case import Case, NewCase
 from services.custody.exceptions.codes import ExceptionCode
-from services.custody.exceptions.commands import NewCase, Speaker
+from services.custody.exceptions.commands import Speaker
 from services.custody.exceptions.forms import form_of_case
 from services.custody.exceptions.items import exchange_of
 from services.custody.exceptions.messages import NO_DETAILS, Details, case_to_message, check_length
@@ -152,13 +152,11 @@ class ExceptionServicer(exceptions_pb2_grpc.ExceptionServiceServicer):
             despatch_id=check_length(request.despatch_event_id, field="despatch_event_id", most=512),
             delivery_id=check_length(request.delivery_id, field="delivery_id", most=200),
             scan=messages.scan_from(request.scan) if request.HasField("scan") else None,
-            extras=store.Extras(
-                purchase_order=check_length(request.purchase_order, field="purchase_order", most=64),
-                expected_count=request.expected_count,
-                counted_count=request.counted_count,
-                owner=check_length(request.owner, field="owner", most=MAX_PERSON),
-                due_time=_moment(request, "due_time"),
-            ),
+            purchase_order=check_length(request.purchase_order, field="purchase_order", most=64),
+            expected_count=request.expected_count,
+            counted_count=request.counted_count,
+            owner=check_length(request.owner, field="owner", most=MAX_PERSON),
+            due_time=_moment(request, "due_time"),
         )
         return await self._change(
             request, exceptions_pb2.OpenCaseResponse, lambda session: commands.open_case(session, new), units

@@ -18,6 +18,7 @@ from services.custody.exceptions.case import (
     CaseScan,
     CaseStatus,
     CaseUnit,
+    NewCase,
 )
 from services.custody.exceptions.codes import Category, ExceptionCode, rule_of
 from services.custody.exceptions.tables import CaseRow, CaseUnitRow
@@ -39,46 +40,7 @@ _HERE = frozenset(state.value for state in HERE_STATES)
 # --- opening and closing ---
 
 
-@dataclass(frozen=True, slots=True)
-class Extras:
-    """What more may be said of a case when it is opened.
-
-    Attributes:
-        purchase_order: Number; may be empty.
-        expected_count: How many were advised, where units are not told apart.
-        counted_count: How many came, likewise.
-        owner: Who sees to it; may be empty.
-        due_time: Aware UTC; by the code when None.
-        case_id: UUID of a case that a partner reported; a new one when empty.
-        partner_reported: The partner reported it.
-    """
-
-    purchase_order: str = ""
-    expected_count: int = 0
-    counted_count: int = 0
-    owner: str = ""
-    due_time: datetime | None = None
-    case_id: str = ""
-    partner_reported: bool = False
-
-
-NO_EXTRAS = Extras()
-
-
-def open_case(  # noqa: PLR0913  # each says another thing of the case
-    connection: Connection,
-    desk_gln: Gln,
-    code: ExceptionCode,
-    *,
-    units: Sequence[Unit] = (),
-    partner: Gln | None = None,
-    despatch_id: str = "",
-    delivery_id: str = "",
-    scan: CaseScan | None = None,
-    detail: str,
-    now: datetime,
-    extras: Extras = NO_EXTRAS,
-) -> str:
+def open_case(connection: Connection, desk_gln: Gln, new: NewCase, *, now: datetime) -> str:
     """Open a case and return its id; one that is open about the same is taken up again.
 
     The same is: this code, this despatch, and any of the units; where no unit is named, the same delivery and scan.
@@ -88,61 +50,27 @@ def open_case(  # noqa: PLR0913  # each says another thing of the case
     Args:
         connection: In a write transaction.
         desk_gln: Party GLN of this organisation: it is nobody's own partner.
-        code: What is the matter.
-        units: At most 5,000.
-        partner: Party GLN; that of the despatch's sender when None.
-        despatch_id: event_id; may be empty.
-        delivery_id: May be empty.
-        scan: That raised it.
-        detail: In words, cut to 2,000 characters.
+        new: With at most 5,000 units.
         now: Aware UTC.
-        extras: What more there is to say.
 
     Raises:
         TooLargeError: More than 5,000 units (TOO_MANY_UNITS).
     """
-    if len(units) > MAX_UNITS:
-        message = f"expected at most {MAX_UNITS} units, got {len(units)}"
+    if len(new.units) > MAX_UNITS:
+        message = f"expected at most {MAX_UNITS} units, got {len(new.units)}"
         raise TooLargeError(message, code="TOO_MANY_UNITS", field="epcs")
-    opened = open_cases(
-        connection,
-        desk_gln,
-        code,
-        units=units,
-        partner=partner,
-        despatch_id=despatch_id,
-        delivery_id=delivery_id,
-        scan=scan,
-        detail=detail,
-        now=now,
-        extras=extras,
-    )
-    return next(iter(opened))
+    return next(iter(open_cases(connection, desk_gln, new, now=now)))
 
 
-def open_cases(  # noqa: PLR0913  # each says another thing of the cases
-    connection: Connection,
-    desk_gln: Gln,
-    code: ExceptionCode,
-    *,
-    units: Sequence[Unit] = (),
-    partner: Gln | None = None,
-    despatch_id: str = "",
-    delivery_id: str = "",
-    scan: CaseScan | None = None,
-    detail: str,
-    now: datetime,
-    extras: Extras = NO_EXTRAS,
-) -> dict[str, list[Unit]]:
+def open_cases(connection: Connection, desk_gln: Gln, new: NewCase, *, now: datetime) -> dict[str, list[Unit]]:
     """Open as many cases as units need; return each case's id with those units that stand in it.
 
     A unit that stands in an open case of this code and despatch stays there. Of the others each such case takes as many
-    as it holds, and new cases take the rest. The fields are those of :func:`open_case`; any number of units.
+    as it holds, and new cases take the rest. The arguments are those of :func:`open_case`; any number of units.
     """
-    about = (despatch_id, delivery_id, "" if scan is None else scan.scan)
-    opened = {} if extras.case_id else _standing(connection, code, units, about=about)
+    opened = {} if new.case_id else _standing(connection, new)
     found = {unit for inside in opened.values() for unit in inside}
-    rest = [unit for unit in dict.fromkeys(units) if unit not in found]
+    rest = [unit for unit in dict.fromkeys(new.units) if unit not in found]
     for case_id, inside in opened.items():
         free = max(0, room(connection, case_id))
         inside.extend(rest[:free])
@@ -150,78 +78,75 @@ def open_cases(  # noqa: PLR0913  # each says another thing of the cases
         rest = rest[free:]
     if opened and not rest:
         return opened
-    if partner is None and despatch_id:
-        shipment = inbound_store.find(connection, despatch_id)
-        partner = None if shipment is None else shipment.sender
+    row = _row(new, now) | {"partner": _partner_column(connection, desk_gln, new)}
     for start in range(0, max(1, len(rest)), MAX_UNITS):
-        case_id = extras.case_id or str(uuid.uuid4())
-        row = {
-            "case_id": case_id,
-            "code": code.value,
-            "status": CaseStatus.OPEN.value,
-            "partner": "" if partner is None or partner == desk_gln else str(partner),
-            "open_us": to_us(now),
-            "detail": detail[:MAX_DETAIL],
-            "despatch_id": despatch_id,
-            "delivery_id": delivery_id,
-        }
-        connection.execute(_CASE.insert().values(**row, **_scan_columns(scan), **_extra_columns(extras, code, now)))
+        case_id = new.case_id or str(uuid.uuid4())
+        connection.execute(_CASE.insert().values(case_id=case_id, **row))
         opened[case_id] = rest[start : start + MAX_UNITS]
         add_units(connection, case_id, opened[case_id])
     return opened
 
 
-def _scan_columns(scan: CaseScan | None) -> dict[str, Any]:
-    return {
-        "scan": "" if scan is None else scan.scan,
-        "scan_us": None if scan is None or scan.time is None else to_us(scan.time),
-        "station": "" if scan is None else scan.station,
-        "verdict_code": "" if scan is None else scan.verdict_code,
-    }
+def _partner_column(connection: Connection, desk_gln: Gln, new: NewCase) -> str:
+    partner = new.partner
+    if partner is None and new.despatch_id:
+        shipment = inbound_store.find(connection, new.despatch_id)
+        partner = None if shipment is None else shipment.sender
+    return "" if partner is None or partner == desk_gln else str(partner)
 
 
-def _extra_columns(extras: Extras, code: ExceptionCode, now: datetime) -> dict[str, Any]:
+def _row(new: NewCase, now: datetime) -> dict[str, Any]:
+    """Return a new case's columns, but for its id and partner."""
+    scan = new.scan or CaseScan("")
     return {
-        "partner_reported": extras.partner_reported,
+        "code": new.code.value,
+        "status": CaseStatus.OPEN.value,
+        "open_us": to_us(now),
+        "detail": new.detail[:MAX_DETAIL],
+        "despatch_id": new.despatch_id,
+        "delivery_id": new.delivery_id,
+        "scan": scan.scan,
+        "scan_us": None if scan.time is None else to_us(scan.time),
+        "station": scan.station,
+        "verdict_code": scan.verdict_code,
+        "partner_reported": new.partner_reported,
         "shared": False,
-        "owner": extras.owner,
-        "due_us": to_us(extras.due_time or now + rule_of(code).due),
+        "owner": new.owner,
+        "due_us": to_us(new.due_time or now + rule_of(new.code).due),
         "resolution": "",
         "resolution_note": "",
-        "purchase_order": extras.purchase_order,
-        "expected_count": extras.expected_count,
-        "counted_count": extras.counted_count,
+        "purchase_order": new.purchase_order,
+        "expected_count": new.expected_count,
+        "counted_count": new.counted_count,
         "unit_count": 0,
         "incident_number": "",
     }
 
 
-def _standing(
-    connection: Connection, code: ExceptionCode, units: Sequence[Unit], *, about: tuple[str, str, str]
-) -> dict[str, list[Unit]]:
-    """Return the open cases about the same, oldest first, each with those of some units that stand in it."""
-    despatch_id, delivery_id, scan = about
+def _standing(connection: Connection, new: NewCase) -> dict[str, list[Unit]]:
+    """Return the open cases about the same, oldest first, each with those of the new one's units that stand in it."""
     same = (
-        _CASE.c.code == code.value,
-        _CASE.c.despatch_id == despatch_id,
+        _CASE.c.code == new.code.value,
+        _CASE.c.despatch_id == new.despatch_id,
         _CASE.c.status != CaseStatus.RESOLVED.value,
         # A partner's case is the partner's to end: what is raised here is never taken into it.
         _CASE.c.partner_reported.is_(False),
     )
-    if not units:
+    if not new.units:
+        scan = "" if new.scan is None else new.scan.scan
         query = select(_CASE.c.case_id).where(
-            *same, _CASE.c.unit_count == 0, _CASE.c.delivery_id == delivery_id, _CASE.c.scan == scan
+            *same, _CASE.c.unit_count == 0, _CASE.c.delivery_id == new.delivery_id, _CASE.c.scan == scan
         )
         first = connection.execute(query.order_by(_CASE.c.number).limit(1)).scalar()
         return {} if first is None else {first: []}
     cases: dict[str, tuple[int, str]] = {}
     joined = select(_UNIT.c.path, _CASE.c.number, _CASE.c.case_id).join(_UNIT, _UNIT.c.case_id == _CASE.c.case_id)
-    for part in chunks([unit.path for unit in units]):
+    for part in chunks([unit.path for unit in new.units]):
         rows = connection.execute(joined.where(*same, _UNIT.c.path.in_(part)).order_by(_CASE.c.number))
         for path, number, case_id in rows:
             cases.setdefault(path, (number, case_id))
     found: dict[str, list[Unit]] = {case_id: [] for _, case_id in sorted(set(cases.values()))}
-    for unit in dict.fromkeys(units):
+    for unit in dict.fromkeys(new.units):
         if unit.path in cases:
             found[cases[unit.path][1]].append(unit)
     return found

@@ -31,6 +31,7 @@ from services.custody.exceptions.case import (
     CaseStatus,
     CaseUnit,
     MessageKind,
+    NewCase,
 )
 from services.custody.exceptions.codes import ExceptionCode
 from services.custody.exceptions.commands import require_open
@@ -104,16 +105,14 @@ def mark(
     for named in units:
         require_here(session.books, named)
     first = session.books.get(units[0].unit)
-    opened = store.open_cases(
-        session.connection,
-        session.desk.gln,
+    new = NewCase(
         ExceptionCode.SUSPECT,
-        units=[named.unit for named in units],
-        partner=None if first is None else _supplier(session, first.despatch_id),
+        reason,
+        [named.unit for named in units],
+        None if first is None else _supplier(session, first.despatch_id),
         scan=scan,
-        detail=reason,
-        now=session.now,
     )
+    opened = store.open_cases(session.connection, session.desk.gln, new, now=session.now)
     free = [named for named in units if not effects.is_held_for(session, named, ExceptionCode.SUSPECT)]
     made = verbs.hold(session, free, occasion, reason=reason, code=HoldCode.SUSPECT) if free else []
     held = {named.unit for named in free}

@@ -13,9 +13,9 @@ from medtrail.codec import decode_payload, decode_signed_event, decode_terms
 from medtrail.document import Document, DocumentFunction, DocumentKind, DocumentReference
 from medtrail.gs1 import Gln
 from medtrail.terms import SaltedTerms
-from services.custody.exceptions.case import CaseResolution
+from services.custody.exceptions.case import CaseResolution, NewCase
 from services.custody.exceptions.codes import ExceptionCode
-from services.custody.exceptions.store import Extras, close_case, find_case, open_case
+from services.custody.exceptions.store import close_case, find_case, open_case
 from services.custody.holdings_store import chunks, to_us
 from services.custody.orders import links
 from services.custody.orders.goods import tally_from
@@ -348,15 +348,14 @@ def _case(connection: Connection, view: OrderView, known: KnownOrder | None, *, 
     if case is not None and (case.resolve_time is None or not worse):
         return case_id
     partner = view.seller if gln == view.order.issuer else view.order.issuer
-    return open_case(
-        connection,
-        gln,
+    new = NewCase(
         ExceptionCode.ORDER_MISMATCH,
+        "; ".join(describe(item) for item in view.mismatches[:20]),
         partner=partner,
-        detail="; ".join(describe(item) for item in view.mismatches[:20]),
-        now=now,
-        extras=Extras(purchase_order=view.order.document.number, case_id=str(uuid.uuid4())),
+        purchase_order=view.order.document.number,
+        case_id=str(uuid.uuid4()),
     )
+    return open_case(connection, gln, new, now=now)
 
 
 def describe(item: Mismatch) -> str:

@@ -7,7 +7,7 @@ from medtrail.gs1 import Gln
 from services.custody import inbound_store
 from services.custody.desk import Session
 from services.custody.exceptions import store as case_store
-from services.custody.exceptions.case import CaseResolution, CaseScan
+from services.custody.exceptions.case import CaseResolution, CaseScan, NewCase
 from services.custody.exceptions.codes import ExceptionCode, rule_of
 from services.custody.exceptions.exchange import close_and_tell
 from services.custody.receiving import deliveries_store, lines_store
@@ -63,18 +63,16 @@ def _open(session: Session, delivery: Delivery, trouble: Trouble) -> dict[str, l
     despatch_id = lines[0].despatch_id if lines else ""
     rule = rule_of(trouble.code)
     count = f"{len(lines)} unit{'' if len(lines) == 1 else 's'}" if lines else "one label"
-    return case_store.open_cases(
-        connection,
-        session.desk.gln,
+    new = NewCase(
         trouble.code,
-        units=[line.unit for line in lines],
-        partner=None if despatch_id else sender_of(session, delivery),
-        despatch_id=despatch_id,
-        delivery_id=delivery.delivery_id,
-        scan=None if record is None else CaseScan(record.scan, record.scan_time, record.station),
-        detail=f"{count} at receiving: {rule.instruction}",
-        now=session.now,
+        f"{count} at receiving: {rule.instruction}",
+        [line.unit for line in lines],
+        None if despatch_id else sender_of(session, delivery),
+        despatch_id,
+        delivery.delivery_id,
+        None if record is None else CaseScan(record.scan, record.scan_time, record.station),
     )
+    return case_store.open_cases(connection, session.desk.gln, new, now=session.now)
 
 
 def sender_of(session: Session, delivery: Delivery) -> Gln | None:

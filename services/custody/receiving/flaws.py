@@ -11,6 +11,7 @@ from services.custody.conditions import offset_of_text, with_inside
 from services.custody.desk import Accepted, Session
 from services.custody.events import Occasion
 from services.custody.exceptions import store as case_store
+from services.custody.exceptions.case import NewCase
 from services.custody.exceptions.codes import ExceptionCode, rule_of
 from services.custody.holding import Holding
 from services.custody.holds import HoldCode, codes_of
@@ -83,15 +84,9 @@ def hold_later(
                 flawed.setdefault(flaw, []).append(named)
     made = hold_flawed(session, flawed, occasion)
     for flaw, held in flawed.items():
-        case_store.open_cases(
-            session.connection,
-            session.desk.gln,
-            flaw,
-            units=[named.unit for named in held],
-            despatch_id=despatch_id,
-            detail=f"{len(held)} units {AT_RECEIVING}: {rule_of(flaw).instruction}",
-            now=session.now,
-        )
+        detail = f"{len(held)} units {AT_RECEIVING}: {rule_of(flaw).instruction}"
+        new = NewCase(flaw, detail, [named.unit for named in held], despatch_id=despatch_id)
+        case_store.open_cases(session.connection, session.desk.gln, new, now=session.now)
     return made
 
 

@@ -15,9 +15,9 @@ from medtrail.subjects import MessageKind as InboxKind
 from services.custody import commands as verbs
 from services.custody import corrections, events_store, holdings_store, inbound_store, letters
 from services.custody.exceptions import alarms, commands, conversation, exchange, store, suspect
-from services.custody.exceptions.case import Case, CaseResolution, CaseScan, CaseStatus, MessageKind
+from services.custody.exceptions.case import Case, CaseResolution, CaseScan, CaseStatus, MessageKind, NewCase
 from services.custody.exceptions.codes import RULES, Category, ExceptionCode
-from services.custody.exceptions.commands import NewCase, Speaker
+from services.custody.exceptions.commands import Speaker
 from services.custody.exceptions.suspect import count_to_verify
 from services.custody.hold_policy import HoldPolicy
 from services.custody.holding import Ending, HoldingState
@@ -112,7 +112,7 @@ def test_case_takes_partner_and_despatch_from_the_books_and_is_due_by_its_code(m
 
 def test_cases_are_listed_by_what_they_are_about(maker: House, pharmacy: House) -> None:
     units = stock(maker, pharmacy, 1, 2)
-    damaged = open_case(pharmacy, ExceptionCode.DAMAGED, units[:1], extras=store.Extras(owner="Kim"))
+    damaged = open_case(pharmacy, ExceptionCode.DAMAGED, units[:1], owner="Kim")
     late = open_case(pharmacy, ExceptionCode.SHORTAGE, units[1:], delivery_id="D1")
     closed = open_case(pharmacy, ExceptionCode.EXPIRED, units[1:])
     resolve(pharmacy, closed, CaseResolution.WITHDRAWN)
@@ -280,7 +280,7 @@ def test_units_beyond_what_a_case_holds_get_further_cases(pharmacy: House, monke
         some = [units[number - 1] for number in chosen]
         found = pharmacy.write(
             lambda s: store.open_cases(
-                s.connection, s.desk.gln, ExceptionCode.SHORTAGE, units=some, despatch_id="D", detail="x", now=s.now
+                s.connection, s.desk.gln, NewCase(ExceptionCode.SHORTAGE, "x", some, despatch_id="D"), now=s.now
             )
         )
         return [len(inside) for inside in found.values()]

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,9 +26,17 @@ from medtrail.subjects import MessageKind as InboxKind
 from services.custody import commands as verbs
 from services.custody import letters
 from services.custody.exceptions import commands, conversation, exchange, store
-from services.custody.exceptions.case import Case, CaseMessage, CaseResolution, CaseScan, CaseStatus, MessageKind
+from services.custody.exceptions.case import (
+    Case,
+    CaseMessage,
+    CaseResolution,
+    CaseScan,
+    CaseStatus,
+    MessageKind,
+    NewCase,
+)
 from services.custody.exceptions.codes import ExceptionCode
-from services.custody.exceptions.commands import NewCase, Reply, Speaker
+from services.custody.exceptions.commands import Reply, Speaker
 from services.custody.exceptions.items import CaseItem, exchange_of
 from services.custody.exceptions.tables import CaseRow
 from services.custody.holds import HoldCode
@@ -180,10 +189,9 @@ def test_letter_under_another_houses_case_is_refused_and_changes_nothing(
     propose(pharmacy, case)
     deliver(pharmacy, distributor)
     # The maker learns the id, opens a case under it, and speaks as if it were party.
-    extras = store.Extras(case_id=case.case_id)
     maker.write(
         lambda s: commands.open_case(
-            s, NewCase(ExceptionCode.OVERAGE, "mine", packs(1), partner=distributor.gln, extras=extras)
+            s, NewCase(ExceptionCode.OVERAGE, "mine", packs(1), partner=distributor.gln, case_id=case.case_id)
         )
     )
     before = (case_at(distributor, case.case_id), messages_at(distributor, case.case_id))
@@ -419,8 +427,9 @@ def test_partner_that_talks_too_much_does_not_keep_the_house_from_its_last_word(
 def test_units_of_a_case_stand_in_the_list_of_its_code(
     pharmacy: House, distributor: House, code: ExceptionCode, counts: tuple[int, int], group: str
 ) -> None:
-    extras = store.Extras(expected_count=counts[0], counted_count=counts[1])
-    case = open_case(pharmacy, NewCase(code, "as counted", packs(1), distributor.gln, extras=extras))
+    expected, counted = counts
+    new = NewCase(code, "as counted", packs(1), distributor.gln, expected_count=expected, counted_count=counted)
+    case = open_case(pharmacy, new)
     propose(pharmacy, case)
     deliver(pharmacy, distributor)
     (item,) = items_at(distributor, case.case_id)
@@ -430,15 +439,10 @@ def test_units_of_a_case_stand_in_the_list_of_its_code(
 
 
 def test_count_without_units_is_reported_by_the_scan_or_in_words(pharmacy: House, distributor: House) -> None:
-    extras = store.Extras(expected_count=2, counted_count=1)
+    new = NewCase(ExceptionCode.SHORTAGE, "one missing", partner=distributor.gln, expected_count=2, counted_count=1)
     scan = CaseScan("(01)00300010123455(21)1(17)280331(10)B9")
-    scanned = open_case(
-        pharmacy, NewCase(ExceptionCode.SHORTAGE, "one missing", (), distributor.gln, scan=scan, extras=extras)
-    )
-    unscanned = open_case(
-        pharmacy,
-        NewCase(ExceptionCode.SHORTAGE, "one missing", (), distributor.gln, scan=CaseScan("dirt"), extras=extras),
-    )
+    scanned = open_case(pharmacy, replace(new, scan=scan))
+    unscanned = open_case(pharmacy, replace(new, scan=CaseScan("dirt")))
     for case, group in ((scanned, "underages"), (unscanned, "case")):
         propose(pharmacy, case)
         assert [item.group for item in items_at(pharmacy, case.case_id)] == [group]
