@@ -160,8 +160,9 @@ def _witnessed(session: Session, statement: EpcisEvent, *, field: str, second_ha
 def _record(session: Session, statement: EpcisEvent, number: int, *, second_hand: bool) -> tuple[Accepted, bool]:
     field = f"events[{number}]"
     actor = _witnessed(session, statement, field=field, second_hand=second_hand)
-    if statement.error_declaration is not None and actor is None:
-        return undoing.declare(session, statement, field=field), False
+    declaration = statement.error_declaration
+    if declaration is not None and actor is None:
+        return undoing.declare(session, statement, declaration, field=field), False
     return session.record(statement, field=field, actor=actor), actor is not None
 
 

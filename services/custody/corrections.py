@@ -1,7 +1,7 @@
 """Taking back: what an error declaration or a refusal of the ledger does to the books."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -26,7 +26,27 @@ DID_NOT_OCCUR = "did_not_occur"
 INCORRECT_DATA = "incorrect_data"
 
 
-def require_declared(session: Session, statement: EpcisEvent, *, field: str) -> Stored:
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """An EPCIS event of ours: as it is stored, and what it says."""
+
+    stored: Stored
+    statement: EpcisEvent
+
+    @property
+    def event_id(self) -> str:
+        """The event's id."""
+        return self.stored.event.header.event_id
+
+
+def _find_deed(session: Session, event_id: str) -> Deed | None:
+    stored = events_store.find_event(session.connection, signer=session.desk.gln, event_id=event_id, declaration=False)
+    if stored is None or not isinstance(stored.event.statement, EpcisEvent):
+        return None
+    return Deed(stored, stored.event.statement)
+
+
+def require_declared(session: Session, statement: EpcisEvent, *, field: str) -> Deed:
     """Return the event of ours that a declaration says was in error: the same but for the declaration.
 
     Raises:
@@ -34,18 +54,18 @@ def require_declared(session: Session, statement: EpcisEvent, *, field: str) -> 
         ConflictError: It says something else than that event (DECLARATION_DIFFERS).
     """
     event_id = statement.event_id or event_hash(statement)
-    deed = events_store.find_event(session.connection, signer=session.desk.gln, event_id=event_id, declaration=False)
-    if deed is None or not isinstance(deed.event.statement, EpcisEvent):
+    deed = _find_deed(session, event_id)
+    if deed is None:
         message = f"no event {event_id} was signed here, so none can be declared an error"
         raise NotFoundError(message, code="DECLARED_EVENT_UNKNOWN", field=f"{field}.errorDeclaration")
-    if event_hash(deed.event.statement) != event_hash(statement):
+    if event_hash(deed.statement) != event_hash(statement):
         message = f"a declaration repeats the event that was in error; this says something else than {event_id} does"
         raise ConflictError(message, code="DECLARATION_DIFFERS", field=f"{field}.errorDeclaration")
     return deed
 
 
 def declare(
-    session: Session, deed: Stored, declaration: ErrorDeclaration, *, field: str, standing: Collection[str] = ()
+    session: Session, deed: Deed, declaration: ErrorDeclaration, *, field: str, standing: Collection[str] = ()
 ) -> Accepted:
     """Record that an earlier event of ours was in error, and take back what it did to the books.
 
@@ -56,41 +76,35 @@ def declare(
         field: Its path, for errors.
         standing: Paths of units for which it stands nevertheless.
     """
-    statement = deed.event.statement
-    assert isinstance(statement, EpcisEvent)  # noqa: S101  # whoever found it has seen to it
-    declared = replace(statement, event_id=deed.event.header.event_id, error_declaration=declaration)
+    declared = replace(deed.statement, event_id=deed.event_id, error_declaration=declaration)
     accepted = session.record(declared, field=field)
     if not accepted.resend:
-        restored = take_back(session.connection, deed, code=DECLARED, now=session.now, standing=standing)
-        book.settle_event(session.connection, deed.number, gln=session.desk.gln, now=session.now)
-        session.advise_withdrawn(deed, accepted)
+        restored = take_back(session.connection, deed.stored, code=DECLARED, now=session.now, standing=standing)
+        book.settle_event(session.connection, deed.stored.number, gln=session.desk.gln, now=session.now)
+        session.advise_withdrawn(deed.stored, accepted)
         # What the session has loaded is older than what is taken back here; later events read anew.
         session.load(restored)
         hold_here(session, restored)
     return accepted
 
 
-def deed_of(session: Session, named: Named) -> Stored | None:
-    """Return the event of ours that made a unit what it is; None when nothing, or another's event, did."""
+def deed_of(session: Session, named: Named) -> Deed | None:
+    """Return the EPCIS event of ours that made a unit what it is; None when nothing, or another's event, did."""
     holding = session.books.get(named.unit)
-    if holding is None:
-        return None
-    return events_store.find_event(
-        session.connection, signer=session.desk.gln, event_id=holding.event_id, declaration=False
-    )
+    return None if holding is None else _find_deed(session, holding.event_id)
 
 
-def require_deed(session: Session, named: Named) -> Stored:
+def require_deed(session: Session, named: Named) -> Deed:
     """Return the EPCIS event of ours that made a unit what it is.
 
     Raises:
         NotFoundError: None did (DEED_UNKNOWN).
     """
-    stored = deed_of(session, named)
-    if stored is None or not isinstance(stored.event.statement, EpcisEvent):
+    deed = deed_of(session, named)
+    if deed is None:
         message = f"no event of {session.desk.gln} made {named.unit.path} what it is"
         raise NotFoundError(message, code="DEED_UNKNOWN", field=named.field)
-    return stored
+    return deed
 
 
 def undo(session: Session, named: Named, *, reason: str) -> list[Accepted]:
@@ -103,35 +117,32 @@ def undo(session: Session, named: Named, *, reason: str) -> list[Accepted]:
         NotFoundError: No event of ours made the unit what it is (DEED_UNKNOWN).
         ConflictError: The event names the unit's container only (UNIT_IN_CONTAINER).
     """
-    stored = require_deed(session, named)
-    statement = stored.event.statement
-    assert isinstance(statement, EpcisEvent)  # noqa: S101  # require_deed has seen to it
-    units = {item.unit for item in step_of(statement, field="event").units}
+    deed = require_deed(session, named)
+    units = {item.unit for item in step_of(deed.statement, field="event").units}
     if named.unit not in units:
         message = f"{named.unit.path} was in a container of which the event tells; undo that"
         raise ConflictError(message, code="UNIT_IN_CONTAINER", field=named.field)
     others = tuple(unit for unit in units if unit != named.unit)
-    made = [_say_again(session, stored, statement, others)] if others else []
+    made = [_say_again(session, deed, others)] if others else []
     declaration = ErrorDeclaration(
         declaration_time=session.now,
         reason=INCORRECT_DATA if made else DID_NOT_OCCUR,
         corrective_event_ids=tuple(item.event_id for item in made),
         extensions=(reason_extension(reason),),
     )
-    return [*made, declare(session, stored, declaration, field=named.field)]
+    return [*made, declare(session, deed, declaration, field=named.field)]
 
 
-def _say_again(session: Session, stored: Stored, statement: EpcisEvent, others: Sequence[Unit]) -> Accepted:
+def _say_again(session: Session, deed: Deed, others: Sequence[Unit]) -> Accepted:
     session.load(others)
-    event_id = stored.event.header.event_id
     wanted = {unit.digital_link for unit in others}
-    again = replace(statement, epc_list=tuple(epc for epc in statement.epc_list if _link(epc) in wanted))
+    again = replace(deed.statement, epc_list=tuple(epc for epc in deed.statement.epc_list if _link(epc) in wanted))
 
     def effect(books: Books, origin: Origin) -> None:
         for unit in others:
             for holding in (books.get(unit), *books.inside(unit)):
                 # What later events have moved on stands as they left it.
-                if holding is not None and holding.event_id == event_id:
+                if holding is not None and holding.event_id == deed.event_id:
                     books.change(holding, event_id=origin.event_id)
 
     accepted = session.record(again, effect=effect)
@@ -139,9 +150,9 @@ def _say_again(session: Session, stored: Stored, statement: EpcisEvent, others: 
     if corrective is not None:
         paths = set(holdings_store.befores(session.connection, corrective.number))
         holdings_store.inherit_befores(
-            session.connection, event_number=corrective.number, earlier=stored.number, paths=paths
+            session.connection, event_number=corrective.number, earlier=deed.stored.number, paths=paths
         )
-        alerts.inherit(session.connection, event_id=accepted.event_id, earlier=event_id, paths=paths)
+        alerts.inherit(session.connection, event_id=accepted.event_id, earlier=deed.event_id, paths=paths)
     return accepted
 
 

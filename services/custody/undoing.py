@@ -6,15 +6,15 @@ for this. Source: Delegated Regulation (EU) 2016/161, article 13.
 
 from dataclasses import dataclass
 
-from medtrail.epcis.model import EpcisEvent
+from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
 from medtrail.errors import ConflictError
 from medtrail.fmd import UNDO_WITHIN
 from medtrail.gs1 import Gln
 from medtrail.verdict import has_expired
 from services.custody import alerts, corrections, holdings_store
 from services.custody.conditions import expired_error, offset_of_text, require_not_recalled, with_inside
+from services.custody.corrections import Deed
 from services.custody.desk import Accepted, Session
-from services.custody.events_store import Stored
 from services.custody.holding import Ending, Holding, HoldingState
 from services.custody.notices import AlertCode
 from services.custody.parties import place_of
@@ -65,7 +65,7 @@ def undo_deed(session: Session, named: Named, request: Request) -> list[Accepted
     return corrections.undo(session, named, reason=request.reason)
 
 
-def check_undo(session: Session, named: Named, holding: Holding, deed: Stored, request: Request) -> None:
+def check_undo(session: Session, named: Named, holding: Holding, deed: Deed, request: Request) -> None:
     """Check that what an event did to a unit may be undone.
 
     Raises:
@@ -81,22 +81,20 @@ def check_undo(session: Session, named: Named, holding: Holding, deed: Stored, r
     if holding.expiry is not None and has_expired(holding.expiry, judge_time=session.now, utc_offset=offset):
         raise expired_error(named, holding.expiry)
     require_not_recalled(session.books, named, session.recalls)
-    statement = deed.event.statement
-    assert isinstance(statement, EpcisEvent)  # noqa: S101  # require_deed has seen to it
-    if place_of(statement) != request.premises:
+    if place_of(deed.statement) != request.premises:
         message = f"{named.unit.path} was not taken out of use at {request.premises}"
         raise ConflictError(message, code="UNDO_ELSEWHERE", field=named.field)
-    if session.now - statement.event_time > UNDO_WITHIN:
-        message = f"{named.unit.path} was taken out of use on {statement.event_time:%Y-%m-%d}, over 10 days ago"
+    if session.now - deed.statement.event_time > UNDO_WITHIN:
+        message = f"{named.unit.path} was taken out of use on {deed.statement.event_time:%Y-%m-%d}, over 10 days ago"
         raise ConflictError(message, code="UNDO_LATE", field=named.field)
     if holding.state is HoldingState.DISPENSED and not request.not_supplied:
         message = f"state that {named.unit.path} was not handed to the public"
         raise ConflictError(message, code="SUPPLY_NOT_DENIED", field="not_supplied")
 
 
-def was_opened(session: Session, named: Named, deed: Stored) -> bool:
+def was_opened(session: Session, named: Named, deed: Deed) -> bool:
     """Tell whether a part of a pack had been handed out before what an event did to it."""
-    before = holdings_store.befores(session.connection, deed.number).get(named.unit.path)
+    before = holdings_store.befores(session.connection, deed.stored.number).get(named.unit.path)
     return before is not None and before.opened
 
 
@@ -105,7 +103,7 @@ def _supplied(named: Named) -> ConflictError:
     return ConflictError(message, code="UNDO_SUPPLIED", field=named.field)
 
 
-def declare(session: Session, statement: EpcisEvent, *, field: str) -> Accepted:
+def declare(session: Session, statement: EpcisEvent, declaration: ErrorDeclaration, *, field: str) -> Accepted:
     """Record that an earlier event of ours was in error; the ends that it brought are undone by the rules of undoing.
 
     Whoever declares that a dispensing was an error states by it that nothing was handed to the public. Where that is
@@ -117,12 +115,12 @@ def declare(session: Session, statement: EpcisEvent, *, field: str) -> Accepted:
             UNDO_LATE, UNIT_EXPIRED or UNIT_RECALLED, as :func:`undo_deed`.
     """
     deed = corrections.require_declared(session, statement, field=field)
-    declaration = statement.error_declaration
-    assert declaration is not None  # noqa: S101  # that makes it one
     request = Request(place_of(statement), statement.event_time_zone_offset, "", not_supplied=True)
     step = step_of(statement, field=field)
     # Whatever came of the packs since.
-    opened = holdings_store.befores(session.connection, deed.number) if step.kind is StepKind.DISPENSE_PART else {}
+    opened = (
+        holdings_store.befores(session.connection, deed.stored.number) if step.kind is StepKind.DISPENSE_PART else {}
+    )
     standing: list[str] = []
     for named in step.units:
         try:
@@ -136,12 +134,12 @@ def declare(session: Session, statement: EpcisEvent, *, field: str) -> Accepted:
             standing += [part.unit.path for part in with_inside(session.books, named.unit)]
     notices = session.books.take_notices()
     accepted = corrections.declare(session, deed, declaration, field=field, standing=standing)
-    alerts.raise_all(session.connection, notices, event_id=deed.event.header.event_id, now=session.now)
+    alerts.raise_all(session.connection, notices, event_id=deed.event_id, now=session.now)
     return accepted
 
 
-def _check_end(session: Session, named: Named, deed: Stored, request: Request) -> None:
+def _check_end(session: Session, named: Named, deed: Deed, request: Request) -> None:
     """Check that the end which an event brought to a unit, if it did, may be taken back."""
     holding = session.books.get(named.unit)
-    if holding is not None and holding.state in _ENDS and holding.event_id == deed.event.header.event_id:
+    if holding is not None and holding.state in _ENDS and holding.event_id == deed.event_id:
         check_undo(session, named, holding, deed, request)

@@ -13,7 +13,6 @@ from google.protobuf.message import Message
 from sqlalchemy import Connection
 
 from medtrail import fmd
-from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import AuthorizationError, ConflictError, MalformedError
 from medtrail.event import RecallScope
 from medtrail.fmd import Decommissioning, FmdAnswer, FmdCode, FmdState, PackFacts, Undo
@@ -273,11 +272,8 @@ def _own_state(holding: Holding) -> FmdState | None:
 
 
 def _done(session: Session, named: Named) -> Decommissioning | None:
-    stored = corrections.deed_of(session, named)
-    if stored is None or not isinstance(stored.event.statement, EpcisEvent):
-        return None
-    statement = stored.event.statement
-    return Decommissioning(statement.event_time, place_of(statement))
+    deed = corrections.deed_of(session, named)
+    return None if deed is None else Decommissioning(deed.statement.event_time, place_of(deed.statement))
 
 
 def _was_opened(session: Session, named: Named) -> bool:

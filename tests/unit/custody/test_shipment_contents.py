@@ -280,9 +280,10 @@ def test_refused_and_withdrawn_despatches_are_not_handed_on(maker: House) -> Non
 def declare_wrong(house: House, event_id: str, *corrective: str) -> None:
     reason = "incorrect_data" if corrective else "did_not_occur"
     statement = statement_of(house, event_id)
-    wrong = replace(statement, event_id=event_id, error_declaration=ErrorDeclaration(house.clock(), reason, corrective))
+    error = ErrorDeclaration(house.clock(), reason, corrective)
+    wrong = replace(statement, event_id=event_id, error_declaration=error)
     units = tuple(item.unit for item in step_of(statement, field="event").named)
-    house.write(lambda s: undoing.declare(s, wrong, field="event"), units)
+    house.write(lambda s: undoing.declare(s, wrong, error, field="event"), units)
 
 
 def test_despatch_by_class_or_without_parties_is_a_gap(maker: House) -> None:

@@ -40,7 +40,7 @@ def declare(house: House, event: Event, unit: "Unit") -> None:
     assert isinstance(statement, EpcisEvent)
     error = ErrorDeclaration(house.clock())
     declared = replace(statement, event_id=event.header.event_id, error_declaration=error)
-    house.write(lambda s: undoing.declare(s, declared, field="event"), (unit,))
+    house.write(lambda s: undoing.declare(s, declared, error, field="event"), (unit,))
 
 
 def test_undone_pack_is_as_before_and_the_event_is_declared_an_error(maker: House, pharmacy: House) -> None:

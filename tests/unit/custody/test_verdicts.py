@@ -311,6 +311,7 @@ def test_what_we_said_of_a_pack_speaks_before_the_ledger_has_heard_it(maker: "Ho
     assert code() is VerdictCode.GENUINE
     wrong = marked(maker, "expired", at=4)
     assert code() is VerdictCode.EXPIRED
-    declared = replace(wrong, error_declaration=ErrorDeclaration(START + timedelta(minutes=5), "did_not_occur"))
-    maker.write(lambda s: undoing.declare(s, declared, field="event"), packs(1))
+    error = ErrorDeclaration(START + timedelta(minutes=5), "did_not_occur")
+    declared = replace(wrong, error_declaration=error)
+    maker.write(lambda s: undoing.declare(s, declared, error, field="event"), packs(1))
     assert code() is VerdictCode.GENUINE
