@@ -14,6 +14,7 @@ from ledger.fsck_records import entry_record, keyed_event_id, message_record, re
 from ledger.fsck_report import Report
 from ledger.fsck_source import Row, Source
 from ledger.fsck_stream import TreeStream
+from medtrail.claims import claims_of
 from medtrail.codec import decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
 from medtrail.epcis import check_event
@@ -21,7 +22,7 @@ from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MedtrailError
 from medtrail.event import ErasureConsent, ErasureOrder, Event, Genesis, PayloadType, Statement
 from medtrail.item_map import identifiers, map_key
-from medtrail.trust import Registry, claims_of
+from medtrail.trust import Registry
 
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _CONFLICT = "EVENT_ID_CONFLICT"

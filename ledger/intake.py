@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from ledger.event_index import event_id_hash
+from medtrail.claims import Claims, claims_of
 from medtrail.codec import decode_batch, decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
 from medtrail.epcis import check_event
@@ -20,7 +21,6 @@ from medtrail.errors import MedtrailError
 from medtrail.event import Event
 from medtrail.item_map import identifiers, list_salt, log_entry, map_key
 from medtrail.merkle import hash_leaf
-from medtrail.trust import Claims, claims_of
 
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

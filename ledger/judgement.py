@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ledger.intake import Accepted, Candidate, OpenMessage, Unreadable, event_of, to_us
+from medtrail.claims import Claims, check_moments
 from medtrail.errors import DuplicateError, MedtrailError
 from medtrail.event import Event, PayloadType
-from medtrail.trust import Claims, Registry, check_moments
+from medtrail.trust import Registry
 
 EVENT_ERASED = "EVENT_ERASED"
 

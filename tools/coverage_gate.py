@@ -11,6 +11,7 @@ from pathlib import Path
 
 EVIDENCE = (
     "medtrail/checkpoint",
+    "medtrail/claims",
     "medtrail/cold_chain",
     "medtrail/document",
     "medtrail/envelope",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from medtrail.api.ledger.v1 import ledger_pb2
 from medtrail.api.trust.v1 import trust_pb2
 from medtrail.checkpoint import Checkpoint
+from medtrail.claims import claims_of
 from medtrail.codec import decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
 from medtrail.errors import AuthorizationError, VerificationError
@@ -15,7 +16,7 @@ from medtrail.gs1 import Gtin
 from medtrail.item_map import log_entry
 from medtrail.merkle import hash_leaf, verify_inclusion
 from medtrail.runtime.logging import get_logger
-from medtrail.trust import MAKING_ROLES, Organisation, Registry, claims_of
+from medtrail.trust import MAKING_ROLES, Organisation, Registry
 
 log = get_logger(__name__)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
+from medtrail.claims import claims_of
 from medtrail.codec import encode_payload, encode_signed_event
 from medtrail.envelope import SigningKey, sign, sign_together
 from medtrail.epcis.hash import event_hash
@@ -32,7 +33,7 @@ from medtrail.event import (
 from medtrail.gs1 import Gln, Gtin
 from medtrail.runtime import outbox
 from medtrail.terms import SaltedTerms
-from medtrail.trust import Organisation, Registry, claims_of
+from medtrail.trust import Organisation, Registry
 from services.custody import advice, alerts, cold_chain, events_store, holdings_store, standing
 from services.custody.events_store import Stored
 from services.custody.hold_policy import NO_POLICY, HoldPolicy

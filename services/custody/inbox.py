@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from medtrail.claims import claims_of, commissioned
 from medtrail.codec import decode_advice, decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
 from medtrail.epcis.hash import event_hash
@@ -19,7 +20,7 @@ from medtrail.exchange import Advice, ReceiptItem
 from medtrail.gs1 import Gln
 from medtrail.runtime import outbox
 from medtrail.runtime.logging import get_logger
-from medtrail.trust import Organisation, Registry, claims_of, commissioned
+from medtrail.trust import Organisation, Registry
 from services.custody import (
     advice,
     cold_chain,

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Field, col
 
+from medtrail.claims import claims_of
 from medtrail.codec import decode_letter, decode_payload, decode_signed_event, encode_letter
 from medtrail.envelope import verify_signatures
 from medtrail.errors import AuthorizationError, MalformedError, MedtrailError, TooLargeError, VerificationError
@@ -23,7 +24,7 @@ from medtrail.gs1 import Gln
 from medtrail.runtime import outbox
 from medtrail.runtime.logging import get_logger
 from medtrail.subjects import MessageKind
-from medtrail.trust import Registry, claims_of
+from medtrail.trust import Registry
 from services.custody.desk import Desk
 from services.custody.tables import CustodyTable
 

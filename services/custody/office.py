@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from sqlalchemy import Connection
 
 from medtrail.api.custody.v1 import custody_pb2
+from medtrail.claims import MAX_AHEAD
 from medtrail.codec import from_timestamp
 from medtrail.errors import AuthorizationError, MalformedError, UnavailableError, VerificationError
 from medtrail.gs1 import Gln
@@ -20,7 +21,6 @@ from medtrail.runtime.database import Database
 from medtrail.runtime.overdue import OverdueWatch
 from medtrail.runtime.paging import PageTokens
 from medtrail.runtime.replica import RegistryReplica
-from medtrail.trust import MAX_AHEAD
 from services.custody import events_store
 from services.custody.changes import ChangeBell
 from services.custody.desk import Desk, Session

@@ -15,6 +15,7 @@ from sqlalchemy import BigInteger, Connection, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Field, col
 
+from medtrail.claims import claims_of
 from medtrail.codec import decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
 from medtrail.epcis.model import EpcisEvent
@@ -25,7 +26,7 @@ from medtrail.errors import (
     MalformedError,
 )
 from medtrail.event import RESERVED_SOURCES, Capture, Event, is_station_name
-from medtrail.trust import Registry, claims_of
+from medtrail.trust import Registry
 from services.custody import commands, verifications
 from services.custody.conditions import with_inside
 from services.custody.desk import Desk, Session

@@ -2,8 +2,8 @@
 
 from datetime import datetime, timedelta
 
+from medtrail.claims import MAX_AHEAD
 from medtrail.errors import ConflictError
-from medtrail.trust import MAX_AHEAD
 from services.station.books import CopyState
 
 

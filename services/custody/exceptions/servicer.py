@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from sqlalchemy import Connection
 
 from medtrail.api.exceptions.v1 import exceptions_pb2, exceptions_pb2_grpc
+from medtrail.claims import MAX_AHEAD
 from medtrail.codec import from_timestamp
 from medtrail.errors import MalformedError, VerificationError
 from medtrail.form3911 import Form3911, encode_form, missing_fields
@@ -16,7 +17,6 @@ from medtrail.pdg_reader import decode_message, remarks
 from medtrail.runtime.guard import Context, caller_of
 from medtrail.runtime.paging import page_size
 from medtrail.runtime.server import Binding
-from medtrail.trust import MAX_AHEAD
 from services.custody import holdings_store
 from services.custody.desk import Accepted, Desk, Session
 from services.custody.exceptions import commands, conversation, messages, store, suspect

@@ -6,6 +6,7 @@ from google.protobuf.message import Message
 
 from medtrail.api.event.v1 import document_pb2
 from medtrail.api.orders.v1 import orders_pb2
+from medtrail.claims import MAX_AHEAD
 from medtrail.codec import from_timestamp, to_timestamp
 from medtrail.codec.document import (
     MAX_NOTE_LENGTH,
@@ -20,7 +21,6 @@ from medtrail.codec.scalars import from_decimal, required_text
 from medtrail.document import DocumentReference
 from medtrail.errors import MalformedError, TooLargeError, VerificationError
 from medtrail.terms import MAX_LINES, LineStatus, TermsLine
-from medtrail.trust import MAX_AHEAD
 from services.custody.desk import Accepted, Session
 from services.custody.holdings_store import from_us
 from services.custody.orders.book import KnownDocument, KnownOrder

@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from medtrail.api.custody.v1 import custody_pb2
 from medtrail.api.receiving.v1 import receiving_pb2, receiving_pb2_grpc
+from medtrail.claims import MAX_AHEAD
 from medtrail.codec import from_timestamp
 from medtrail.errors import MalformedError, TooLargeError, VerificationError
 from medtrail.gs1 import Sgtin
@@ -18,7 +19,6 @@ from medtrail.gs1.elements import MAX_TEXT
 from medtrail.runtime.guard import Context, caller_of
 from medtrail.runtime.paging import page_size
 from medtrail.runtime.server import Binding
-from medtrail.trust import MAX_AHEAD
 from medtrail.verdict import Verdict
 from services.custody import holdings_store
 from services.custody.desk import Session

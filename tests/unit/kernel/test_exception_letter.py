@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from medtrail.api.event.v1 import payload_pb2
+from medtrail.claims import claims_of
 from medtrail.codec import decode_payload, encode_payload
 from medtrail.errors import AuthorizationError, MalformedError, TooLargeError
 from medtrail.event import Event, Header, PayloadType
 from medtrail.exception_letter import ExceptionLetter, LetterKind
 from medtrail.gs1 import Gln
 from medtrail.item_map import identifiers
-from medtrail.trust import Registry, claims_of
+from medtrail.trust import Registry
 
 if TYPE_CHECKING:
     from tests.conftest import Network

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from medtrail.claims import claims_of, commissioned
 from medtrail.document import Document, DocumentKind
 from medtrail.envelope import SigningKey
 from medtrail.epcis.model import Action, EpcisEvent, ErrorDeclaration, EventType, QuantityElement
@@ -31,7 +32,7 @@ from medtrail.event import (
     new_salt,
 )
 from medtrail.gs1 import Gln, Gtin
-from medtrail.trust import Registry, claims_of, commissioned
+from medtrail.trust import Registry
 
 NOW = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
 AUTHORITY = SigningKey.from_seed(b"a" * 32)
