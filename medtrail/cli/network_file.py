@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medtrail.cli.storage_limits import parse_storage
-from medtrail.codec.payload import RESPONDER_URL
+from medtrail.codec.trust import RESPONDER_URL
 from medtrail.errors import MalformedError
 from medtrail.event import NationalNumber, PackLevel, Product, ProductContent, Role, StorageLimits, is_station_name
 from medtrail.gs1 import Gln, Gtin

@@ -4,14 +4,13 @@ import re
 import uuid
 
 from medtrail.api.event.v1 import payload_pb2
-from medtrail.codec.scalars import required_text, required_time, to_gln, to_timestamp
+from medtrail.codec.scalars import MAX_TEXT_LENGTH, required_text, required_time, to_gln, to_timestamp
 from medtrail.errors import MalformedError, TooLargeError
 from medtrail.exception_letter import ExceptionLetter, LetterKind
 from medtrail.pdg import MAX_MESSAGE_BYTES, Resolution
 
 MAX_EPCS = 1000
 MAX_EPC_LENGTH = 512
-MAX_TEXT_LENGTH = 2000
 MAX_PERSON_LENGTH = 200
 MAX_NUMBER_LENGTH = 64
 MAX_EVENT_ID_LENGTH = 512

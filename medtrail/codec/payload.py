@@ -10,7 +10,9 @@ from medtrail.codec.epcis import epcis_from_message, epcis_to_message
 from medtrail.codec.exception_letter import letter_from_message, letter_to_message
 from medtrail.codec.scalars import (
     HASH_BYTES,
-    optional_time,
+    MAX_NAME_LENGTH,
+    MAX_TEXT_LENGTH,
+    matching_text,
     parse_message,
     required_hash,
     required_text,
@@ -20,25 +22,19 @@ from medtrail.codec.scalars import (
     to_timestamp,
 )
 from medtrail.codec.storage import storage_from_message, storage_to_message
+from medtrail.codec.trust import trust_from_message, trust_to_message
 from medtrail.document import Document
-from medtrail.envelope import public_key_of
 from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MalformedError
 from medtrail.event import (
     MAX_SIGNED_EVENT_BYTES,
     SALT_BYTES,
     Capture,
-    Enrolment,
     ErasureConsent,
     ErasureOrder,
     ErasureStatement,
     Event,
-    Genesis,
     Header,
-    KeyAddition,
-    KeyRetirement,
-    KeyRevocation,
-    Licence,
     NationalNumber,
     PackLevel,
     PayloadType,
@@ -47,9 +43,6 @@ from medtrail.event import (
     Recall,
     RecallScope,
     Refusal,
-    Role,
-    TrustStatement,
-    is_station_name,
 )
 from medtrail.exception_letter import ExceptionLetter
 
@@ -58,8 +51,6 @@ if TYPE_CHECKING:
 
 MAX_EVENT_ID_LENGTH = 512
 MAX_SOURCE_SEQ = 2**63 - 1
-MAX_NAME_LENGTH = 200
-MAX_TEXT_LENGTH = 2000
 MAX_SCOPES = 100
 MAX_SERIALS = 10_000
 MAX_LOT_LENGTH = 20
@@ -67,10 +58,6 @@ RECALL_CLASSES = ("", "I", "II", "III")
 RECALL_DEPTHS = ("consumer", "retail", "wholesale")
 
 _SOURCE = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-_ORGANISATION = re.compile(r"[a-z0-9-]{1,64}\Z")
-_PREFIX = re.compile(r"[0-9]{4,12}\Z")
-# Empty, or http(s) with a host and no credentials, query or fragment: paths are added to it.
-RESPONDER_URL = re.compile(r"(?:https?://[A-Za-z0-9.\-\[\]:]{1,253}(?:/[A-Za-z0-9._~/-]{0,200})?)?\Z")
 _EVENT_ID = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+\Z")
 
 _LEVEL_TO_MESSAGE = {
@@ -108,7 +95,7 @@ def encode_payload(event: Event) -> bytes:
     elif isinstance(statement, Document):
         message = document_pb2.DocumentPayload(header=header, document=document_to_message(statement))
     else:
-        message = _trust_to_message(statement, header)
+        message = trust_to_message(statement, header)
     return message.SerializeToString(deterministic=True)
 
 
@@ -149,7 +136,7 @@ def _decode_recall(payload: bytes) -> Event:
 
 def _decode_trust(payload: bytes) -> Event:
     message = parse_message(payload_pb2.TrustPayload, payload, limit=MAX_SIGNED_EVENT_BYTES, field="payload")
-    return Event(_header_from_message(message.header), _trust_from_message(message))
+    return Event(_header_from_message(message.header), trust_from_message(message))
 
 
 def _decode_refusal(payload: bytes) -> Event:
@@ -210,12 +197,12 @@ def _header_from_message(message: payload_pb2.Header) -> Header:
     if len(salt) != SALT_BYTES:
         text = f"expected {SALT_BYTES} bytes, got {len(salt)}"
         raise MalformedError(text, code="SALT_LENGTH", field="header.salt")
-    _match(_SOURCE, source, field="header.source")
+    matching_text(_SOURCE, source, field="header.source")
     if not 1 <= source_seq <= MAX_SOURCE_SEQ:
         text = f"numbers go from 1 to {MAX_SOURCE_SEQ}"
         raise MalformedError(text, code="SOURCE_SEQ", field="header.source_seq")
     required_text(event_id, field="header.event_id", most=MAX_EVENT_ID_LENGTH)
-    _match(_EVENT_ID, event_id, field="header.event_id")
+    matching_text(_EVENT_ID, event_id, field="header.event_id")
     if len(sealed) not in {0, HASH_BYTES}:
         text = f"expected 0 or {HASH_BYTES} bytes, got {len(sealed)}"
         raise MalformedError(text, code="HASH_LENGTH", field="header.sealed_terms_sha256")
@@ -224,13 +211,6 @@ def _header_from_message(message: payload_pb2.Header) -> Header:
         raise MalformedError(text, code="CAPTURE_UNKNOWN", field="header.capture")
     actor = to_gln(message.actor, field="header.actor")
     return Header(salt, actor, source, source_seq, event_id, capture, sealed)
-
-
-def _match(pattern: re.Pattern[str], text: str, *, field: str) -> str:
-    if not pattern.match(text):
-        message = f"expected {pattern.pattern}, got {text[:80]!r}"
-        raise MalformedError(message, code="TEXT_MALFORMED", field=field)
-    return text
 
 
 def product_to_message(product: Product) -> payload_pb2.Product:
@@ -394,109 +374,3 @@ def _erasure_from_message(message: payload_pb2.ErasurePayload) -> ErasureStateme
         # It is kept beside the log, and not every database has texts with NUL.
         raise MalformedError("a reason holds no NUL", code="TEXT_MALFORMED", field=f"{kind}.reason")
     return ErasureOrder(digest, reason) if kind == "erasure_order" else ErasureConsent(digest, reason)
-
-
-def _trust_to_message(statement: TrustStatement, header: payload_pb2.Header) -> payload_pb2.TrustPayload:
-    message = payload_pb2.TrustPayload(header=header)
-    if isinstance(statement, Genesis):
-        message.genesis.origin = statement.origin
-        message.genesis.authority_key_id = statement.authority_key_id
-        message.genesis.map_salt_sha256 = statement.map_salt_sha256
-    elif isinstance(statement, Enrolment):
-        message.enrolment.CopyFrom(_enrolment_to_message(statement))
-    elif isinstance(statement, KeyAddition):
-        message.key_addition.gln = str(statement.gln)
-        message.key_addition.key_id = statement.key_id
-        message.key_addition.station = statement.station
-    elif isinstance(statement, KeyRetirement):
-        message.key_retirement.key_id = statement.key_id
-    else:
-        message.key_revocation.key_id = statement.key_id
-        message.key_revocation.suspect_time.CopyFrom(to_timestamp(statement.suspect_time))
-    return message
-
-
-def _enrolment_to_message(enrolment: Enrolment) -> payload_pb2.Enrolment:
-    message = payload_pb2.Enrolment(
-        organisation=enrolment.organisation,
-        display_name=enrolment.display_name,
-        gln=str(enrolment.gln),
-        locations=[str(gln) for gln in enrolment.locations],
-        company_prefixes=enrolment.company_prefixes,
-        roles=sorted(enrolment.roles),
-        signing_key_ids=enrolment.signing_key_ids,
-        sealing_key=enrolment.sealing_key,
-        nats_user_key=enrolment.nats_user_key,
-        responder_url=enrolment.responder_url,
-    )
-    for licence in enrolment.licences:
-        added = message.licences.add(authority=licence.authority, number=licence.number)
-        if licence.expire_time is not None:
-            added.expire_time.CopyFrom(to_timestamp(licence.expire_time))
-    return message
-
-
-def _trust_from_message(message: payload_pb2.TrustPayload) -> TrustStatement:
-    kind = message.WhichOneof("statement")
-    if kind == "genesis":
-        found = message.genesis
-        public_key_of(found.authority_key_id)
-        return Genesis(
-            origin=required_text(found.origin, field="genesis.origin", most=MAX_NAME_LENGTH),
-            authority_key_id=found.authority_key_id,
-            map_salt_sha256=required_hash(found.map_salt_sha256, field="genesis.map_salt_sha256"),
-        )
-    if kind == "enrolment":
-        return _enrolment_from_message(message.enrolment)
-    if kind == "key_addition":
-        return _addition_from_message(message.key_addition)
-    if kind == "key_retirement":
-        return KeyRetirement(message.key_retirement.key_id)
-    if kind == "key_revocation":
-        suspect = required_time(message.key_revocation, "suspect_time", field="key_revocation.suspect_time")
-        return KeyRevocation(message.key_revocation.key_id, suspect)
-    text = "a trust payload makes one statement"
-    raise MalformedError(text, code="FIELD_MISSING", field="statement")
-
-
-def _addition_from_message(message: payload_pb2.KeyAddition) -> KeyAddition:
-    public_key_of(message.key_id)
-    if message.station and not is_station_name(message.station):
-        text = f"no station may be called {message.station[:40]!r}"
-        raise MalformedError(text, code="STATION_NAME", field="key_addition.station")
-    return KeyAddition(to_gln(message.gln, field="key_addition.gln"), message.key_id, message.station)
-
-
-def _enrolment_from_message(message: payload_pb2.Enrolment) -> Enrolment:
-    known = {role.value for role in Role}
-    for role in message.roles:
-        if role not in known:
-            text = f"unknown role {role[:40]!r}"
-            raise MalformedError(text, code="ROLE_UNKNOWN", field="enrolment.roles")
-    for key_id in message.signing_key_ids:
-        public_key_of(key_id)
-    return Enrolment(
-        organisation=_match(_ORGANISATION, message.organisation, field="enrolment.organisation"),
-        display_name=required_text(message.display_name, field="enrolment.display_name", most=MAX_NAME_LENGTH),
-        gln=to_gln(message.gln, field="enrolment.gln"),
-        locations=tuple(
-            to_gln(gln, field=f"enrolment.locations[{number}]") for number, gln in enumerate(message.locations)
-        ),
-        company_prefixes=tuple(
-            _match(_PREFIX, prefix, field=f"enrolment.company_prefixes[{number}]")
-            for number, prefix in enumerate(message.company_prefixes)
-        ),
-        roles=frozenset(Role(role) for role in message.roles),
-        signing_key_ids=tuple(message.signing_key_ids),
-        sealing_key=required_hash(message.sealing_key, field="enrolment.sealing_key"),
-        nats_user_key=required_text(message.nats_user_key, field="enrolment.nats_user_key", most=64),
-        licences=tuple(
-            Licence(
-                required_text(item.authority, field=f"enrolment.licences[{number}].authority", most=MAX_NAME_LENGTH),
-                required_text(item.number, field=f"enrolment.licences[{number}].number", most=MAX_NAME_LENGTH),
-                optional_time(item, "expire_time", field=f"enrolment.licences[{number}].expire_time"),
-            )
-            for number, item in enumerate(message.licences)
-        ),
-        responder_url=_match(RESPONDER_URL, message.responder_url, field="enrolment.responder_url"),
-    )

@@ -1,5 +1,6 @@
 """Times, numbers, texts and parsing, shared by the codec's modules."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -20,6 +21,8 @@ _gtin = lru_cache(maxsize=4096)(Gtin)
 
 HASH_BYTES = 32
 MAX_NUMBER_LENGTH = 64
+MAX_NAME_LENGTH = 200
+MAX_TEXT_LENGTH = 2000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_SECONDS = int((datetime(1, 1, 1, tzinfo=UTC) - _EPOCH).total_seconds())
 _MAX_SECONDS = int((datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - _EPOCH).total_seconds())
@@ -155,6 +158,18 @@ def required_text(text: str, *, field: str, most: int, least: int = 1) -> str:
     if not least <= len(text) <= most:
         message = f"expected {least} to {most} characters, got {len(text)}"
         raise MalformedError(message, code="TEXT_LENGTH", field=field)
+    return text
+
+
+def matching_text(pattern: re.Pattern[str], text: str, *, field: str) -> str:
+    """Return a text that a pattern matches.
+
+    Raises:
+        MalformedError: It does not.
+    """
+    if not pattern.match(text):
+        message = f"expected {pattern.pattern}, got {text[:80]!r}"
+        raise MalformedError(message, code="TEXT_MALFORMED", field=field)
     return text
 
 
