@@ -171,13 +171,30 @@ def contents_of(
     Args:
         connection: In a transaction.
         event: Says up to when events count.
-        outermost: Its units.
+        outermost: Its units. One that is inside of another of them is found there.
         look: Is shown every event that counts.
     """
+    chosen = [unit.path for unit in outermost]
+    found, inside = _contents_of(connection, event, chosen, look)
+    if inside:
+        found, _ = _contents_of(connection, event, [path for path in chosen if path not in inside], look)
+        # What was in a container once may have gone by itself.
+        there = inside & found.units.keys()
+        if there != inside:
+            found, _ = _contents_of(connection, event, [path for path in chosen if path not in there], look)
+    return found
+
+
+def _contents_of(
+    connection: Connection, event: EpcisEvent, outermost: Iterable[str], look: Callable[[EpcisEvent], None]
+) -> tuple[Contents, set[str]]:
+    """Return what was inside units, and which of these were put into others, and may be there still."""
     until_us = to_us(event.event_time)
     found: dict[str, Content] = {}
     times: dict[int, int] = {}
-    waiting = {unit.path: Content() for unit in outermost}
+    inside: set[str] = set()
+    waiting = {path: Content() for path in outermost}
+    chosen = set(waiting)
     while waiting:
         level = _Level(waiting, found)
         numbers = _numbers_naming(connection, waiting, until_us=until_us)
@@ -189,12 +206,13 @@ def contents_of(
                 level.take_in(item, statement)
         level.drop_those_moved(absences.latest(connection, list(waiting), until_us=until_us), times)
         found.update(level.units)
+        inside.update(child for children in level.inside.values() for child in children if child in chosen)
         waiting = _opened(level, found, times)
     for unit in found.values():
         if unit.parent:
             found[unit.parent].holds = True
     kept = {number for unit in found.values() for number in (unit.made_by, unit.packed_by)}
-    return Contents(found, {number: moment for number, moment in times.items() if number in kept})
+    return Contents(found, {number: moment for number, moment in times.items() if number in kept}), inside
 
 
 def _opened(level: _Level, found: dict[str, Content], times: dict[int, int]) -> dict[str, Content]:

@@ -83,14 +83,16 @@ def tally_of(contents: Iterable[Content]) -> Tally:
 
 def _inside(books: Books, units: Iterable[Unit], event_id: str) -> Iterator[tuple[str, Content]]:
     """Yield what an event did to units and all that is inside of them, with the despatch that brought each."""
-    waiting: list[tuple[Unit, Unit | None]] = [(unit, None) for unit in units]
-    seen: set[Unit] = set()
+    chosen = dict.fromkeys(units)
+    # What is named beside its container came inside of it, and counts there.
+    waiting: list[tuple[Unit, Unit | None]] = [
+        (unit, None) for unit in chosen if not any(box.unit in chosen for box in books.containers(unit))
+    ]
     while waiting:
         unit, parent = waiting.pop()
         holding = books.get(unit)
-        if holding is None or unit in seen:
+        if holding is None:
             continue
-        seen.add(unit)
         if holding.event_id == event_id:
             yield holding.despatch_id, Content(unit, parent, holding.lot)
         waiting += [(inner.unit, unit) for inner in books.contents(unit)]

@@ -5,6 +5,7 @@ Numbers are fractions until all of them are added up: a third of a case three ti
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
@@ -22,26 +23,45 @@ def in_ordered_items(
 ) -> dict[Gtin, Fraction]:
     """Return what lines count in pieces; packs of what was ordered by the case as parts of cases.
 
+    Lines do not tell which packs are meant: they count as those that were sent by themselves, as far as there are such,
+    then as parts of cases. So each counts once, also where an order names the packs beside their cases.
+
     Args:
         gtins: Trade items as ordered.
         lines: Of receiving advices about the same despatches.
         despatches: What those hold.
     """
-    worth = _worth({str(gtin) for gtin in gtins}, despatches)
+    said: dict[Gtin, Fraction] = {}
+    for line in lines:
+        if line.uom in PIECES:
+            add(said, {line.gtin: Fraction(line.quantity)})
+    sent = list(despatches)
+    alone = Counter[Gtin]()
+    for tally in sent:
+        alone.update(tally.counts(gtins))
+    inside = _inside({str(gtin) for gtin in gtins}, sent)
     found: dict[Gtin, Fraction] = {}
-    for said in lines:
-        if said.uom not in PIECES:
-            continue
-        one = {said.gtin: Fraction(1)} if said.gtin in gtins else worth.get(said.gtin, {said.gtin: Fraction(1)})
-        add(found, {gtin: Fraction(said.quantity) * part for gtin, part in one.items()})
+    for gtin, number in said.items():
+        known = inside.get(gtin, _NOWHERE)
+        packed = min(max(Fraction(0), number - alone[gtin]), Fraction(known.units))
+        add(found, {gtin: number - packed} if number > packed or not known.units else {})
+        add(found, {outer: packed * part for outer, part in known.parts.items()})
     return found
 
 
-def _worth(wanted: Collection[str], despatches: Iterable[Tally]) -> dict[Gtin, dict[Gtin, Fraction]]:
-    """Return of which wanted trade items one smallest trade item is which part, on average over all of them.
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """How many of a smallest trade item were sent inside of ordered ones, and which part of which one of them is."""
 
-    What is in none of the wanted ones is whole.
-    """
+    units: int
+    parts: Mapping[Gtin, Fraction]
+
+
+_NOWHERE = _Inside(0, {})
+
+
+def _inside(wanted: Collection[str], despatches: Iterable[Tally]) -> dict[Gtin, _Inside]:
+    """Return of which wanted trade items the smallest ones are which part, on average over all that are inside."""
     items: Counter[str] = Counter()
     held: Counter[tuple[str, str]] = Counter()
     for tally in despatches:
@@ -49,19 +69,20 @@ def _worth(wanted: Collection[str], despatches: Iterable[Tally]) -> dict[Gtin, d
             *above, gtin = chain.split("/")
             outer = next((item for item in above if item in wanted), None)
             if outer is None:
-                items[gtin] += count - empties if gtin in wanted else empties
-            if empties and (outer is not None or gtin not in wanted):
-                held[outer or gtin, gtin] += empties
-    inside: Counter[str] = Counter()
+                items[gtin] += count - empties
+            else:
+                held[outer, gtin] += empties
+    filled: Counter[str] = Counter()
     among: Counter[str] = Counter()
     for (outer, gtin), count in held.items():
-        inside[outer] += count
+        filled[outer] += count
         among[gtin] += count
-    found: dict[Gtin, dict[Gtin, Fraction]] = {}
+    parts: dict[str, dict[Gtin, Fraction]] = {}
     for (outer, gtin), count in held.items():
-        part = Fraction(count, among[gtin]) * Fraction(items[outer], inside[outer])
-        found.setdefault(Gtin(gtin), {})[Gtin(outer)] = part
-    return found
+        if count:
+            part = Fraction(count, among[gtin]) * Fraction(items[outer], filled[outer])
+            parts.setdefault(gtin, {})[Gtin(outer)] = part
+    return {Gtin(gtin): _Inside(among[gtin], part) for gtin, part in parts.items()}
 
 
 def add(total: dict[Gtin, Fraction], part: Mapping[Gtin, Fraction]) -> None:

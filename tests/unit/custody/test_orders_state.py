@@ -374,6 +374,21 @@ def test_packs_of_mixed_cases_and_loose_ones_are_told_apart_as_they_were_sent() 
     assert (found.lines[0].received, set(kinds(found))) == (D(2), {MismatchKind.NOT_ORDERED})
 
 
+@pytest.mark.parametrize("packs", [7, 2, 5], ids=["all came", "the case did not", "a part of the case"])
+def test_each_pack_counts_once_where_an_order_names_it_and_its_case(packs: int) -> None:
+    tally = Tally({str(CASE): (1, 0), f"{CASE}/{PACK}": (5, 5), str(PACK): (2, 2)})
+    movement = Movement("e1", "e1", receiving=False, party=SELLER, tally=tally)
+    ordered = [line(1, 1, CASE), line(2, 2)]
+    by_lot = received("R", line(1, packs - 1, lots=("A",)), line(2, 1, lots=("B",)))
+    found = view(ordered, [by_lot], [movement])
+    assert [item.received for item in found.lines] == [D(packs - 2) / 5, 2]
+    assert kinds(found) == ([] if packs == 7 else [MismatchKind.RECEIVED_DIFFERS])
+    counted = view(ordered, [received("R", line(1, 1, CASE), line(2, 2))], [movement])
+    assert (counted.state, kinds(counted)) == (OrderState.RECEIVED, [])
+    alone = view(ordered[:1], [received("R", line(1, 1, CASE), line(2, 2))], [movement])
+    assert (alone.lines[0].received, set(kinds(alone))) == (D(1), {MismatchKind.NOT_ORDERED})
+
+
 # --- a despatch for several orders ---
 
 

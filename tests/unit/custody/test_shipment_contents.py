@@ -79,7 +79,8 @@ def codes(found: Exported) -> list[tuple[str, str]]:
 # --- contents ---
 
 
-def test_contents_are_those_of_the_replay_of_all_events_after_any_packing(maker: House) -> None:
+@pytest.mark.parametrize("beside", [False, True], ids=["containers", "containers and some of what is inside"])
+def test_contents_are_those_of_the_replay_of_all_events_after_any_packing(maker: House, *, beside: bool) -> None:
     moves = random.Random(7)  # moves of a test, not a secret
     units = packs(*range(1, 13))
     cases = tuple(type(unit)(CASE_GTIN, unit.serial) for unit in packs(1, 2, 3, 4))
@@ -91,7 +92,7 @@ def test_contents_are_those_of_the_replay_of_all_events_after_any_packing(maker:
         action = moves.choice([Action.ADD, Action.ADD, Action.ADD, Action.DELETE, Action.OBSERVE])
         chosen = moves.sample(children, k=moves.randint(0 if action is Action.DELETE else 1, 4))
         came(maker, aggregation(maker, moves.choice(parents), chosen, action), number)
-    event = despatch_of(maker, pallets)
+    event = despatch_of(maker, (*pallets, *cases[:2], *units[:6]) if beside else pallets)
     known = maker.read(lambda c: events_store.events_naming(c, [unit.path for unit in (*pallets, *cases, *units)]))
     expected = contents_at(event, [item.event for item in known])
     found = contents(maker, event).units
