@@ -19,7 +19,7 @@ from nats.js import JetStreamContext
 
 from medtrail.errors import AuthorizationError, MedtrailError, UnavailableError
 from medtrail.gs1 import Gln
-from medtrail.runtime.cancelling import cancellable, end
+from medtrail.runtime.cancelling import cancellable, end, outcome
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.nats_config import inbox_prefix
 from medtrail.runtime.stream_messages import (
@@ -244,7 +244,7 @@ class Bus:
             if failed.done() and not answer.done():
                 raise failed.result()
             with translated():
-                return await answer
+                return outcome(answer)
         finally:
             failed.cancel()
             waiting.discard(failed)

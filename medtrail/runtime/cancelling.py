@@ -2,7 +2,8 @@
 
 Until Python 3.12, ``asyncio.wait_for`` swallows a cancellation that comes in the same moment as its result, and nats-py
 is built on it; its own ``close`` and ``publish`` swallow one outright, and its ``connect`` closes and goes on for ever.
-A task that goes on in a loop then lives for ever, and whoever waits for its end waits as long.
+A task that goes on in a loop then lives for ever, and whoever waits for its end waits as long. The other way round, it
+cancels futures of its own on which we wait: to the one who waits that reads as if somebody wanted him to end.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ async def cancellable(work: Coroutine[Any, Any, T]) -> T:
 
     Raises:
         CancelledError: The caller was cancelled; the coroutine has ended by then.
+        ConnectionAbortedError: What the coroutine waited for was cancelled, the caller was not.
         Exception: What the coroutine raised.
     """
     task = asyncio.ensure_future(work)
@@ -32,6 +34,19 @@ async def cancellable(work: Coroutine[Any, Any, T]) -> T:
             await asyncio.wait([task], timeout=ASK_AGAIN_S)
         _look_at(task)
         raise
+    return outcome(task)
+
+
+def outcome(task: asyncio.Future[T]) -> T:
+    """Return the result of a task that is done and that its owner did not cancel.
+
+    Raises:
+        ConnectionAbortedError: It was cancelled by others.
+        Exception: What it raised.
+    """
+    if task.cancelled():
+        message = "what was waited for was given up"
+        raise ConnectionAbortedError(message)
     return task.result()
 
 

@@ -164,7 +164,7 @@ class InboxPuller:
                         return
                     await self._pull_once(arrived, reply=f"{prefix}.{number}")
         finally:
-            with contextlib.suppress(nats.errors.Error):
+            with contextlib.suppress(nats.errors.Error, OSError):
                 await cancellable(subscription.unsubscribe())
 
     async def _pull_once(self, arrived: asyncio.Queue[Msg | None], *, reply: str) -> None:

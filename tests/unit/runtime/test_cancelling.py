@@ -61,6 +61,20 @@ def test_work_has_ended_when_the_cancellation_goes_on() -> None:
     asyncio.run(scenario())
 
 
+def test_what_others_cancel_does_not_read_as_our_own_end() -> None:
+    async def scenario() -> None:
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def work() -> str:
+            return await answer
+
+        asyncio.get_running_loop().call_soon(answer.cancel)
+        with pytest.raises(ConnectionAbortedError):
+            await cancellable(work())
+
+    asyncio.run(scenario())
+
+
 def test_work_that_swallows_a_cancellation_is_cancelled_again() -> None:
     swallowed = []
 
