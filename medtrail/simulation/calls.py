@@ -12,12 +12,12 @@ import grpc.aio
 from medtrail import codec
 from medtrail.api.custody.v1 import custody_pb2, custody_pb2_grpc
 from medtrail.api.distributor.v1 import distributor_pb2, distributor_pb2_grpc
-from medtrail.api.event.v1 import document_pb2, payload_pb2
-from medtrail.api.exceptions.v1 import exceptions_pb2, exceptions_pb2_grpc
+from medtrail.api.event.v1 import payload_pb2
+from medtrail.api.exceptions.v1 import exceptions_pb2_grpc
 from medtrail.api.holds.v1 import holds_pb2_grpc
 from medtrail.api.ledger.v1 import ledger_pb2_grpc
 from medtrail.api.manufacturer.v1 import manufacturer_pb2, manufacturer_pb2_grpc
-from medtrail.api.orders.v1 import orders_pb2, orders_pb2_grpc
+from medtrail.api.orders.v1 import orders_pb2_grpc
 from medtrail.api.pharmacy.v1 import pharmacy_pb2, pharmacy_pb2_grpc
 from medtrail.api.recall.v1 import recall_pb2, recall_pb2_grpc
 from medtrail.api.receiving.v1 import receiving_pb2, receiving_pb2_grpc
@@ -111,8 +111,9 @@ def order_number(name: str) -> str:
     return name.replace("/", "-")
 
 
-def _made(answer: Any) -> Answer:  # noqa: ANN401 - any answer with events
-    return Answer(tuple(event.event_id for event in answer.events))
+def made(answer: Any, made_id: str = "") -> Answer:  # noqa: ANN401 - any answer with events
+    """Return what a service answered that made events, and perhaps a thing beside them."""
+    return Answer(tuple(event.event_id for event in answer.events), made_id=made_id)
 
 
 class Calls:
@@ -151,13 +152,6 @@ class Calls:
             Verb.WITNESS: self._witness,
             Verb.SENSE: self._sense,
             Verb.COPY: self._copy,
-            Verb.REPORT_CONCEALED: self._concealed,
-            Verb.OPEN_CASE: self._open_case,
-            Verb.RESOLVE_CASE: self._resolve,
-            Verb.MARK_SUSPECT: self._suspect,
-            Verb.CLEAR_SUSPECT: self._clear,
-            Verb.ORDER: self._order,
-            Verb.CONFIRM_ORDER: self._confirm_order,
         }
 
     def learn(self, calls: Mapping[Verb, Call]) -> None:
@@ -183,30 +177,31 @@ class Calls:
         """Return what was answered to an earlier act; of one that was refused, an empty answer."""
         return self.answers.get(name, Answer())
 
-    def _occasion(self, act: Act) -> custody_pb2.Occasion:
+    def occasion(self, act: Act) -> custody_pb2.Occasion:
+        """Return when an act was done, for a request."""
         moment = codec.to_timestamp(self.moment(act.at))
         return custody_pb2.Occasion(event_time=moment, event_time_zone_offset=act.details.get("offset", ""))
 
     async def _commission(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        request = manufacturer_pb2.CommissionRequest(request_id=request_id, occasion=self._occasion(act))
+        request = manufacturer_pb2.CommissionRequest(request_id=request_id, occasion=self.occasion(act))
         if act.lot:
             request.gtin, request.lot, request.expiry = gtin_of(act.units[0]), act.lot, act.expiry
             request.serials.extend(serial_of(unit) for unit in act.units)
         else:
             request.ssccs.extend(unit.split("/")[2] for unit in act.units)
-        return _made(await stubs.manufacturer.Commission(request))
+        return made(await stubs.manufacturer.Commission(request))
 
     async def _pack(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = custody_pb2.PackRequest(
-            request_id=request_id, parent=link(act.parent), children=links(act.units), occasion=self._occasion(act)
+            request_id=request_id, parent=link(act.parent), children=links(act.units), occasion=self.occasion(act)
         )
-        return _made(await stubs.custody.Pack(request))
+        return made(await stubs.custody.Pack(request))
 
     async def _unpack(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = custody_pb2.UnpackRequest(
-            request_id=request_id, parent=link(act.parent), children=links(act.units), occasion=self._occasion(act)
+            request_id=request_id, parent=link(act.parent), children=links(act.units), occasion=self.occasion(act)
         )
-        return _made(await stubs.custody.Unpack(request))
+        return made(await stubs.custody.Unpack(request))
 
     async def _ship(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         to = self.members.get(act.to)
@@ -216,13 +211,13 @@ class Calls:
             destination_party=OUTSIDER_GLN if to is None else to.gln,
             destination_location="" if to is None else to.location,
             purchase_order=order_number(act.of),
-            occasion=self._occasion(act),
+            occasion=self.occasion(act),
         )
-        return _made(await stubs.custody.Ship(request))
+        return made(await stubs.custody.Ship(request))
 
     async def _receive(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        request = custody_pb2.ReceiveRequest(request_id=request_id, epcs=links(act.units), occasion=self._occasion(act))
-        return _made(await stubs.custody.Receive(request))
+        request = custody_pb2.ReceiveRequest(request_id=request_id, epcs=links(act.units), occasion=self.occasion(act))
+        return made(await stubs.custody.Receive(request))
 
     async def _open_delivery(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = receiving_pb2.OpenDeliveryRequest(
@@ -281,10 +276,10 @@ class Calls:
         request = receiving_pb2.CloseDeliveryRequest(
             request_id=request_id,
             delivery_id=self.answer(act.of).made_id,
-            occasion=self._occasion(act),
+            occasion=self.occasion(act),
             samples_missing=act.details.get("samples") == "missing",
         )
-        return _made(await stubs.receiving.CloseDelivery(request))
+        return made(await stubs.receiving.CloseDelivery(request))
 
     async def _send_back(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         to = self.members[act.to]
@@ -294,17 +289,17 @@ class Calls:
             destination_party=to.gln,
             destination_location=to.location,
             reason=act.reason,
-            occasion=self._occasion(act),
+            occasion=self.occasion(act),
         )
-        return _made(await stubs.custody.Return(request))
+        return made(await stubs.custody.Return(request))
 
     async def _accept_return(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = distributor_pb2.AcceptReturnRequest(
             request_id=request_id,
             scan=label(act.units[0], lot=act.lot, expiry=act.expiry),
-            occasion=self._occasion(act),
+            occasion=self.occasion(act),
         )
-        return _made(await stubs.distributor.AcceptReturn(request))
+        return made(await stubs.distributor.AcceptReturn(request))
 
     async def _hold(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = custody_pb2.HoldRequest(
@@ -312,9 +307,9 @@ class Calls:
             epcs=links(act.units),
             reason=act.reason,
             code=custody_pb2.HoldCode.Value(f"HOLD_CODE_{act.details.get('code', 'OTHER')}"),
-            occasion=self._occasion(act),
+            occasion=self.occasion(act),
         )
-        return _made(await stubs.custody.Hold(request))
+        return made(await stubs.custody.Hold(request))
 
     async def _dispense(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request = pharmacy_pb2.DispenseRequest(
@@ -324,14 +319,12 @@ class Calls:
             quantity=act.details.get("quantity", ""),
             quantity_uom="EA" if "quantity" in act.details else "",
             pack_size=act.details.get("of_whole", ""),
-            occasion=self._occasion(act),
+            occasion=self.occasion(act),
         )
-        return _made(await stubs.pharmacy.Dispense(request))
+        return made(await stubs.pharmacy.Dispense(request))
 
     async def _dispense_alone(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        request = station_pb2.DispenseRequest(
-            request_id=request_id, epcs=links(act.units), occasion=self._occasion(act)
-        )
+        request = station_pb2.DispenseRequest(request_id=request_id, epcs=links(act.units), occasion=self.occasion(act))
         await stubs.stations[act.details["station"]].Dispense(request)
         return Answer()
 
@@ -340,9 +333,9 @@ class Calls:
             request_id=request_id,
             epcs=links(act.units),
             reason=_REASON_OF[act.reason],
-            occasion=self._occasion(act),
+            occasion=self.occasion(act),
         )
-        return _made(await stubs.custody.Decommission(request))
+        return made(await stubs.custody.Decommission(request))
 
     async def _recall(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
         scope = payload_pb2.RecallScope(
@@ -364,7 +357,7 @@ class Calls:
         request = custody_pb2.UndoRequest(
             request_id=request_id, epc=link(act.units[0]), reason=act.reason, not_supplied=True
         )
-        return _made(await stubs.custody.Undo(request))
+        return made(await stubs.custody.Undo(request))
 
     # --- captured as it is ---
 
@@ -419,93 +412,3 @@ class Calls:
         place = self.members[act.who].location
         event = captures.commissioned(act.units, self.moment(act.at), lot=act.lot, expiry=act.expiry, place=place)
         return await self.capture(stubs, [event], request_id)
-
-    # --- exceptions ---
-
-    async def _concealed(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        over = act.details.get("over", "").split()
-        request = receiving_pb2.ReportConcealedRequest(
-            request_id=request_id,
-            delivery_id=self.answer(act.of).made_id,
-            shortage_epcs=links(act.units),
-            overage_scans=[label(unit, lot=act.lot, expiry=act.expiry) for unit in over],
-            occasion=self._occasion(act),
-        )
-        return _made(await stubs.receiving.ReportConcealed(request))
-
-    async def _open_case(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        request = exceptions_pb2.OpenCaseRequest(
-            request_id=request_id,
-            code=exceptions_pb2.ExceptionCode.Value(f"EXCEPTION_CODE_{act.reason}"),
-            epcs=links(act.units),
-            detail="found at the bay",
-        )
-        return Answer(made_id=(await stubs.exceptions.OpenCase(request)).case.case_id)
-
-    async def _resolve(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        code = exceptions_pb2.ExceptionCode.Value(f"EXCEPTION_CODE_{act.details['code']}")
-        wanted = exceptions_pb2.ListCasesRequest(
-            epc=link(act.units[0]), code=code, include_resolved=True, page_size=100
-        )
-        cases = (await stubs.exceptions.ListCases(wanted)).cases
-        if not cases:
-            return Answer(code="NO_CASE")
-        request = exceptions_pb2.ResolveCaseRequest(
-            request_id=request_id,
-            case_id=cases[-1].case_id,
-            resolution=exceptions_pb2.CaseResolution.Value(f"CASE_RESOLUTION_{act.reason.upper()}"),
-            reason="agreed by telephone",
-            person="Kim Lee",
-            occasion=self._occasion(act),
-        )
-        return _made(await stubs.exceptions.ResolveCase(request))
-
-    async def _suspect(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        request = exceptions_pb2.MarkSuspectRequest(
-            request_id=request_id,
-            epcs=links(act.units),
-            reason=act.reason,
-            person="Kim Lee",
-            occasion=self._occasion(act),
-        )
-        answer = await stubs.exceptions.MarkSuspect(request)
-        return Answer(tuple(event.event_id for event in answer.events), made_id=answer.case.case_id)
-
-    async def _clear(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        request = exceptions_pb2.ClearSuspectRequest(
-            request_id=request_id,
-            case_id=self.answer(act.of).made_id,
-            verified_epcs=links(act.units),
-            reason=act.reason,
-            person="Kim Lee",
-            occasion=self._occasion(act),
-        )
-        return _made(await stubs.exceptions.ClearSuspect(request))
-
-    # --- orders ---
-
-    async def _order(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        request = orders_pb2.PlaceOrderRequest(
-            request_id=request_id,
-            number=order_number(act.name),
-            seller=self.members[act.to].gln,
-            lines=[document_pb2.TermsLine(line_number=1, gtin=act.details["gtin"], quantity=act.details["quantity"])],
-        )
-        await stubs.orders.PlaceOrder(request)
-        return Answer()
-
-    async def _confirm_order(self, stubs: Stubs, act: Act, request_id: str) -> Answer:
-        number = order_number(act.of)
-        request = orders_pb2.ConfirmOrderRequest(
-            request_id=request_id, number=f"C-{number}", buyer=self.members[act.to].gln, order_number=number
-        )
-        quantity = act.details.get("quantity")
-        if quantity:
-            request.lines.add(
-                line_number=1,
-                quantity=quantity,
-                status=document_pb2.LINE_STATUS_BACK_ORDERED,
-                confirmed_date=(self.moment(act.at) + timedelta(days=30)).date().isoformat(),
-            )
-        await stubs.orders.ConfirmOrder(request)
-        return Answer()

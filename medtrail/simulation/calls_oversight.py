@@ -1,23 +1,17 @@
-"""The calls of what more than one look at: lots on hold, releases by two persons, talk about a case, samples."""
+"""The calls of what more than one look at: lots on hold, releases by two persons, samples."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from medtrail import codec
 from medtrail.api.custody.v1 import custody_pb2
-from medtrail.api.exceptions.v1 import exceptions_pb2
 from medtrail.api.holds.v1 import holds_pb2, holds_pb2_grpc
 from medtrail.api.receiving.v1 import receiving_pb2
-from medtrail.errors import NotFoundError
 from medtrail.gs1.keys import RESOLVER
 from medtrail.simulation.acts import Act, Verb
-from medtrail.simulation.calls import Answer, Call, Calls, Stubs, link, links
+from medtrail.simulation.calls import Answer, Call, Calls, Stubs, links, made
 
 UNITS_A_PAGE = 1000
-# PDG messages are dated to the second: of two within one nobody can tell the later.
-PDG_RESOLUTION_S = 1.0
 
 
 def oversight_calls(calls: Calls) -> Mapping[Verb, Call]:
@@ -29,15 +23,8 @@ def oversight_calls(calls: Calls) -> Mapping[Verb, Call]:
         Verb.REQUEST_RELEASE: _request_release,
         Verb.APPROVE_RELEASE: partial(_approve_release, calls),
         Verb.REJECT_RELEASE: partial(_reject_release, calls),
-        Verb.SAY: partial(_say, calls),
-        Verb.PROPOSE: partial(_propose, calls),
-        Verb.ANSWER: partial(_answer, calls),
         Verb.SCAN_SAMPLES: partial(_scan_samples, calls, {}),
     }
-
-
-def _occasion(calls: Calls, act: Act) -> custody_pb2.Occasion:
-    return custody_pb2.Occasion(event_time=codec.to_timestamp(calls.moment(act.at)))
 
 
 def _codes(act: Act) -> list[custody_pb2.HoldCode.ValueType]:
@@ -55,10 +42,10 @@ async def _hold_lot(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> An
         lot=act.lot,
         code=code,
         reason=act.reason,
-        occasion=_occasion(calls, act),
+        occasion=calls.occasion(act),
     )
     answer = await stubs.holds.HoldLot(request)
-    return Answer(tuple(event.event_id for event in answer.events), made_id=answer.lot_hold.lot_hold_id)
+    return made(answer, answer.lot_hold.lot_hold_id)
 
 
 async def _release_lot(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answer:
@@ -66,10 +53,9 @@ async def _release_lot(calls: Calls, stubs: Stubs, act: Act, request_id: str) ->
         request_id=request_id,
         lot_hold_id=calls.answer(act.of).made_id,
         reason=act.reason,
-        occasion=_occasion(calls, act),
+        occasion=calls.occasion(act),
     )
-    answer = await stubs.holds.ReleaseLot(request)
-    return Answer(tuple(event.event_id for event in answer.events))
+    return made(await stubs.holds.ReleaseLot(request))
 
 
 async def _release(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answer:
@@ -78,10 +64,9 @@ async def _release(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Ans
         epcs=links(act.units),
         codes=_codes(act),
         reason=act.reason,
-        occasion=_occasion(calls, act),
+        occasion=calls.occasion(act),
     )
-    answer = await stubs.custody.Release(request)
-    return Answer(tuple(event.event_id for event in answer.events))
+    return made(await stubs.custody.Release(request))
 
 
 def _desk(stubs: Stubs, act: Act) -> "holds_pb2_grpc.HoldServiceAsyncStub":
@@ -103,10 +88,9 @@ async def _approve_release(calls: Calls, stubs: Stubs, act: Act, request_id: str
         request_id=request_id,
         release_request_id=calls.answer(act.of).made_id,
         reason=act.reason,
-        occasion=_occasion(calls, act),
+        occasion=calls.occasion(act),
     )
-    answer = await _desk(stubs, act).ApproveRelease(request)
-    return Answer(tuple(event.event_id for event in answer.events))
+    return made(await _desk(stubs, act).ApproveRelease(request))
 
 
 async def _reject_release(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answer:
@@ -115,73 +99,6 @@ async def _reject_release(calls: Calls, stubs: Stubs, act: Act, request_id: str)
     )
     await _desk(stubs, act).RejectRelease(request)
     return Answer()
-
-
-# --- talk about a case ---
-
-
-async def _case_id(calls: Calls, stubs: Stubs, act: Act) -> str:
-    """Return the case of a talk that an act goes on with, or begins.
-
-    Raises:
-        NotFoundError: There is none.
-    """
-    if act.of:
-        return calls.answer(act.of).made_id
-    code = exceptions_pb2.ExceptionCode.Value(f"EXCEPTION_CODE_{act.details['code']}")
-    wanted = exceptions_pb2.ListCasesRequest(epc=link(act.units[0]), code=code)
-    for case in (await stubs.exceptions.ListCases(wanted)).cases:
-        return case.case_id
-    message = f"there is no case {act.details['code']} of {act.units[0]}"
-    raise NotFoundError(message, code="CASE_UNKNOWN")
-
-
-def _contact(act: Act) -> exceptions_pb2.Contact:
-    return exceptions_pb2.Contact(email=f"bay@{act.who}.example")
-
-
-def _resolution(word: str) -> exceptions_pb2.ResolutionRequest.ValueType:
-    return exceptions_pb2.ResolutionRequest.Value(f"RESOLUTION_REQUEST_{word or 'UNSPECIFIED'}")
-
-
-async def _say(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answer:
-    case_id = await _case_id(calls, stubs, act)
-    request = exceptions_pb2.AddMessageRequest(
-        request_id=request_id,
-        case_id=case_id,
-        text="we have looked in every tote",
-        person="Kim Lee",
-        internal=act.details.get("internal") == "yes",
-    )
-    await stubs.exceptions.AddMessage(request)
-    return Answer(made_id=case_id)
-
-
-async def _propose(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answer:
-    case_id = await _case_id(calls, stubs, act)
-    await asyncio.sleep(PDG_RESOLUTION_S)
-    request = exceptions_pb2.ProposeResolutionRequest(
-        request_id=request_id,
-        case_id=case_id,
-        resolution_request=_resolution(act.details.get("asks", "")),
-        contact=_contact(act),
-        person="Kim Lee",
-    )
-    await stubs.exceptions.ProposeResolution(request)
-    return Answer(made_id=case_id)
-
-
-async def _answer(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answer:
-    case_id = await _case_id(calls, stubs, act)
-    await asyncio.sleep(PDG_RESOLUTION_S)
-    said = exceptions_pb2.ItemAnswer(
-        accepted=act.details["says"] == "yes", alternative=_resolution(act.details.get("offers", ""))
-    )
-    request = exceptions_pb2.RespondToProposalRequest(
-        request_id=request_id, case_id=case_id, answers=[said], contact=_contact(act), person="Lee Kim"
-    )
-    await stubs.exceptions.RespondToProposal(request)
-    return Answer(made_id=case_id)
 
 
 # --- samples ---

@@ -1,6 +1,7 @@
-"""The calls of trade beyond the everyday: what is captured of it, and invoices."""
+"""The calls of trade: orders and invoices, and what is captured beyond the everyday."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 
 from medtrail.api.event.v1 import document_pb2
@@ -13,6 +14,8 @@ from medtrail.simulation.calls import Answer, Call, Calls, Stubs, order_number
 def trade_calls(calls: Calls) -> Mapping[Verb, Call]:
     """Return how each verb of trade is called."""
     return {
+        Verb.ORDER: partial(_order, calls),
+        Verb.CONFIRM_ORDER: partial(_confirm_order, calls),
         Verb.REPACKAGE: partial(_repackage, calls),
         Verb.VOID: partial(_void, calls),
         Verb.INVOICE: partial(_invoice, calls),
@@ -20,6 +23,34 @@ def trade_calls(calls: Calls) -> Mapping[Verb, Call]:
         Verb.TELL_DISPENSED: partial(_tell_dispensed, calls),
         Verb.TELL_RELEASED: partial(_tell_released, calls),
     }
+
+
+async def _order(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answer:
+    request = orders_pb2.PlaceOrderRequest(
+        request_id=request_id,
+        number=order_number(act.name),
+        seller=calls.members[act.to].gln,
+        lines=[document_pb2.TermsLine(line_number=1, gtin=act.details["gtin"], quantity=act.details["quantity"])],
+    )
+    await stubs.orders.PlaceOrder(request)
+    return Answer()
+
+
+async def _confirm_order(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answer:
+    number = order_number(act.of)
+    request = orders_pb2.ConfirmOrderRequest(
+        request_id=request_id, number=f"C-{number}", buyer=calls.members[act.to].gln, order_number=number
+    )
+    quantity = act.details.get("quantity")
+    if quantity:
+        request.lines.add(
+            line_number=1,
+            quantity=quantity,
+            status=document_pb2.LINE_STATUS_BACK_ORDERED,
+            confirmed_date=(calls.moment(act.at) + timedelta(days=30)).date().isoformat(),
+        )
+    await stubs.orders.ConfirmOrder(request)
+    return Answer()
 
 
 async def _repackage(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answer:

@@ -28,6 +28,7 @@ from medtrail.runtime.client import connect, connect_desk
 from medtrail.runtime.folder import OrganisationFolder, StationFolder
 from medtrail.simulation.acts import Act, Verb
 from medtrail.simulation.calls import Answer, Calls, Stubs
+from medtrail.simulation.calls_cases import case_calls
 from medtrail.simulation.calls_oversight import oversight_calls
 from medtrail.simulation.calls_trade import trade_calls
 from medtrail.simulation.network import Member
@@ -150,6 +151,7 @@ class Driver:
             calls = Calls(start, parties)
             calls.learn(trade_calls(calls))
             calls.learn(oversight_calls(calls))
+            calls.learn(case_calls(calls))
             yield cls(stations, calls, seed=seed, parties=parties, pids=pids)
 
     def stubs(self, who: str) -> Stubs:
