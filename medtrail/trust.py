@@ -112,6 +112,7 @@ class Registry:
         self._party_of: dict[Gln, Gln] = {}
         self._keys: dict[str, KeyRecord] = {}
         self._owner_of_prefix: dict[str, Gln] = {}
+        self._enrolled_keys: set[str] = set()
         self.genesis: Genesis | None = None
         self.next_index = 0
 
@@ -150,6 +151,14 @@ class Registry:
     def station_keys(self, gln: Gln, station: str) -> tuple[KeyRecord, ...]:
         """Return the keys that were ever given to a station of an organisation, the newest last."""
         return tuple(record for record in self._keys.values() if (record.gln, record.station) == (gln, station))
+
+    def further_keys(self, gln: Gln) -> tuple[KeyRecord, ...]:
+        """Return the keys that were added to an organisation and are named by no enrolment of it, nor by a station.
+
+        Each speaks for the organisation in everything: a key that was rotated in, or one of a station that was added
+        before keys named theirs. The newest stands last.
+        """
+        return tuple(record for record in self.station_keys(gln, "") if record.key_id not in self._enrolled_keys)
 
     def signer(self, key_id: str) -> Organisation:
         """Return the organisation for which a key speaks now.
@@ -283,6 +292,7 @@ class Registry:
             self._forget_claims(before)
         kept = () if before is None else before.key_ids
         added = tuple(key for key in enrolment.signing_key_ids if key not in kept)
+        self._enrolled_keys.update(enrolment.signing_key_ids)
         for key_id in added:
             self._keys[key_id] = KeyRecord(key_id, enrolment.gln, leaf_index)
         self._organisations[enrolment.gln] = Organisation(

@@ -66,13 +66,13 @@ async def publish_statement(
     raise UnavailableError("the authority's word is published; the log does not hold it yet", code=unlogged)
 
 
-async def read_registry(session: Session, authority: AuthorityFolder) -> Registry:
+async def read_registry(session: Session) -> Registry:
     """Return whose keys are whose by the log, as far as the ledger tells; signatures are checked, proofs are not.
 
     Raises:
         VerificationError: The ledger tells what the authority did not sign.
     """
-    registry = Registry(authority_key_id=authority.signing_key().key_id)
+    registry = Registry(authority_key_id=session.network.authority_key_id)
     request = trust_pb2.ListTrustEntriesRequest(page_size=500)
     while True:
         answer = await session.trust.ListTrustEntries(request)

@@ -14,6 +14,9 @@ _FOLDER = typer.Option("--folder", help="The station's folder, where no network 
 _ADDRESS = typer.Option("--address", help="host:port of the station, likewise.")
 _UNITS = typer.Argument(help="Units as scanned; from standard input, one a line, when absent.", metavar="[UNIT]...")
 
+_KEY_OF = typer.Argument(help="Name of the station of --as, or the id of an added key: did:key:…")
+
+KeyOf = Annotated[str, _KEY_OF]
 Name = Annotated[str | None, _STATION]
 Folder = Annotated[Path | None, _FOLDER]
 Address = Annotated[str | None, _ADDRESS]
@@ -31,10 +34,16 @@ def station_add(
     run_add(context.obj, name)
 
 
+@station_app.command("keys")
+def station_keys(context: typer.Context) -> None:
+    """List the keys of stations of --as, and those further ones that name no station and so speak for all of it."""
+    from medtrail.cli.station_keys import run_keys
+
+    run_keys(context.obj)
+
+
 @station_app.command("retire")
-def station_retire(
-    context: typer.Context, name: Annotated[str, typer.Argument(help="Name of the station of --as.")]
-) -> None:
+def station_retire(context: typer.Context, name: KeyOf) -> None:
     """End a station's key in good order, as the authority: before it gets a new one, or is given up."""
     from medtrail.cli.station_keys import run_retire
 
@@ -44,7 +53,7 @@ def station_retire(
 @station_app.command("revoke")
 def station_revoke(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name of the station of --as.")],
+    name: KeyOf,
     since: Annotated[str, typer.Option("--since", help="From when on what it signed is in doubt; ISO 8601.")],
 ) -> None:
     """End a station's key that may be in wrong hands, as the authority: a stolen till."""

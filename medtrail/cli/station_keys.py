@@ -1,4 +1,4 @@
-"""``medtrail station retire`` and ``revoke``: the authority's word that a station's key speaks no more."""
+"""``medtrail station keys``, ``retire`` and ``revoke``: the keys that were added, and the word that ends one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,66 @@ from medtrail.cli.session import Session, run_session
 from medtrail.errors import MalformedError, NotFoundError
 from medtrail.event import KeyRetirement, KeyRevocation
 from medtrail.gs1 import Gln
-from medtrail.trust import KeyRecord
+from medtrail.trust import KeyRecord, Registry
+
+KEY_PREFIX = "did:key:"
+
+
+# --- which there are ---
+
+
+def added_keys(registry: Registry, gln: Gln) -> list[KeyRecord]:
+    """Return the keys of an organisation's stations and its further ones that name no station, as they were added."""
+    further = {record.key_id for record in registry.further_keys(gln)}
+    organisation = registry.organisation_of_gln(gln)
+    records = [registry.key(key_id) for key_id in (() if organisation is None else organisation.key_ids)]
+    return [record for record in records if record is not None and (record.station or record.key_id in further)]
+
+
+def nameless_keys(registry: Registry, gln: Gln) -> list[KeyRecord]:
+    """Return the further keys that name no station and speak for the whole organisation now."""
+    return [record for record in registry.further_keys(gln) if record.end_index is None]
+
+
+def run_keys(found: Globals) -> None:
+    """Show the keys that were added for stations, or without naming one."""
+
+    async def work(session: Session) -> list[KeyRecord]:
+        return added_keys(await read_registry(session), Gln(session.organisation.gln))
+
+    records = run_session(found, work)
+
+    def draw(console: Console) -> None:
+        for record in records:
+            name = record.station or "names no station"
+            text = f"{name:<20} {record.key_id}  {_state(record)}"
+            warned = not record.station and record.end_index is None
+            style = "yellow" if warned else None
+            console.print(text, markup=False, soft_wrap=True, style=style)
+            if warned:
+                console.print("  it speaks for the whole organisation; end it if it is a station's", style="yellow")
+
+    found.output.answer({"keys": [_key_document(record) for record in records]}, draw)
+
+
+def _key_document(record: KeyRecord) -> dict[str, Any]:
+    return {
+        "key_id": record.key_id,
+        "station": record.station or None,
+        "state": _state(record),
+        "added_index": record.added_index,
+        "end_index": record.end_index,
+        "suspect_time": None if record.suspect_time is None else format_time(record.suspect_time),
+    }
+
+
+def _state(record: KeyRecord) -> str:
+    if record.end_index is None:
+        return "speaks"
+    return "retired" if record.suspect_time is None else "revoked"
+
+
+# --- their end ---
 
 
 def run_retire(found: Globals, name: str) -> None:
@@ -22,7 +81,7 @@ def run_retire(found: Globals, name: str) -> None:
     Raises:
         MalformedError: No organisation is named, or no name of a station.
         ConflictError: --dir holds no authority (AUTHORITY_MISSING).
-        NotFoundError: No key of that station speaks (STATION_KEY_UNKNOWN).
+        NotFoundError: No key of that station speaks, or it is none that was added (STATION_KEY_UNKNOWN).
         UnavailableError: The log does not hold the word in time (KEY_END_NOT_LOGGED); it stands all the same.
     """
     _run_end(found, name, since=None)
@@ -43,7 +102,9 @@ def run_revoke(found: Globals, name: str, *, since: str) -> None:
 
 
 def _run_end(found: Globals, name: str, *, since: str | None) -> None:
-    check_station_name(name, field="NAME")
+    by_id = name.startswith(KEY_PREFIX)
+    if not by_id:
+        check_station_name(name, field="NAME")
     if found.organisation is None:
         message = "say whose station it is"
         raise MalformedError(message, code="ORGANISATION_MISSING", field="--as")
@@ -51,8 +112,9 @@ def _run_end(found: Globals, name: str, *, since: str | None) -> None:
     authority = open_authority(found)
 
     async def work(session: Session) -> list[dict[str, Any]]:
-        registry = await read_registry(session, authority)
-        records = registry.station_keys(Gln(session.organisation.gln), name)
+        registry, gln = await read_registry(session), Gln(session.organisation.gln)
+        # By its id, too, only what was added ends here: an organisation without its own key could say nothing.
+        records = [record for record in added_keys(registry, gln) if name in {record.station, record.key_id}]
         ended = []
         for key_id in _keys_to_end(records, name, revoke=moment is not None):
             statement = KeyRetirement(key_id) if moment is None else KeyRevocation(key_id, moment)
@@ -62,7 +124,7 @@ def _run_end(found: Globals, name: str, *, since: str | None) -> None:
 
     keys = run_session(found, work)
     document = {
-        "station": name,
+        "station": None if by_id else name,
         "organisation": found.organisation,
         "ended": "retired" if moment is None else "revoked",
         "suspect_time": None if moment is None else format_time(moment),
@@ -72,7 +134,8 @@ def _run_end(found: Globals, name: str, *, since: str | None) -> None:
     def draw(console: Console) -> None:
         doubt = "" if moment is None else f", in doubt from {document['suspect_time']}"
         for key in keys:
-            text = f"{name}: {key['key_id']} is {document['ended']} by entry {key['leaf_index']}{doubt}"
+            whose = "" if by_id else f"{name}: "
+            text = f"{whose}{key['key_id']} is {document['ended']} by entry {key['leaf_index']}{doubt}"
             console.print(text, markup=False, soft_wrap=True)
 
     found.output.answer(document, draw)
@@ -84,6 +147,6 @@ def _keys_to_end(records: Sequence[KeyRecord], name: str, *, revoke: bool) -> li
     retired = [record.key_id for record in records if record.suspect_time is None]
     wanted = speaking or (retired[-1:] if revoke else [])
     if not wanted:
-        message = f"the log knows no key of the station {name} that could be ended"
+        message = f"the log knows no added key of {name} that could be ended"
         raise NotFoundError(message, code="STATION_KEY_UNKNOWN", field="NAME")
     return wanted

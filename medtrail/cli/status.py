@@ -10,9 +10,12 @@ from rich.console import Console
 from medtrail.api.custody.v1 import custody_pb2
 from medtrail.api.ledger.v1 import ledger_pb2
 from medtrail.cli.answers import moment_of, time_text
+from medtrail.cli.authority import read_registry
 from medtrail.cli.main import Globals
 from medtrail.cli.output import ExitCode
 from medtrail.cli.session import Session, run_session
+from medtrail.cli.station_keys import nameless_keys
+from medtrail.gs1 import Gln
 
 _WAITING = {
     "events": "events without a receipt",
@@ -20,21 +23,24 @@ _WAITING = {
     "unproven_receipts": "receipts not proven yet",
     "unwitnessed_receipts": "receipts without the witnesses' quorum",
 }
+_NAMELESS = "names no station and speaks for the whole organisation: see `medtrail station keys`"
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkStatus:
-    """How the organisation's service and the ledger stand."""
+    """How the organisation's service and the ledger stand; ``nameless_keys``: further ones that name no station."""
 
     service: custody_pb2.GetStatusResponse
     ledger: ledger_pb2.GetStatusResponse
+    nameless_keys: tuple[str, ...] = ()
 
 
 async def fetch_status(session: Session) -> NetworkStatus:
     """Return how the organisation's service and the ledger stand."""
     service = await session.custody.GetStatus(custody_pb2.GetStatusRequest())
     ledger = await session.ledger.GetStatus(ledger_pb2.GetStatusRequest())
-    return NetworkStatus(service, ledger)
+    nameless = nameless_keys(await read_registry(session), Gln(session.organisation.gln))
+    return NetworkStatus(service, ledger, tuple(record.key_id for record in nameless))
 
 
 def run_status(found: Globals) -> None:
@@ -78,6 +84,10 @@ def status_document(status: NetworkStatus) -> dict[str, Any]:
             for of, alarms in (("service", service.alarms), ("ledger", ledger.alarms))
             for each in alarms
         ],
+        # No alarm: such a key may be meant.
+        "warnings": [
+            {"code": "KEY_WITHOUT_STATION", "message": _NAMELESS, "key_id": key_id} for key_id in status.nameless_keys
+        ],
     }
 
 
@@ -90,6 +100,8 @@ def draw_status(console: Console, status: NetworkStatus, *, now: datetime) -> No
         console.print(f"{alarm.message} ({_age(alarm, 'since_time', now)})", markup=False, soft_wrap=True)
     if not alarms:
         console.print("[bold green]all is well[/]")
+    for key_id in status.nameless_keys:
+        console.print(f"[yellow]KEY_WITHOUT_STATION[/]  {key_id} {_NAMELESS}", soft_wrap=True)
     for name, words in _WAITING.items():
         waiting: custody_pb2.Waiting = getattr(service, name)
         age = f", the oldest {_age(waiting, 'since_time', now)}" if waiting.count else ""

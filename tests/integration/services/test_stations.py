@@ -25,8 +25,9 @@ from medtrail.cli.main import app
 from medtrail.cli.network import OrganisationAddress, RunningNetwork, write_network
 from medtrail.cli.render import format_time
 from medtrail.codec import encode_batch, to_timestamp
+from medtrail.envelope import SigningKey
 from medtrail.errors import ConflictError, MalformedError, MedtrailError
-from medtrail.event import KeyRevocation
+from medtrail.event import KeyAddition, KeyRevocation
 from medtrail.gs1 import parse_epc
 from medtrail.runtime import outbox
 from medtrail.runtime.bus import connect_bus
@@ -537,6 +538,41 @@ def test_commands_that_end_a_stations_key(play: "Play") -> None:
         for name in ("bay", "till-2"):
             code, said = await as_authority(root, "revoke", name, "--since", "2026-03-02")
             assert (code != 0, "could be ended" in said) == (True, True)
+
+    play(story)
+
+
+def test_key_that_names_no_station_is_found_and_ended_by_its_id(play: "Play") -> None:
+    async def story(world: "World") -> None:
+        pharmacy = await stocked(world, "1")
+        root = running_network(world, pharmacy)
+        folder = await add_station(world, "pharmacy", "bay")
+        bay, own = folder.signing_key().key_id, world.network["pharmacy"].signing_key().key_id
+        # As versions did that did not name stations in additions.
+        key = SigningKey.generate().key_id
+        await publish(world, world.network.authority.sign(KeyAddition(folder.gln, key)))
+        registry = pharmacy.premises.office.desk.registry
+
+        async def warns() -> bool:
+            status = partial(CliRunner().invoke, app, ["--dir", str(root), "--as", "pharmacy", "status"])
+            said = (await asyncio.to_thread(status)).output
+            assert "log verified here" in said
+            assert said.count("KEY_WITHOUT_STATION") == said.count(f"KEY_WITHOUT_STATION  {key}") <= 1
+            return "KEY_WITHOUT_STATION" in said
+
+        await world.eventually(lambda: registry().key(key) is not None)
+        assert await warns()
+        code, said = await as_authority(root, "keys")
+        assert (code, f"bay                  {bay}  speaks" in said) == (0, True)
+        assert f"names no station     {key}  speaks" in said
+        assert own not in said
+        # The organisation's own key is no station's to be ended here.
+        assert "could be ended" in (await as_authority(root, "retire", own))[1]
+        code, said = await as_authority(root, "revoke", key, "--since", "2026-03-01T08:00Z")
+        assert (code, f"{key} is revoked by entry" in said) == (0, True)
+        await world.eventually(lambda: (ended := registry().key(key)) is not None and ended.end_index is not None)
+        assert not await warns()
+        assert f"names no station     {key}  revoked" in (await as_authority(root, "keys"))[1]
 
     play(story)
 

@@ -243,6 +243,14 @@ def test_rotation_adds_a_key_and_the_old_one_speaks_on(registry: Registry) -> No
     assert judge(registry, event(PRODUCT), THIRD_KEY) is None
 
 
+def test_further_keys_are_those_that_neither_an_enrolment_nor_a_station_names(registry: Registry) -> None:
+    registry.apply(5, AUTHORITY.key_id, event(KeyAddition(MAKER, THIRD_KEY.key_id)))
+    registry.apply(6, AUTHORITY.key_id, event(KeyAddition(MAKER, TILL_KEY.key_id, "bay")))
+
+    assert [record.key_id for record in registry.further_keys(MAKER)] == [THIRD_KEY.key_id]
+    assert registry.further_keys(SHOP) == ()
+
+
 TILL_KEY = SigningKey.from_seed(bytes([77] * 32))
 
 
