@@ -228,7 +228,13 @@ def event_document(event: station_pb2.StationEvent) -> dict[str, Any]:
         "source_seq": event.source_seq,
         "outcome": outcome_name(event.outcome),
         "conflicts": [
-            {"epc": item.epc, "code": item.code, "message": item.message, "case_id": item.case_id}
+            {
+                "epc": item.epc,
+                "code": item.code,
+                "message": item.message,
+                "case_id": item.case_id,
+                "resolved": item.resolved,
+            }
             for item in event.conflicts
         ],
     }
@@ -295,16 +301,19 @@ def run_status(found: Globals, door: Door) -> None:
             console.print(f"  {status.error_code}: {status.error_message}", markup=False, style="yellow")
         for event in status.conflicts:
             for item in event.conflicts:
-                text = f"  conflict in event {event.source_seq}: {item.epc}: {item.message} (case {item.case_id})"
-                console.print(text, markup=False, soft_wrap=True, style="red")
+                case = f"case {item.case_id}{', resolved' if item.resolved else ''}"
+                text = f"  conflict in event {event.source_seq}: {item.epc}: {item.message} ({case})"
+                console.print(text, markup=False, soft_wrap=True, style="dim" if item.resolved else "red")
 
     found.output.answer(document, draw)
     sys.exit(exit_code(status))
 
 
 def exit_code(status: station_pb2.GetStatusResponse) -> ExitCode:
-    """Return 1 when something stops a station, its clock is wrong, or events of it are in conflict; else 0."""
-    looked_at = status.error_code or not status.enrolled or status.conflicts
+    """Return 1 when something stops a station, its clock is wrong, or a case of its events is not resolved; else 0."""
+    # Those that are open come first: where all that are listed are resolved, there is no other.
+    is_open = any(not item.resolved for event in status.conflicts for item in event.conflicts)
+    looked_at = status.error_code or not status.enrolled or is_open
     return ExitCode.REFUSED if looked_at else ExitCode.TRUE
 
 

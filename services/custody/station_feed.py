@@ -16,6 +16,9 @@ from sqlmodel import Field, col
 
 from medtrail.event import PayloadType
 from medtrail.runtime.tables import ReplicaCheckpoints, ReplicaEntries
+from services.custody.exceptions.case import CaseStatus
+from services.custody.exceptions.codes import ExceptionCode
+from services.custody.exceptions.tables import CaseRow
 from services.custody.holdings_store import CHUNK
 from services.custody.holds_tables import LotHoldRow
 from services.custody.tables import CustodyTable, HoldingRow, Inbound, KnownEvent
@@ -32,6 +35,7 @@ class FeedKind(StrEnum):
     ENTRY = "entry"
     OWN_RECALL = "own_recall"
     LOT_HOLD = "lot_hold"
+    CONFLICT_CASE = "conflict_case"
 
 
 class BookChangeRow(CustodyTable, table=True):
@@ -40,7 +44,8 @@ class BookChangeRow(CustodyTable, table=True):
     Attributes:
         number: Grows with each change; never given twice.
         kind: :class:`FeedKind`.
-        key: Path of a unit, event_id of a despatch, index of an entry, SHA-256 of a recall in hex, or a lot_hold_id.
+        key: Path of a unit, event_id of a despatch, index of an entry, SHA-256 of a recall in hex, a lot_hold_id
+            or a case_id.
     """
 
     __tablename__: ClassVar[str] = "book_change"
@@ -123,6 +128,11 @@ _SOURCES: dict[FeedKind, tuple[str, str, str]] = {
         f"{{row}}own AND {{row}}payload_type = '{PayloadType.RECALL.value}'",
     ),
     FeedKind.LOT_HOLD: ("lot_hold", "{row}lot_hold_id", "1"),
+    FeedKind.CONFLICT_CASE: (
+        "exception_case",
+        "{row}case_id",
+        f"{{row}}code = '{ExceptionCode.OFFLINE_CONFLICT.value}'",
+    ),
 }
 
 # Made of the constants above alone.
@@ -244,10 +254,19 @@ def _lot_holds(connection: Connection, ids: Sequence[str]) -> Rows:
     }
 
 
+def _conflict_cases(connection: Connection, ids: Sequence[str]) -> Rows:
+    table = CaseRow.__table__  # type: ignore[attr-defined]
+    return {
+        row["case_id"]: {"case_id": row["case_id"], "resolved": row["status"] == CaseStatus.RESOLVED.value}
+        for row in _read(connection, table, "case_id", ids)
+    }
+
+
 _READERS = {
     FeedKind.UNIT: _units,
     FeedKind.SHIPMENT: _shipments,
     FeedKind.ENTRY: _entries,
     FeedKind.OWN_RECALL: _own_recalls,
     FeedKind.LOT_HOLD: _lot_holds,
+    FeedKind.CONFLICT_CASE: _conflict_cases,
 }

@@ -63,6 +63,7 @@ _GONE: dict[FeedKind, Callable[[str], dict[str, Any]]] = {
     FeedKind.ENTRY: lambda key: {"gone_leaf_index": int(key)},
     FeedKind.OWN_RECALL: lambda key: {"gone_own_recall": bytes.fromhex(key)},
     FeedKind.LOT_HOLD: lambda key: {"gone_lot_hold_id": key},
+    FeedKind.CONFLICT_CASE: lambda key: {"gone_conflict_case_id": key},
 }
 _THERE: dict[FeedKind, Callable[[Row], dict[str, Any]]] = {
     FeedKind.UNIT: lambda row: {"unit": _unit_to_message(row)},
@@ -70,6 +71,7 @@ _THERE: dict[FeedKind, Callable[[Row], dict[str, Any]]] = {
     FeedKind.ENTRY: lambda row: {"entry": _entry_to_message(row)},
     FeedKind.OWN_RECALL: lambda row: {"own_recall": row["signed_event"]},
     FeedKind.LOT_HOLD: lambda row: {"lot_hold": _lot_hold_to_message(row)},
+    FeedKind.CONFLICT_CASE: lambda row: {"conflict_case": station_pb2.ConflictCaseCopy(**row)},
 }
 
 
@@ -204,6 +206,12 @@ _CHANGES: dict[str, Callable[[station_pb2.BookChange], tuple[FeedKind, str, Row 
     "gone_own_recall": lambda m: (FeedKind.OWN_RECALL, m.gone_own_recall.hex(), None),
     "lot_hold": lambda m: (FeedKind.LOT_HOLD, m.lot_hold.lot_hold_id, _lot_hold_from_message(m.lot_hold)),
     "gone_lot_hold_id": lambda m: (FeedKind.LOT_HOLD, m.gone_lot_hold_id, None),
+    "conflict_case": lambda m: (
+        FeedKind.CONFLICT_CASE,
+        m.conflict_case.case_id,
+        {"case_id": m.conflict_case.case_id, "resolved": m.conflict_case.resolved},
+    ),
+    "gone_conflict_case_id": lambda m: (FeedKind.CONFLICT_CASE, m.gone_conflict_case_id, None),
 }
 
 
@@ -258,8 +266,12 @@ def taken_from_message(message: station_pb2.SubmitEventsResponse) -> Taken:
     )
 
 
-def conflict_to_message(conflict: Conflict) -> station_pb2.UnitConflict:
-    """Return a unit that the books contradict."""
+def conflict_to_message(conflict: Conflict, *, resolved: bool = False) -> station_pb2.UnitConflict:
+    """Return a unit that the books contradict, and whether its case is known to be resolved."""
     return station_pb2.UnitConflict(
-        epc=conflict.unit.digital_link, code=conflict.code, message=conflict.message, case_id=conflict.case_id
+        epc=conflict.unit.digital_link,
+        code=conflict.code,
+        message=conflict.message,
+        case_id=conflict.case_id,
+        resolved=resolved,
     )

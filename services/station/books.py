@@ -63,6 +63,15 @@ class SeenRow(CustodyTable, table=True):
     key: str = Field(primary_key=True)
 
 
+class ConflictCaseRow(CustodyTable, table=True):
+    """A case of what stations did that the books contradict, as the service told of it."""
+
+    __tablename__: ClassVar[str] = "station_case"
+
+    case_id: str = Field(primary_key=True)
+    resolved: bool
+
+
 @dataclass(frozen=True, slots=True)
 class CopyState:
     """How far the copy is; as :class:`CopyRow`, times aware UTC."""
@@ -102,6 +111,7 @@ _LOT_HOLDS = LotHoldRow.__table__  # type: ignore[attr-defined]
 _BEFORE = HoldingBefore.__table__  # type: ignore[attr-defined]
 _COPY = CopyRow.__table__  # type: ignore[attr-defined]
 _SEEN = SeenRow.__table__  # type: ignore[attr-defined]
+_CASES = ConflictCaseRow.__table__  # type: ignore[attr-defined]
 
 
 def read_state(connection: Connection) -> CopyState:
@@ -255,12 +265,22 @@ def _lot_hold(connection: Connection, change: FeedChange, _gln: Gln) -> None:
     connection.execute(statement.on_conflict_do_update(index_elements=["lot_hold_id"], set_=values))
 
 
+def _conflict_case(connection: Connection, change: FeedChange, _gln: Gln) -> None:
+    if change.row is None:
+        connection.execute(delete(_CASES).where(_CASES.c.case_id == change.key))
+        return
+    values = dict(change.row)
+    statement = insert(_CASES).values(values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["case_id"], set_=values))
+
+
 _APPLY: dict[FeedKind, Callable[[Connection, FeedChange, Gln], None]] = {
     FeedKind.UNIT: _unit,
     FeedKind.SHIPMENT: _shipment,
     FeedKind.ENTRY: _entry,
     FeedKind.OWN_RECALL: _own_recall,
     FeedKind.LOT_HOLD: _lot_hold,
+    FeedKind.CONFLICT_CASE: _conflict_case,
 }
 
 # What there is of a kind, by key.
@@ -275,6 +295,7 @@ _KEYS: dict[FeedKind, Callable[[Connection], Sequence[str]]] = {
         ).scalars()
     ],
     FeedKind.LOT_HOLD: lambda c: c.execute(select(_LOT_HOLDS.c.lot_hold_id)).scalars().all(),
+    FeedKind.CONFLICT_CASE: lambda c: c.execute(select(_CASES.c.case_id)).scalars().all(),
 }
 
 
@@ -315,6 +336,11 @@ def begin_again(connection: Connection) -> None:
     """Have the copy made anew: the service's books are not those that it was made of."""
     connection.execute(update(_COPY).values(feed_id="", number=0, loading=True))
     connection.execute(delete(_SEEN))
+
+
+def resolved_cases(connection: Connection) -> frozenset[str]:
+    """Return the ids of the cases of conflicts that the service has told to be resolved; others may be open."""
+    return frozenset(connection.execute(select(_CASES.c.case_id).where(_CASES.c.resolved.is_(True))).scalars())
 
 
 def count_units(connection: Connection) -> int:

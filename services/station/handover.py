@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -58,6 +58,7 @@ class Fate:
         event_time: When it happened; aware UTC.
         answered: The service has taken it in.
         conflicts: Units that the service's books contradict.
+        resolved: Case ids, of these or of others, that are known to be resolved.
     """
 
     event_id: str
@@ -66,6 +67,7 @@ class Fate:
     event_time: datetime
     answered: bool
     conflicts: tuple[Conflict, ...]
+    resolved: frozenset[str] = frozenset()
 
 
 def next_events(connection: Connection) -> tuple[outbox.OutboxItem, ...]:
@@ -180,15 +182,18 @@ def fates(connection: Connection, hashes: Sequence[bytes]) -> list[Fate]:
     return found
 
 
-def recent_conflicts(connection: Connection, *, limit: int) -> list[Fate]:
-    """Return the newest events that the service's books contradict, newest first."""
-    hashes = connection.execute(
-        select(_ANSWER.c.signed_event_sha256)
+def list_conflicts(connection: Connection, *, limit: int) -> list[Fate]:
+    """Return the events that the service's books contradict: those with an open case first, newest first among each."""
+    resolved = books.resolved_cases(connection)
+    rows = connection.execute(
+        select(_ANSWER.c.signed_event_sha256, _ANSWER.c.conflicts)
         .where(_ANSWER.c.conflicts != "[]")
         .order_by(_ANSWER.c.source_seq.desc())
-        .limit(limit)
-    ).scalars()
-    return fates(connection, list(hashes))
+    ).all()
+    is_open = {digest: any(item[3] not in resolved for item in json.loads(told)) for digest, told in rows}
+    # A sort keeps the order of equals.
+    hashes = sorted(is_open, key=lambda digest: not is_open[digest])
+    return [replace(fate, resolved=resolved) for fate in fates(connection, hashes[:limit])]
 
 
 def _fate(stored: events_store.Stored, row: Any) -> Fate:  # noqa: ANN401  # a row of station_answer, or None

@@ -209,7 +209,7 @@ class StationDeskServicer(station_pb2_grpc.StationDeskServiceServicer):
                 handover.waiting(connection),
                 events_store.peek_number(connection, f"source_seq/{self._station}"),
                 books.count_units(connection),
-                handover.recent_conflicts(connection, limit=limit),
+                handover.list_conflicts(connection, limit=limit),
             )
 
         found = await self._office.database.read(look)
@@ -288,7 +288,7 @@ def _fate_to_message(fate: Fate) -> station_pb2.StationEvent:
         signed_event_sha256=fate.sha256,
         source_seq=fate.source_seq,
         outcome=outcome,
-        conflicts=[conflict_to_message(item) for item in fate.conflicts],
+        conflicts=[conflict_to_message(item, resolved=item.case_id in fate.resolved) for item in fate.conflicts],
         event_time=to_timestamp(fate.event_time),
     )
 

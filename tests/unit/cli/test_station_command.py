@@ -188,11 +188,20 @@ def test_words_say_how_the_clock_stands() -> None:
 
 
 def test_status_ends_with_1_when_something_should_be_looked_at() -> None:
-    conflict = station_pb2.StationEvent(source_seq=5, outcome=station_pb2.EVENT_OUTCOME_CONFLICT)
+    conflict, settled = (
+        station_pb2.StationEvent(
+            source_seq=5,
+            outcome=station_pb2.EVENT_OUTCOME_CONFLICT,
+            conflicts=[station_pb2.UnitConflict(case_id="c1", resolved=resolved)],
+        )
+        for resolved in (False, True)
+    )
     assert exit_code(station_pb2.GetStatusResponse(enrolled=True)) == ExitCode.TRUE
+    assert exit_code(station_pb2.GetStatusResponse(enrolled=True, conflicts=[settled])) == ExitCode.TRUE
     for status in (
         station_pb2.GetStatusResponse(),
         station_pb2.GetStatusResponse(enrolled=True, error_code="CLOCK_WRONG"),
         station_pb2.GetStatusResponse(enrolled=True, conflicts=[conflict]),
+        station_pb2.GetStatusResponse(enrolled=True, conflicts=[conflict, settled]),
     ):
         assert exit_code(status) == ExitCode.REFUSED

@@ -340,12 +340,12 @@ def test_offline_conflict_is_opened_when_two_tills_dispensed_one_pack(
     assert {"till-1", "till-2"} <= {event.header.source for event in pharmacy.events()}
     (again,) = second.hand_in(second_event(second))
     assert (again.resend, again.conflicts) == (True, taken.conflicts)
-    (fate,) = second.database.read_now(lambda c: handover.recent_conflicts(c, limit=5))
+    (fate,) = second.database.read_now(lambda c: handover.list_conflicts(c, limit=5))
     assert fate.conflicts == taken.conflicts
 
 
 def second_event(bay: Bay) -> bytes:
-    fates = bay.database.read_now(lambda c: handover.recent_conflicts(c, limit=1))
+    fates = bay.database.read_now(lambda c: handover.list_conflicts(c, limit=1))
     return bay.database.read_now(lambda c: outbox.get_event(c, fates[0].sha256)).data
 
 
@@ -631,6 +631,37 @@ def test_goods_of_which_the_books_know_nothing_are_not_made_saleable_by_a_case(
 def resolve(house: "House", case_id: str, how: CaseResolution) -> None:
     occasion = house.occasion()
     house.write(lambda s: case_commands.resolve(s, case_id, how, occasion, reason="counted"))
+
+
+def test_station_hears_which_conflicts_are_resolved_and_names_the_open_ones_first(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    for unit in stock[:2]:
+        bay.do(commands.dispense, unit, partial=False)
+    pharmacy.dispense(stock[:2])
+    older, newer = bay.hand_in()
+
+    def told() -> list[list[tuple[Unit, bool]]]:
+        fates = bay.database.read_now(lambda c: handover.list_conflicts(c, limit=5))
+        return [[(item.unit, item.case_id in fate.resolved) for item in fate.conflicts] for fate in fates]
+
+    # Answered, and nothing of the cases heard yet: they may be open.
+    both_open = [[(stock[1], False)], [(stock[0], False)]]
+    assert told() == both_open
+    bay.follow()
+    assert told() == both_open
+    resolve(pharmacy, newer.conflicts[0].case_id, CaseResolution.ACCEPTED)
+    assert told() == both_open
+    bay.follow()
+    open_first = [[(stock[0], False)], [(stock[1], True)]]
+    assert told() == open_first
+    bay.follow(reset=True)
+    assert told() == open_first
+    resolve(pharmacy, older.conflicts[0].case_id, CaseResolution.ACCEPTED)
+    bay.follow()
+    assert told() == [[(stock[1], True)], [(stock[0], True)]]
 
 
 # --- what is opened stays opened ---

@@ -169,6 +169,8 @@ class BookChange(_message.Message):
     GONE_OWN_RECALL_FIELD_NUMBER: _builtins.int
     LOT_HOLD_FIELD_NUMBER: _builtins.int
     GONE_LOT_HOLD_ID_FIELD_NUMBER: _builtins.int
+    CONFLICT_CASE_FIELD_NUMBER: _builtins.int
+    GONE_CONFLICT_CASE_ID_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number of the change."""
     gone_epc: _builtins.str
@@ -183,6 +185,8 @@ class BookChange(_message.Message):
     """SHA-256 of one that was refused or erased; 32 bytes."""
     gone_lot_hold_id: _builtins.str
     """lot_hold_id of one that was released."""
+    gone_conflict_case_id: _builtins.str
+    """case_id of one of which nothing is known any more."""
     @_builtins.property
     def unit(self) -> Global___UnitCopy:
         """What is known of a unit."""
@@ -199,6 +203,10 @@ class BookChange(_message.Message):
     def lot_hold(self) -> Global___LotHoldCopy:
         """A lot on hold."""
 
+    @_builtins.property
+    def conflict_case(self) -> Global___ConflictCaseCopy:
+        """A case of what stations did that the books contradict (OFFLINE_CONFLICT)."""
+
     def __init__(
         self,
         *,
@@ -213,12 +221,14 @@ class BookChange(_message.Message):
         gone_own_recall: _builtins.bytes = ...,
         lot_hold: Global___LotHoldCopy | None = ...,
         gone_lot_hold_id: _builtins.str = ...,
+        conflict_case: Global___ConflictCaseCopy | None = ...,
+        gone_conflict_case_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "entry", b"entry", "gone_despatch_event_id", b"gone_despatch_event_id", "gone_epc", b"gone_epc", "gone_leaf_index", b"gone_leaf_index", "gone_lot_hold_id", b"gone_lot_hold_id", "gone_own_recall", b"gone_own_recall", "lot_hold", b"lot_hold", "own_recall", b"own_recall", "shipment", b"shipment", "unit", b"unit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "conflict_case", b"conflict_case", "entry", b"entry", "gone_conflict_case_id", b"gone_conflict_case_id", "gone_despatch_event_id", b"gone_despatch_event_id", "gone_epc", b"gone_epc", "gone_leaf_index", b"gone_leaf_index", "gone_lot_hold_id", b"gone_lot_hold_id", "gone_own_recall", b"gone_own_recall", "lot_hold", b"lot_hold", "own_recall", b"own_recall", "shipment", b"shipment", "unit", b"unit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "entry", b"entry", "gone_despatch_event_id", b"gone_despatch_event_id", "gone_epc", b"gone_epc", "gone_leaf_index", b"gone_leaf_index", "gone_lot_hold_id", b"gone_lot_hold_id", "gone_own_recall", b"gone_own_recall", "lot_hold", b"lot_hold", "number", b"number", "own_recall", b"own_recall", "shipment", b"shipment", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "conflict_case", b"conflict_case", "entry", b"entry", "gone_conflict_case_id", b"gone_conflict_case_id", "gone_despatch_event_id", b"gone_despatch_event_id", "gone_epc", b"gone_epc", "gone_leaf_index", b"gone_leaf_index", "gone_lot_hold_id", b"gone_lot_hold_id", "gone_own_recall", b"gone_own_recall", "lot_hold", b"lot_hold", "number", b"number", "own_recall", b"own_recall", "shipment", b"shipment", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["unit", "gone_epc", "shipment", "gone_despatch_event_id", "entry", "gone_leaf_index", "own_recall", "gone_own_recall", "lot_hold", "gone_lot_hold_id"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["unit", "gone_epc", "shipment", "gone_despatch_event_id", "entry", "gone_leaf_index", "own_recall", "gone_own_recall", "lot_hold", "gone_lot_hold_id", "conflict_case", "gone_conflict_case_id"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
@@ -271,6 +281,32 @@ class LotHoldCopy(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LotHoldCopy: _TypeAlias = LotHoldCopy  # noqa: Y015
+
+@_typing.final
+class ConflictCaseCopy(_message.Message):
+    """A case of what stations did that the books contradict."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    RESOLVED_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """Its id."""
+    resolved: _builtins.bool
+    """True once a person has settled it."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        resolved: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "resolved", b"resolved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConflictCaseCopy: _TypeAlias = ConflictCaseCopy  # noqa: Y015
 
 @_typing.final
 class UnitCopy(_message.Message):
@@ -542,6 +578,7 @@ class UnitConflict(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     CASE_ID_FIELD_NUMBER: _builtins.int
+    RESOLVED_FIELD_NUMBER: _builtins.int
     epc: _builtins.str
     """The unit as Digital Link."""
     code: _builtins.str
@@ -550,6 +587,8 @@ class UnitConflict(_message.Message):
     """For a person."""
     case_id: _builtins.str
     """The exception case."""
+    resolved: _builtins.bool
+    """True once the case is resolved, as far as the station has heard."""
     def __init__(
         self,
         *,
@@ -557,10 +596,11 @@ class UnitConflict(_message.Message):
         code: _builtins.str = ...,
         message: _builtins.str = ...,
         case_id: _builtins.str = ...,
+        resolved: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "code", b"code", "epc", b"epc", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "code", b"code", "epc", b"epc", "message", b"message", "resolved", b"resolved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1080,7 +1120,7 @@ class GetStatusRequest(_message.Message):
 
     CONFLICT_COUNT_FIELD_NUMBER: _builtins.int
     conflict_count: _builtins.int
-    """At most so many of the newest conflicts, 1 to 500; 0 means 20."""
+    """At most so many conflicts, 1 to 500; 0 means 20."""
     def __init__(
         self,
         *,
@@ -1142,7 +1182,7 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def conflicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StationEvent]:
-        """Newest conflicts first."""
+        """Events in conflict: those with a case that is not resolved first, newest first among each."""
 
     def __init__(
         self,
