@@ -41,6 +41,8 @@ class CopyRow(CustodyTable, table=True):
         complete_us: The service's clock when the copy was complete last; None: never.
         ledger_us: When the service knew all that the ledger had published; None: never.
         ahead_us: By how much this clock was ahead of the service's.
+        ended_key_id: did:key of the station's key that the service said to have ended; empty: none.
+        ended_code: How: KEY_RETIRED or KEY_REVOKED.
     """
 
     __tablename__: ClassVar[str] = "station_copy"
@@ -52,6 +54,9 @@ class CopyRow(CustodyTable, table=True):
     complete_us: int | None = Field(default=None, sa_type=BigInteger)
     ledger_us: int | None = Field(default=None, sa_type=BigInteger)
     ahead_us: int = Field(default=0, sa_type=BigInteger)
+    # Later than the first version; earlier rows have the defaults.
+    ended_key_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    ended_code: str = Field(default="", sa_column_kwargs={"server_default": ""})
 
 
 class SeenRow(CustodyTable, table=True):
@@ -82,6 +87,8 @@ class CopyState:
     complete_time: datetime | None = None
     ledger_time: datetime | None = None
     ahead_s: float = 0.0
+    ended_key_id: str = ""
+    ended_code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,8 @@ def read_state(connection: Connection) -> CopyState:
         complete_time=None if row["complete_us"] is None else from_us(row["complete_us"]),
         ledger_time=None if row["ledger_us"] is None else from_us(row["ledger_us"]),
         ahead_s=row["ahead_us"] / 1_000_000,
+        ended_key_id=row["ended_key_id"],
+        ended_code=row["ended_code"],
     )
 
 
@@ -330,6 +339,13 @@ def settle(connection: Connection, event_number: int) -> None:
 def is_touched(connection: Connection, path: str) -> bool:
     """Tell whether something was done here with a unit that the service has not told of yet."""
     return connection.execute(select(_BEFORE.c.path).where(_BEFORE.c.path == path).limit(1)).first() is not None
+
+
+def note_key_end(connection: Connection, key_id: str, code: str) -> None:
+    """Keep that the service said that a key of the station has ended: it holds, however long the station is alone."""
+    values = {"ended_key_id": key_id, "ended_code": code}
+    statement = insert(_COPY).values(id=1, feed_id="", number=0, loading=False, ahead_us=0, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
 
 
 def begin_again(connection: Connection) -> None:

@@ -125,7 +125,15 @@ async def open_station(settings: StationSettings) -> AsyncIterator[Station]:
         database.write_now(upgrade)
         # Fed by the service: a till is no load on the ledger.
         replica = RegistryReplica(database, channel, verifier=verifier, authority_key_id=settings.authority_key_id)
-        sync = Sync(database, link, replica, station=folder.station, gln=folder.gln, verifier=verifier)
+        sync = Sync(
+            database,
+            link,
+            replica,
+            station=folder.station,
+            key_id=folder.signing_key().key_id,
+            gln=folder.gln,
+            verifier=verifier,
+        )
         await sync.load()
         desk = _desk(folder, replica, settings)
         scanner = StationScanner(database, desk, link, sync, zone)

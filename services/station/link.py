@@ -135,8 +135,8 @@ class ServiceLink:
         finally:
             call.cancel()
 
-    async def verify_pack(self, sgtin: Sgtin, *, lot: str, expiry: date, judge_time: datetime) -> Verdict:
-        """Return the service's verdict on a pack.
+    async def verify_pack(self, sgtin: Sgtin, *, lot: str, expiry: date, judge_time: datetime | None) -> Verdict:
+        """Return the service's verdict on a pack: for a time, or for now by its own clock.
 
         Raises:
             UnavailableError: It is away, or did not answer within a second.
@@ -145,7 +145,10 @@ class ServiceLink:
             message = "the service cannot be reached"
             raise UnavailableError(message, code="NEIGHBOUR_AWAY")
         request = station_pb2.VerifyPackRequest(
-            epc=sgtin.digital_link, lot=lot, expiry=expiry.isoformat(), judge_time=to_timestamp(judge_time)
+            epc=sgtin.digital_link,
+            lot=lot,
+            expiry=expiry.isoformat(),
+            judge_time=None if judge_time is None else to_timestamp(judge_time),
         )
 
         async def ask() -> station_pb2.VerifyPackResponse:

@@ -13,6 +13,7 @@ from services.custody.desk import Desk
 from services.custody.scan import Scanner
 from services.custody.verdicts import Alone, Seen
 from services.station import books
+from services.station.clock import service_time
 from services.station.link import ServiceLink
 from services.station.sync import Sync
 
@@ -61,14 +62,14 @@ class StationScanner(Scanner):
         return Knowledge(online, state.complete_time, age_s, state.ledger_time)
 
     async def judge_scan(self, text: str, judge_time: datetime | None) -> Judged:
-        """Return the verdict on what a scanner sent."""
-        moment = judge_time or self._desk.clock()
+        """Return the verdict on what a scanner sent; without a time, for now by the service's clock."""
+        moment = judge_time or service_time(self._sync.state, now=self._desk.clock())
         try:
             seen = self.read(text, moment)
         except MalformedError as error:
             knowledge = self.knowledge(online=self._sync.online)
             return Judged(verdicts.unreadable(error, judge_time=moment), knowledge)
-        word = await self._word(seen, moment)
+        word = await self._word(seen, judge_time)
         knowledge = self.knowledge(online=word is not None)
         touched = await self._database.read(partial(books.is_touched, path=seen.sgtin.path))
         if word is not None and not touched:
@@ -78,9 +79,9 @@ class StationScanner(Scanner):
         alone = Alone("SERVICE_UNREACHABLE", _rests_on(knowledge))
         return Judged(verdicts.judge(seen, own, self._occasion(moment), word, alone=alone), knowledge, seen.sgtin)
 
-    async def _word(self, seen: Seen, moment: datetime) -> Verdict | None:
+    async def _word(self, seen: Seen, judge_time: datetime | None) -> Verdict | None:
         try:
-            return await self._link.verify_pack(seen.sgtin, lot=seen.lot, expiry=seen.expiry, judge_time=moment)
+            return await self._link.verify_pack(seen.sgtin, lot=seen.lot, expiry=seen.expiry, judge_time=judge_time)
         except MedtrailError:
             return None
 

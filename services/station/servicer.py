@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
 from medtrail.codec import from_timestamp, to_timestamp
 from medtrail.codec.verdict import verdict_to_message
-from medtrail.errors import ConflictError, MalformedError, MedtrailError
+from medtrail.errors import AuthorizationError, ConflictError, MalformedError, MedtrailError
 from medtrail.gs1 import Sgtin
 from medtrail.runtime.guard import Context
 from medtrail.runtime.overdue import Waiting
@@ -28,9 +28,10 @@ from services.custody.station_messages import conflict_to_message
 from services.custody.units import Named
 from services.custody.verdicts import unreadable
 from services.station import books, handover
-from services.station.clock import check_clock
+from services.station.clock import check_clock, service_time
 from services.station.handover import Fate
 from services.station.scanner import Knowledge, StationScanner
+from services.station.standing import check_key
 from services.station.sync import Sync
 
 MAX_UNITS = 1000
@@ -88,7 +89,7 @@ class StationDeskServicer(station_pb2_grpc.StationDeskServiceServicer):
             judged = await self._scanner.judge_scan(request.scan, moment)
         except MalformedError as error:
             # One odd request among many scans is answered like an odd scan; the stream goes on.
-            verdict = unreadable(error, judge_time=self._office.desk.clock())
+            verdict = unreadable(error, judge_time=service_time(self._sync.state, now=self._office.desk.clock()))
             knowledge = self._scanner.knowledge(online=self._sync.online)
             return station_pb2.ScanResponse(
                 scan_number=request.scan_number,
@@ -169,7 +170,7 @@ class StationDeskServicer(station_pb2_grpc.StationDeskServiceServicer):
         return await self._recorded(request, station_pb2.ObserveResponse, work, units)
 
     def _occasion(self, request: Request) -> Occasion:
-        check_clock(self._sync.state, now=datetime.now(UTC))
+        self._check_may_sign()
         return replace(self._office.occasion(request.occasion), station=self._station)
 
     async def _recorded(
@@ -213,7 +214,7 @@ class StationDeskServicer(station_pb2_grpc.StationDeskServiceServicer):
             )
 
         found = await self._office.database.read(look)
-        error: MedtrailError | None = self._clock_error() or self._sync.submit_error or self._sync.follow_error
+        error: MedtrailError | None = self._why_not_signing() or self._sync.submit_error or self._sync.follow_error
         organisation = desk.registry().organisation_of_key(desk.key.key_id)
         return station_pb2.GetStatusResponse(
             station=self._station,
@@ -230,10 +231,15 @@ class StationDeskServicer(station_pb2_grpc.StationDeskServiceServicer):
             enrolled=organisation is not None and organisation.gln == desk.gln,
         )
 
-    def _clock_error(self) -> MedtrailError | None:
+    def _check_may_sign(self) -> None:
+        state, desk = self._sync.state, self._office.desk
+        check_key(state, desk.registry(), key_id=desk.key.key_id, station=self._station)
+        check_clock(state, now=datetime.now(UTC))
+
+    def _why_not_signing(self) -> MedtrailError | None:
         try:
-            check_clock(self._sync.state, now=datetime.now(UTC))
-        except ConflictError as error:
+            self._check_may_sign()
+        except (AuthorizationError, ConflictError) as error:
             return error
         return None
 

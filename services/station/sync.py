@@ -20,6 +20,7 @@ from services.custody.changes import ChangeBell
 from services.station import books, handover
 from services.station.books import CopyState, Word
 from services.station.link import Heard, ServiceLink
+from services.station.standing import KEY_ENDS
 
 log = get_logger(__name__)
 
@@ -40,6 +41,7 @@ class Sync:
         replica: RegistryReplica,
         *,
         station: str,
+        key_id: str,
         gln: Gln,
         verifier: NoteVerifier,
     ) -> None:
@@ -50,6 +52,7 @@ class Sync:
             link: To the service.
             replica: The registry as known here; loaded anew when the service told of it.
             station: Name of the station.
+            key_id: Its key, did:key.
             gln: Of its organisation.
             verifier: The log's key.
         """
@@ -57,6 +60,7 @@ class Sync:
         self._link = link
         self._replica = replica
         self._station = station
+        self._key_id = key_id
         self._gln = gln
         self._verifier = verifier
         self._wanted = asyncio.Event()
@@ -128,8 +132,16 @@ class Sync:
                 if self.follow_error is None or self.follow_error.code != error.code:
                     log.warning("books not followed", code=error.code, reason=error.message)
                 self.follow_error = error
+                await self._note_end(error)
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, RETRY_AT_MOST_S)
+
+    async def _note_end(self, error: MedtrailError) -> None:
+        if error.code in KEY_ENDS and self.state.ended_key_id != self._key_id:
+            log.warning("key has ended, nothing more is signed", code=error.code)
+            note = partial(books.note_key_end, key_id=self._key_id, code=error.code)
+            await self._database.write(note)
+            self.state = replace(self.state, ended_key_id=self._key_id, ended_code=error.code)
 
     async def _begin_again(self, last_seq: int) -> None:
         """Hand in again what the service took in and does not know any more: its books were restored."""
@@ -199,6 +211,7 @@ class Sync:
                 if self.submit_error is None or self.submit_error.code != error.code:
                     log.warning("events wait", code=error.code, reason=error.message)
                 self.submit_error = error
+                await self._note_end(error)
                 left = True
             if not left:
                 await self._wanted.wait()

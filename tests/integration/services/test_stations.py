@@ -24,7 +24,7 @@ from medtrail.api.station.v1 import station_pb2, station_pb2_grpc
 from medtrail.cli.main import app
 from medtrail.cli.network import OrganisationAddress, RunningNetwork, write_network
 from medtrail.cli.render import format_time
-from medtrail.codec import encode_batch, to_timestamp
+from medtrail.codec import encode_batch, from_timestamp, to_timestamp
 from medtrail.envelope import SigningKey
 from medtrail.errors import ConflictError, MalformedError, MedtrailError
 from medtrail.event import KeyAddition, KeyRevocation
@@ -232,6 +232,10 @@ def test_goes_on_alone_and_hands_in_what_it_signed(play: "Play") -> None:
                 await station.observe(pack(3))
             status = await station.status()
             assert (caught.value.code, status.error_code, status.queued.count) == ("CLOCK_WRONG", "CLOCK_WRONG", 4)
+            # It still judges, for what the service's clock says by now.
+            judged = (await station.scan(scan_of(3))).verdict
+            judge_time = from_timestamp(judged.judge_time, field="judge_time")
+            assert heard <= judge_time < datetime.now(UTC) - timedelta(minutes=5)
         async with till(world, folder, f"127.0.0.1:{port}") as station:
             # Killed and started again, it knows what it knew.
             assert (await station.status()).queued.count == 4
@@ -468,10 +472,15 @@ def test_revoked_station_reads_the_books_no_more(play: "Play") -> None:
             await pharmacy.pharmacy.Dispense(pharmacy_pb2.DispenseRequest(request_id=str(uuid.uuid4()), epcs=[pack(1)]))
             answer = await station.scan(scan_of(1))
             assert answer.verdict.code != verdict_pb2.VERDICT_CODE_ALREADY_DISPENSED
-            # It may not know yet why nobody speaks to it; what it signs is not taken in.
-            assert await code_from(station.dispense(pack(2))) in {"", "KEY_REVOKED"}
+            assert await code_from(station.dispense(pack(2))) == "KEY_REVOKED"
+            assert (await station.status()).queued.count == 0
             assert await code_from(station.desk.Sync(station_pb2.SyncRequest(timeout_seconds=1))) == "KEY_REVOKED"
             assert (await pharmacy.holding(pack(2))).state == custody_pb2.HOLDING_STATE_ON_HAND
+        await world.stop("pharmacy")
+        async with till(world, folder, address_of(pharmacy)) as station:
+            # Nor does it when it is started again where it hears of nobody.
+            assert await code_from(station.dispense(pack(2))) == "KEY_REVOKED"
+            assert (await station.status()).error_code == "KEY_REVOKED"
 
     play(story)
 

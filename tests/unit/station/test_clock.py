@@ -6,7 +6,7 @@ import pytest
 
 from medtrail.errors import ConflictError
 from services.station.books import CopyState
-from services.station.clock import check_clock
+from services.station.clock import check_clock, service_time
 
 HEARD = datetime(2026, 3, 1, 9, tzinfo=UTC)
 YEAR = timedelta(days=365)
@@ -46,3 +46,17 @@ def test_believes_a_clock_that_was_ahead_and_has_been_set() -> None:
 
 def test_signs_when_nothing_was_ever_heard() -> None:
     check_clock(CopyState(), now=HEARD)
+
+
+@pytest.mark.parametrize("off", [timedelta(), timedelta(minutes=4), YEAR, -YEAR])
+def test_scans_are_judged_by_the_services_clock_however_wrong_this_one_is(off: timedelta) -> None:
+    state = CopyState(complete_time=HEARD, ahead_s=off.total_seconds())
+    for alone in (timedelta(), timedelta(hours=1), timedelta(days=3)):
+        assert service_time(state, now=HEARD + off + alone) == HEARD + alone
+
+
+def test_scans_are_judged_by_a_clock_that_was_set_and_never_before_what_was_heard() -> None:
+    later = HEARD + timedelta(hours=1)
+    assert service_time(CopyState(complete_time=HEARD, ahead_s=YEAR.total_seconds()), now=later) == later
+    assert service_time(CopyState(complete_time=HEARD), now=HEARD - YEAR) == HEARD
+    assert service_time(CopyState(), now=HEARD) == HEARD

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from sqlalchemy import Connection, delete, select
 
+from medtrail.errors import AuthenticationError
 from medtrail.gs1 import Gln
 from medtrail.note import NoteSigner
 from medtrail.runtime import outbox
@@ -18,7 +19,7 @@ from medtrail.runtime.tables import Outbox, prepare
 from services.custody.station_events import Taken
 from services.custody.station_feed import FeedPage
 from services.custody.upgrade import upgrade
-from services.station import handover
+from services.station import books, handover
 from services.station.handover import AnswerRow
 from services.station.link import Heard
 from services.station.sync import Sync
@@ -37,12 +38,15 @@ class Service:
 
     online = True
 
-    def __init__(self, *, last_seq: int) -> None:
+    def __init__(self, *, last_seq: int, turned_away: str = "") -> None:
         self.last_seq = last_seq
+        self.turned_away = turned_away
         self.asked: list[tuple[str, int]] = []
 
     async def follow(self, *, feed_id: str, number: int) -> AsyncGenerator[Heard, None]:
         self.asked.append((feed_id, number))
+        if self.turned_away:
+            raise AuthenticationError("not with this key", code=self.turned_away)
         previous = number if feed_id == "feed" else 0
         yield Heard("feed", previous, FeedPage((), 3, 3, b"", 0, 0), NOW, None, self.last_seq)
         await asyncio.Event().wait()
@@ -86,15 +90,22 @@ def queue(connection: Connection) -> list[bytes]:
     return list(connection.execute(select(Outbox.c.sha256).order_by(Outbox.c.seq)).scalars())
 
 
-def run(service: Service, database: Database, eventually: "Eventually") -> Sync:
+def run(
+    service: Service,
+    database: Database,
+    eventually: "Eventually",
+    until: Callable[[Sync], bool] = lambda sync: sync.state.number == 3,
+) -> Sync:
     link, replica = cast("ServiceLink", service), cast("RegistryReplica", Replica())
     verifier = NoteSigner("log.example", bytes(32)).verifier
-    sync = Sync(database, link, replica, station="till", gln=Gln("9521002000016"), verifier=verifier)
+    sync = Sync(
+        database, link, replica, station="till", key_id="did:key:till", gln=Gln("9521002000016"), verifier=verifier
+    )
 
     async def story() -> None:
         await sync.load()
         task: asyncio.Task[Any] = asyncio.create_task(sync.run())
-        await eventually(lambda: sync.state.number == 3)
+        await eventually(lambda: until(sync))
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
@@ -121,3 +132,23 @@ def test_goes_on_with_a_service_that_knows_what_it_answered_for(database: Databa
     assert service.asked == [("", 0)]
     assert database.read_now(queue) == hashes[4:]
     assert database.read_now(handover.open_count) == (1, False)
+
+
+@pytest.mark.parametrize("code", ["KEY_REVOKED", "KEY_RETIRED"])
+def test_remembers_that_its_key_has_ended(database: Database, eventually: "Eventually", code: str) -> None:
+    ended = run(Service(last_seq=0, turned_away=code), database, eventually, lambda sync: bool(sync.state.ended_code))
+    # Started again, and alone.
+    assert database.read_now(books.read_state) == ended.state
+    assert (ended.state.ended_key_id, ended.state.ended_code) == ("did:key:till", code)
+    run(Service(last_seq=0), database, eventually)
+    assert database.read_now(books.read_state).ended_code == code
+
+
+def test_a_service_that_is_away_ends_no_key(database: Database, eventually: "Eventually") -> None:
+    sync = run(
+        Service(last_seq=0, turned_away="KEY_UNKNOWN"),
+        database,
+        eventually,
+        lambda sync: sync.follow_error is not None,
+    )
+    assert sync.state.ended_key_id == ""
