@@ -235,6 +235,7 @@ class Session:
         self.desk.registry().judge(claims_of(draft), key_id=self.desk.key.key_id, stream_time=self.now)
         step = step_of(statement, field=field).with_fields(fields or {})
         own = actor is None
+        known = len(self.received)
         if own:
             standing.check(self, step, statement)
         if own and statement.error_declaration is None:
@@ -243,7 +244,7 @@ class Session:
         stored = self._sign(draft, named, prepared)
         if own and statement.error_declaration is None:
             holdings_store.save_changes(self.connection, self.books, event_number=stored.number)
-            self._note_goods(stored, step)
+            self._note_goods(stored, step, came=len(self.received) > known)
             alerts.raise_all(self.connection, self.books.take_notices(), event_id=event_id, now=self.now)
             if step.kind in {StepKind.SHIP, StepKind.SEND_BACK}:
                 self._advise(stored, step)
@@ -265,11 +266,12 @@ class Session:
         if not isinstance(statement, EpcisEvent) or self._same(event, "event") is not None:
             return
         step = step_of(statement, field="event")
+        known = len(self.received)
         self._apply(step, statement, event.header.event_id, effect)
         sha256 = hashlib.sha256(signed_event).digest()
         stored = self._keep(event, signed_event, sha256, {named.unit for named in step.named})
         holdings_store.save_changes(self.connection, self.books, event_number=stored.number)
-        self._note_goods(stored, step)
+        self._note_goods(stored, step, came=len(self.received) > known)
         notices = self.books.take_notices()
         alerts.raise_all(self.connection, notices, event_id=event.header.event_id, now=self.now)
         standing.follow(self, step, stored)
@@ -367,10 +369,13 @@ class Session:
         )
         return Stored(number, self.desk.gln, own=True, sha256=sha256, signed_event=signed_event, event=event)
 
-    def _note_goods(self, stored: Stored, step: Step) -> None:
-        """Keep what a despatch or a receiving holds, and bring its orders up to date."""
-        note = {StepKind.SHIP: goods.note_own_despatch, StepKind.RECEIVE: goods.note_receiving}.get(step.kind)
-        if note is None:
+    def _note_goods(self, stored: Stored, step: Step, *, came: bool) -> None:
+        """Keep what a despatch holds, or what came by an event, and bring its orders up to date."""
+        if step.kind is StepKind.SHIP:
+            note = goods.note_own_despatch
+        elif came and step.kind is not StepKind.TAKE_BACK:
+            note = goods.note_receiving
+        else:
             return
         units = [named.unit for named in step.units]
         note(self.connection, stored.number, stored.event.header.event_id, self.desk.gln, books=self.books, units=units)

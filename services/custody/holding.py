@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from medtrail.gs1 import Gln
+from services.custody.exceptions.codes import ExceptionCode
 from services.custody.notices import AlertCode, Notice
 from services.custody.units import Unit
 
@@ -110,6 +111,11 @@ class Holding:
     def here(self) -> bool:
         """Whether it is in the house, saleable or not."""
         return self.state in HERE_STATES
+
+    @property
+    def received(self) -> bool:
+        """Whether it is in the house as received: what was put aside at the door is not, and waits to be."""
+        return self.here and self.exception in {"", ExceptionCode.OFFLINE_CONFLICT}
 
     @property
     def state_here(self) -> HoldingState:

@@ -4,6 +4,7 @@ Goods that arrived at a station without data are put aside as at every other doo
 contradicts them.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from medtrail.errors import ConflictError, MedtrailError, NotFoundError
@@ -13,6 +14,7 @@ from services.custody.exceptions.codes import ExceptionCode
 from services.custody.holding import AWAY_STATES, Books, Holding, HoldingState
 from services.custody.origin import Origin
 from services.custody.receiving.arrivals import NO_PEDIGREE, WITHOUT_DATA, put_aside, put_aside_advised
+from services.custody.rules import Received
 from services.custody.steps import Step, StepKind, apply_step
 from services.custody.units import Named, Unit
 
@@ -99,6 +101,7 @@ class StationEffect:
 
     def _contradict(self, books: Books, step: Step, named: Named, origin: Origin, error: MedtrailError) -> None:
         before = books.get(named.unit)
+        awaited = [part for part in with_inside(books, named.unit) if part.smallest and _is_awaited(part)]
         # It happened, whatever the rules say; what the books take for impossible leaves them as they are.
         self._try(_around(books, step), step, origin, into=books)
         after = books.get(named.unit)
@@ -108,8 +111,16 @@ class StationEffect:
             self.without_data.append(named.unit)
         else:
             _put_aside(books, named.unit, origin)
+        if step.kind is not StepKind.RECEIVE:
+            # It shows that they came; a receiving has counted them by itself.
+            came = Counter(part.despatch_id for part in awaited if not _is_awaited(books.get(part.unit)))
+            self._session.received.append(Received(dict(came), ()))
         despatch_id = "" if before is None else before.despatch_id
         self.objections.append(Objection(named.unit, error, despatch_id))
+
+
+def _is_awaited(holding: Holding | None) -> bool:
+    return holding is not None and holding.state is HoldingState.INBOUND
 
 
 def _is_so_already(books: Books, step: Step, named: Named, error: MedtrailError) -> bool:

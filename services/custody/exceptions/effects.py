@@ -3,6 +3,7 @@
 Only goods that are in the house are touched, and only by cases of the house: what a partner reported changes nothing.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from services.custody.holding import Books, Ending, Holding, HoldingState
 from services.custody.holds import HoldCode, codes_of, lines_of
 from services.custody.origin import Origin
 from services.custody.receiving import flaws, settle
+from services.custody.rules import Received
 from services.custody.steps import Step, StepKind, step_of
 from services.custody.units import Named, Unit
 
@@ -164,29 +166,25 @@ def _receive(session: Session, aside: Sequence[Named], occasion: Occasion, *, se
         route = None
         if shipment is not None:
             route = Route(shipment.sender, shipment.source_location, session.desk.gln, occasion.location)
-        arrived = {
-            part.unit
-            for named in group
-            for part in with_inside(session.books, named.unit)
-            if part.smallest and part.state is HoldingState.EXCEPTION
-        }
         fields = {named.unit: named.field for named in group}
         for part in events.split([named.unit for named in group]):
             statement = events.receiving(
                 part, occasion, route, documents=() if shipment is None else shipment.documents
             )
-            made.append(session.record(statement, fields=fields, effect=_settled(group)))
-        if shipment is not None and arrived:
-            inbound_store.count_received(session.connection, despatch_id, len(arrived))
+            made.append(session.record(statement, fields=fields, effect=_settled(session, group)))
+        commands.count_received(session)
+        session.received.clear()
         made += flaws.hold_later(session, group, occasion, despatch_id=despatch_id, but={seen_to})
     return made
 
 
-def _settled(group: Sequence[Named]) -> Callable[[Books, Origin], None]:
+def _settled(session: Session, group: Sequence[Named]) -> Callable[[Books, Origin], None]:
     def effect(books: Books, origin: Origin) -> None:
+        came: Counter[str] = Counter()
         for named in group:
-            for holding in (books.get(named.unit), *books.inside(named.unit)):
-                if holding is not None and holding.state is HoldingState.EXCEPTION:
+            for holding in with_inside(books, named.unit):
+                if holding.state is HoldingState.EXCEPTION:
+                    came[holding.despatch_id] += holding.smallest and not holding.received
                     settled = replace(holding, exception="")
                     books.change(
                         settled,
@@ -195,6 +193,7 @@ def _settled(group: Sequence[Named]) -> Callable[[Books, Origin], None]:
                         since_time=origin.time,
                         location=origin.location or holding.location,
                     )
+        session.received.append(Received(dict(came), ()))
 
     return effect
 

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col
 
 from medtrail.gs1 import Gln, Gtin, Sgtin
+from services.custody import holdings_store
 from services.custody.holding import Books
 from services.custody.orders.links import add_links, event_target
 from services.custody.orders.tables import GoodsRow
@@ -114,9 +115,16 @@ def note_own_despatch(
 def note_receiving(
     connection: Connection, event_number: int, event_id: str, party: Gln, *, books: Books, units: Iterable[Unit]
 ) -> None:
-    """Keep what a receiving of ours brought of each despatch that it answers, by the books after it."""
+    """Keep what a receiving of ours brought of each despatch that it answers, by the books after it.
+
+    What was received before it brings no more: it was said again, or put aside since and accepted.
+    """
+    befores = holdings_store.befores(connection, event_number)
     brought: dict[str, list[Content]] = {}
     for despatch_id, content in _inside(books, units, event_id):
+        before = befores.get(content.unit.path)
+        if before is not None and before.received:
+            continue
         brought.setdefault(despatch_id, []).append(content)
     for despatch_id, contents in brought.items():
         if despatch_id:

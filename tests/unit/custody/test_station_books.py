@@ -33,6 +33,7 @@ from medtrail.note import NoteSigner
 from medtrail.runtime import outbox
 from medtrail.runtime.database import Database
 from medtrail.runtime.tables import prepare
+from medtrail.terms import TermsLine
 from medtrail.trust import Registry
 from services.custody import (
     commands,
@@ -44,6 +45,7 @@ from services.custody import (
     verifications,
 )
 from services.custody.desk import Desk, Session
+from services.custody.events import document
 from services.custody.exceptions import commands as case_commands
 from services.custody.exceptions.case import CaseResolution
 from services.custody.exceptions.codes import ExceptionCode
@@ -51,6 +53,9 @@ from services.custody.exceptions.store import cases_of_unit
 from services.custody.holding import Books, Holding, HoldingState
 from services.custody.holds import HoldCode
 from services.custody.lot_holds import LotHold
+from services.custody.orders import commands as order_commands
+from services.custody.orders import goods
+from services.custody.orders.commands import Heading
 from services.custody.portions import Wanted, hand_out
 from services.custody.receiving.codes import Posting
 from services.custody.station_events import Taken, last_number, take_event
@@ -379,6 +384,50 @@ def test_offline_conflict_puts_goods_aside_that_are_still_here(
     holding = pharmacy.held(more[0])
     assert (holding.state, holding.exception) == (HoldingState.EXCEPTION, "OFFLINE_CONFLICT")
     assert pharmacy.held(stock[0]).state is HoldingState.ON_HAND
+
+
+@pytest.mark.parametrize("verb", [commands.receive, commands.hold], ids=["said to be received again", "not here"])
+def test_what_was_put_aside_by_an_offline_conflict_and_accepted_was_received_once(
+    make_bay: Callable[[str], Bay], maker: "House", pharmacy: "House", verb: Callable[..., Any]
+) -> None:
+    units = packs(6, 7)
+    line = TermsLine(1, GTIN, Decimal(2))
+    pharmacy.write(lambda s: order_commands.place(s, Heading("P1", pharmacy.clock()), [line], seller=maker.gln))
+    maker.commission(units)
+    (despatch,) = maker.ship(units, pharmacy.gln, [document("po", "P1", issuer=pharmacy.gln)])
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    bay = make_bay("bay")
+    if verb is commands.receive:
+        bay.follow()
+        bay.do(verb, *units)
+        pharmacy.receive(units)
+    else:
+        pharmacy.receive(units[1:])
+        bay.database.write_now(lambda c: holdings_store.save_changes(c, on_hand(pharmacy, units[0]), event_number=0))
+        bay.do(verb, units[0], reason="wet")
+    conflicts = [item for taken in bay.hand_in() for item in taken.conflicts]
+    assert conflicts
+    assert received(pharmacy, despatch.event_id) == (2, 2)
+    for conflict in conflicts:
+        resolve(pharmacy, conflict.case_id, CaseResolution.ACCEPTED)
+    assert {pharmacy.held(unit).state for unit in units} == {HoldingState.ON_HAND}
+    assert received(pharmacy, despatch.event_id) == (2, 2)
+
+
+def on_hand(house: "House", unit: Unit) -> Books:
+    """Books in which an awaited unit is on hand, as a station may have it that was told of what is taken back since."""
+    found = Books()
+    found.put(replace(house.held(unit), state=HoldingState.ON_HAND, location=house.desk.default_location))
+    return found
+
+
+def received(house: "House", despatch_id: str) -> tuple[int, int]:
+    """How many packs of a despatch were received, by the count of the despatch and by that of its order."""
+    shipment = house.read(lambda c: inbound_store.find(c, despatch_id))
+    assert shipment is not None
+    tallies = house.read(lambda c: goods.received_of(c, despatch_id))
+    return shipment.received_count, sum(tally.counts().get(GTIN, 0) for _, tally in tallies)
 
 
 def test_no_offline_conflict_when_what_came_between_leaves_the_event_possible(
