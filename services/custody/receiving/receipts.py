@@ -1,7 +1,8 @@
 """Receiving advices: what came of a despatch, told to its sender by trade item and lot.
 
 A line's quantity is what was accepted; its note says what was not, in fixed words: ``missing 2, over 1, damaged 1,
-mismatched 1`` (mismatched: there, but lot or expiry are not as advised).
+expired 1, recalled 1, mismatched 1`` (mismatched: there, but lot or expiry are not as advised). What is ours, and is
+held at once for what is the matter with it, is not accepted: it counts under the first of its flaws, in this order.
 
 Source: UN/CEFACT and GS1 XML receiving advice, whose quantities these are.
 """
@@ -18,7 +19,8 @@ from medtrail.terms import MAX_LINES, TermsLine
 from medtrail.trust import TRADING_ROLES
 from services.custody import inbound_store
 from services.custody.desk import Session
-from services.custody.holding import Holding
+from services.custody.holding import Books, Holding
+from services.custody.holds import HoldCode, codes_of
 from services.custody.inbound_store import InboundShipment
 from services.custody.orders import documents
 from services.custody.orders.links import documents_named
@@ -38,16 +40,27 @@ class Fate(StrEnum):
     MISSING = "missing"
     OVER = "over"
     DAMAGED = "damaged"
+    EXPIRED = "expired"
+    RECALLED = "recalled"
     MISMATCHED = "mismatched"
 
+
+_HELD = {
+    HoldCode.DAMAGED: Fate.DAMAGED,
+    HoldCode.EXPIRED: Fate.EXPIRED,
+    HoldCode.RECALLED: Fate.RECALLED,
+}
 
 Tally = Counter[tuple[Gtin, str, Fate]]
 
 
-def tally_of(plan: Plan, despatch_id: str, before: Mapping[str, Holding | None], *, with_over: bool) -> Tally:
+def tally_of(
+    books: Books, plan: Plan, despatch_id: str, before: Mapping[str, Holding | None], *, with_over: bool
+) -> Tally:
     """Return what became of a despatch's packs, by trade item and lot.
 
     Args:
+        books: After it: what is flawed is on hold.
         plan: What the closing does.
         despatch_id: The despatch.
         before: The good units' holdings before they were received.
@@ -57,7 +70,7 @@ def tally_of(plan: Plan, despatch_id: str, before: Mapping[str, Holding | None],
     for path, line in plan.good.items():
         holding = before.get(path)
         if holding is not None and holding.despatch_id == despatch_id:
-            _add(found, line, Fate.DAMAGED if line.damaged else Fate.ACCEPTED, lot=holding.lot)
+            _add(found, line, _fate_of(books.get(line.unit)), lot=holding.lot)
     for line in plan.missing.values():
         if line.despatch_id == despatch_id:
             _add(found, line, Fate.MISSING, lot=line.lot)
@@ -67,6 +80,12 @@ def tally_of(plan: Plan, despatch_id: str, before: Mapping[str, Holding | None],
         elif result in {ResultCode.OVER, ResultCode.UNKNOWN_SERIAL} and with_over:
             _add(found, line, Fate.OVER, lot=line.seen_lot)
     return found
+
+
+def _fate_of(holding: Holding | None) -> Fate:
+    """Return what became of a pack that was received."""
+    held = codes_of("" if holding is None else holding.hold_reason)
+    return next((fate for code, fate in _HELD.items() if code in held), Fate.ACCEPTED)
 
 
 def _add(tally: Tally, line: Line, fate: Fate, *, lot: str) -> None:
@@ -107,18 +126,25 @@ def answer_senders(session: Session, delivery: Delivery, plan: Plan, before: Map
             continue
         with_over = not told_over and shipment.sender == sole_sender
         told_over |= with_over
-        tally = tally_of(plan, despatch_id, before, with_over=with_over)
+        tally = tally_of(session.books, plan, despatch_id, before, with_over=with_over)
         name = f"{delivery.delivery_id}-{delivery.closings + 1}-{len(made) + 1}"
         made += _issue(session, shipment, lines_of(tally), name=name)
     return made
 
 
 def answer_later(session: Session, shipment: InboundShipment, parts: Sequence[Holding], *, name: str) -> list[str]:
-    """Tell a sender that goods which had waited for its data were received; return the numbers of the advices."""
+    """Tell a sender what became of goods that had waited for its data; return the numbers of the advices.
+
+    Args:
+        session: With the books after it: what is flawed is on hold.
+        shipment: That brought them.
+        parts: Units, and all that is inside of them.
+        name: Number of the first advice.
+    """
     tally: Tally = Counter()
     for part in parts:
         if part.smallest and isinstance(part.unit, Sgtin):
-            tally[part.unit.gtin, part.lot, Fate.ACCEPTED] += 1
+            tally[part.unit.gtin, part.lot, _fate_of(session.books.get(part.unit))] += 1
     return _issue(session, shipment, lines_of(tally), name=name)
 
 

@@ -165,8 +165,10 @@ def _receive(
     session.received.clear()
     # One advice of each event: its hash names it, so that a repetition is a resend.
     name = f"later-{made[-1].signed_event_sha256.hex()[:32]}"
+    # Held first: the sender is not told that flawed goods were accepted.
+    made += flaws.hold_later(session, named, occasion, despatch_id=shipment.despatch_id)
     _note_received(session, [item.unit for item in named], shipment, name=name)
-    return [*made, *flaws.hold_later(session, named, occasion, despatch_id=shipment.despatch_id)]
+    return made
 
 
 def _arriving(session: Session, units: Sequence[Unit], *, returned: bool) -> Effect:

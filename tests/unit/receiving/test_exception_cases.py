@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from medtrail.document import DocumentKind
 from medtrail.errors import ConflictError
 from medtrail.event import Recall, RecallScope, Refusal
 from medtrail.verdict import Finding, KnownPack, Verdict, VerdictCode, conclude
@@ -13,11 +14,13 @@ from services.custody.exceptions import store as case_store
 from services.custody.exceptions.case import Case, CaseResolution
 from services.custody.holding import HoldingState
 from services.custody.holds import HoldCode, codes_of
+from services.custody.orders import book
+from services.custody.orders.book import DocumentQuery
 from services.custody.recalls import KnownRecall
 from services.custody.receiving.codes import Condition
 from services.custody.receiving.reconcile import Label
 from services.custody.receiving.scanning import IN_TRANSIT_TO_ANOTHER
-from tests.unit.custody.conftest import EXPIRY, GTIN, LOT, START, House, packs
+from tests.unit.custody.conftest import EXPIRY, GTIN, LOT, START, Clock, House, packs
 from tests.unit.receiving.conftest import Bay, case_codes, case_of, case_units, cases, packs_of, ship_cases
 
 
@@ -206,6 +209,29 @@ def test_damaged_goods_are_held_when_their_data_come(maker: House, pharmacy: Hou
     assert {pharmacy.held(unit).state for unit in goods} == {HoldingState.ON_HAND}
     assert {pharmacy.held(unit).hold_reason for unit in goods} == {"DAMAGED: found at receiving"}
     assert case_units(pharmacy, "DAMAGED") == {unit.path for unit in goods}
+    assert told_senders(pharmacy) == [(0, "damaged 4")]
+
+
+def told_senders(house: House) -> list[tuple[int, str]]:
+    """Quantity and note of each line of the receiving advices of a house."""
+    query = DocumentQuery(kind=DocumentKind.RECEIVING_ADVICE)
+    known = house.read(lambda c: book.list_documents(c, query, before=None, limit=9))
+    return [(int(line.quantity), line.note) for item in known for line in item.filed.terms.lines]
+
+
+def test_what_is_held_at_once_is_told_to_its_sender_by_its_flaw(arrival: Arrival, clock: Clock) -> None:
+    recall = Recall("R1", "consumer", "x", "x", START, (RecallScope(GTIN, serials=(arrival.packs[0].serial,)),))
+    arrival.pharmacy.recalls = (KnownRecall("urn:uuid:1", arrival.maker.gln, recall),)
+    arrival.bay.scan(arrival.packs[2], condition=Condition.DAMAGED)
+    arrival.bay.scan(arrival.packs[0])
+    arrival.bay.scan(packs("stray")[0])
+    arrival.close()
+    assert told_senders(arrival.pharmacy) == [(0, "missing 1, over 1, damaged 1, recalled 1")]
+    arrival.bay.reopen(arrival.packs[1])
+    arrival.bay.scan(arrival.packs[1])
+    clock.now += timedelta(days=4000)
+    arrival.bay.close()
+    assert told_senders(arrival.pharmacy)[0] == (0, "expired 1")
 
 
 def test_damaged_goods_are_held_when_their_mismatch_is_accepted(arrival: Arrival) -> None:
