@@ -260,6 +260,20 @@ def cases_of_unit(connection: Connection, unit: Unit, *, include_resolved: bool 
     return [_case(row) for row in connection.execute(query.order_by(_CASE.c.number)).mappings()]
 
 
+def paths_with_case(connection: Connection, paths: Iterable[str], code: ExceptionCode) -> set[str]:
+    """Return the paths of those of some units about which the house has an open case of a code."""
+    found: set[str] = set()
+    for part in chunks(sorted(set(paths))):
+        query = (
+            select(_UNIT.c.path)
+            .join(_CASE, _CASE.c.case_id == _UNIT.c.case_id)
+            .where(_UNIT.c.path.in_(part), _CASE.c.code == code.value, _CASE.c.partner_reported.is_(False))
+            .where(_CASE.c.status != CaseStatus.RESOLVED.value)
+        )
+        found.update(connection.execute(query).scalars())
+    return found
+
+
 def units_of_case(connection: Connection, case_id: str) -> list[CaseUnit]:
     """Return the units of a case in order of their paths. A return is pending while the unit is in the house."""
     query = (

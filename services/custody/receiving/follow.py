@@ -14,6 +14,7 @@ from services.custody.desk import Accepted, Desk, Session
 from services.custody.dossier import units_of
 from services.custody.events_store import Stored
 from services.custody.exceptions.case import CaseResolution
+from services.custody.exceptions.codes import ExceptionCode
 from services.custody.exceptions.exchange import close_and_tell
 from services.custody.grounds import DECLARED, open_cases
 from services.custody.holding import Holding, HoldingState
@@ -87,10 +88,20 @@ def _withdraw(connection: Connection, desk: Desk, stored: Stored, *, code: str) 
         deliveries.detach(connection, delivery, despatch_id)
     _expect_no_more(connection, stored, holdings_store.of_despatch(connection, despatch_id))
     # Of its own goods only: what it names beside them came by other despatches, and rests on those.
-    put_aside(connection, holdings_store.of_despatch(connection, despatch_id), code)
+    _put_aside(connection, holdings_store.of_despatch(connection, despatch_id), code)
     brought = holdings_store.of_despatch(connection, despatch_id)
     here = [item for item in brought if item.here and item.exception == code]
     _keep_waiting(connection, desk, here)
+
+
+def _put_aside(connection: Connection, goods: Sequence[Holding], code: str) -> None:
+    """Put aside what lost its data, also what a station's word put aside: that waits for data first, then for a person.
+
+    :func:`services.custody.receiving.settle.settle` puts it aside for the station's word again.
+    """
+    put_aside(connection, goods, code)
+    in_conflict = [item.unit.path for item in goods if item.here and item.exception == ExceptionCode.OFFLINE_CONFLICT]
+    holdings_store.mark(connection, in_conflict, exception=code)
 
 
 def _expect_no_more(connection: Connection, despatch: Stored, goods: Iterable[Holding]) -> None:
@@ -137,7 +148,7 @@ def _withdraw_data(connection: Connection, desk: Desk, stored: Stored, *, code: 
             continue
         _expect_no_more(connection, despatch, resting)
         here = [item for item in resting if item.state is not HoldingState.INBOUND]
-        put_aside(connection, here, code)
+        _put_aside(connection, here, code)
         # No despatch tells of them any more: another one has to.
         holdings_store.mark(connection, [item.unit.path for item in here], exception=code, despatch_id="")
         _keep_waiting(connection, desk, here)

@@ -4,7 +4,7 @@ Called in the transaction that takes the data in, and for all that waits when a 
 nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -16,6 +16,8 @@ from services.custody import commands, events, events_store, holdings_store, inb
 from services.custody.conditions import with_inside
 from services.custody.desk import Accepted, Desk, Effect, Session
 from services.custody.events import Occasion, Route
+from services.custody.exceptions import store as case_store
+from services.custody.exceptions.codes import ExceptionCode
 from services.custody.holding import Books, Holding, HoldingState
 from services.custody.inbound_store import InboundShipment
 from services.custody.origin import Origin
@@ -158,9 +160,11 @@ def _receive(
     made = commands.take_out(session, alone, occasion)
     route = Route(shipment.sender, shipment.source_location, desk.gln, occasion.location)
     disposition = "returned" if shipment.returned else "in_progress"
+    disputed = _disputed(session, named)
     for group in events.split([item.unit for item in seen]):
         statement = events.receiving(group, occasion, route, disposition=disposition, documents=shipment.documents)
-        made.append(session.record(statement, effect=_arriving(session, group, returned=shipment.returned)))
+        effect = _arriving(session, group, returned=shipment.returned, disputed=disputed)
+        made.append(session.record(statement, effect=effect))
     commands.count_received(session)
     session.received.clear()
     # One advice of each event: its hash names it, so that a repetition is a resend.
@@ -171,9 +175,21 @@ def _receive(
     return made
 
 
-def _arriving(session: Session, units: Sequence[Unit], *, returned: bool) -> Effect:
+def _disputed(session: Session, named: Sequence[Named]) -> set[Unit]:
+    """Return what of some units, and of all that is inside, a person has to look at, for a station contradicted it."""
+    parts = [part.unit for item in named for part in with_inside(session.books, item.unit)]
+    around = {unit: {unit, *(box.unit for box in session.books.containers(unit))} for unit in parts}
+    paths = {unit.path for units in around.values() for unit in units}
+    found = case_store.paths_with_case(session.connection, paths, ExceptionCode.OFFLINE_CONFLICT)
+    return {unit for unit, units in around.items() if any(item.path in found for item in units)}
+
+
+def _arriving(session: Session, units: Sequence[Unit], *, returned: bool, disputed: Collection[Unit]) -> Effect:
     def effect(books: Books, origin: Origin) -> None:
         session.received.append(receive_waiting(books, units, origin, returned=returned))
+        for part in {part.unit: part for unit in units for part in with_inside(books, unit)}.values():
+            if part.unit in disputed and part.here:
+                books.change(part, state=HoldingState.EXCEPTION, exception=ExceptionCode.OFFLINE_CONFLICT.value)
 
     return effect
 

@@ -67,6 +67,7 @@ from services.station import books, handover
 from services.station.books import Word
 from tests.unit.custody.conftest import EXPIRY, GTIN, LOT, sscc
 from tests.unit.receiving.conftest import Bay as Dock
+from tests.unit.receiving.test_late_data import declare, refuse
 
 if TYPE_CHECKING:
     from tests.conftest import Network
@@ -675,6 +676,41 @@ def test_goods_of_which_the_books_know_nothing_are_not_made_saleable_by_a_case(
     with pytest.raises(ConflictError) as caught:
         resolve(pharmacy, taken.conflicts[0].case_id, CaseResolution.ACCEPTED)
     assert caught.value.code == "CASE_NEEDS_DATA"
+
+
+@pytest.mark.parametrize("lost", ["declared", "refused"])
+def test_goods_in_a_conflict_take_corrective_data_and_wait_for_a_person_still(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], maker: "House", pharmacy: "House", lost: str
+) -> None:
+    first = pharmacy.held(stock[0]).despatch_id
+    bays = [make_bay(name) for name in ("till-1", "till-2")]
+    for bay in bays:
+        bay.follow()
+        bay.do(hand_out, stock[0], wanted=Wanted(quantity=Decimal(20), uom="EA", pack_size=Decimal(30)))
+    conflicts = [item for bay in bays for taken in bay.hand_in() for item in taken.conflicts]
+    assert [pharmacy.held(unit).exception for unit in stock[:2]] == ["OFFLINE_CONFLICT", ""]
+    (declare if lost == "declared" else refuse)(maker if lost == "declared" else pharmacy, first)
+    maker.send_to(pharmacy)
+    with pytest.raises(ConflictError) as caught:
+        resolve(pharmacy, conflicts[0].case_id, CaseResolution.ACCEPTED)
+    assert caught.value.code == "CASE_NEEDS_DATA"
+    if lost == "refused":
+        declare(maker, first)
+    (second,) = maker.ship(stock, pharmacy.gln)
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    aside, free = (pharmacy.held(unit) for unit in stock[:2])
+    assert (free.state, free.despatch_id) == (HoldingState.ON_HAND, second.event_id)
+    assert (aside.state, aside.exception, aside.despatch_id) == (
+        HoldingState.EXCEPTION,
+        "OFFLINE_CONFLICT",
+        second.event_id,
+    )
+    assert received(pharmacy, second.event_id) == (5, 5)
+    assert ExceptionCode.OFFLINE_CONFLICT in open_conflicts(pharmacy, stock[0])
+    resolve(pharmacy, conflicts[0].case_id, CaseResolution.ACCEPTED)
+    assert pharmacy.held(stock[0]).state is HoldingState.PARTIALLY_DISPENSED
+    assert received(pharmacy, second.event_id) == (5, 5)
 
 
 def resolve(house: "House", case_id: str, how: CaseResolution) -> None:
