@@ -1,6 +1,6 @@
 """Taking back: what an error declaration or a refusal of the ledger does to the books."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -19,7 +19,7 @@ from services.custody.orders import book
 from services.custody.origin import Origin
 from services.custody.receiving import arrivals_store
 from services.custody.standing import hold_here
-from services.custody.steps import reason_extension, step_of
+from services.custody.steps import StepKind, reason_extension, step_of
 from services.custody.units import Named, Unit, as_unit
 
 DID_NOT_OCCUR = "did_not_occur"
@@ -166,7 +166,8 @@ def take_back(
     """Undo what an event of ours did to the books; its alerts stand no more. Return the units that went back.
 
     A unit whose latest event it is goes back to what was known before, so far as that holds today. A unit that later
-    events have moved on stays, and is put aside if it is still here: what it rests on does not hold.
+    events have moved on stays, and is put aside if it is still here: what it rests on does not hold. Nothing rests on
+    an event that only saw a unit.
     """
     event_id = stored.event.header.event_id
     befores = holdings_store.befores(connection, stored.number)
@@ -174,6 +175,9 @@ def take_back(
     grounds = Grounds(connection, stored.signer)
     waiting = arrivals_store.of_paths(connection, list(befores))
     restored: list[Holding] = []
+    seen: dict[str, tuple[Holding, Holding]] = {}
+    step = step_of(stored.event.statement, field="event") if isinstance(stored.event.statement, EpcisEvent) else None
+    observes = step is not None and step.kind is StepKind.OBSERVE
     # Units that the event brought into being last: a container that still holds others then is seen to, and stays.
     for path, before in sorted(befores.items(), key=lambda item: item[1] is None):
         known = holdings_store.get_path(connection, path)
@@ -182,7 +186,10 @@ def take_back(
         if before is None and holdings_store.has_contents(connection, path):
             continue
         if known.event_id != event_id:
-            put_aside(connection, (known,), code)
+            if before is not None and known.event_id == before.event_id:
+                seen[path] = (before, known)
+            elif not observes:
+                put_aside(connection, (known,), code)
             continue
         today = (
             None if before is None else grounds.judge(with_data_since(before, known, event_id, waits=path in waiting))
@@ -190,8 +197,28 @@ def take_back(
         holdings_store.restore(connection, path, today)
         if today is not None:
             restored.append(today)
+    if step is not None:
+        _unsee(connection, stored.number, {named.unit.path for named in step.named}, seen)
     wait_for_data(connection, stored.signer, restored, now=now)
     return [holding.unit for holding in restored]
+
+
+def _unsee(
+    connection: Connection, number: int, named: Collection[str], seen: Mapping[str, tuple[Holding, Holding]]
+) -> None:
+    """Take back where units were seen that an event changed in nothing else, and that they were, unless seen since.
+
+    Args:
+        connection: In a write transaction.
+        number: Of the event.
+        named: Paths that it names; others were seen with their container.
+        seen: By path what was known before, and what is known today.
+    """
+    since = events_store.named_since(connection, {*named, *seen}, number)
+    for path, (before, known) in seen.items():
+        if path not in since and (path in named or not since):
+            unseen = replace(known, location=before.location, inferred=before.inferred)
+            holdings_store.restore(connection, path, unseen)
 
 
 def put_aside(connection: Connection, holdings: Iterable[Holding], code: str) -> None:

@@ -122,6 +122,24 @@ def events_naming(connection: Connection, paths: Iterable[str]) -> list[Stored]:
     return events_of(connection, sorted(numbers))
 
 
+def named_since(connection: Connection, paths: Iterable[str], number: int) -> set[str]:
+    """Return the paths of those of some units that an event of ours names that came after another, and is not refused.
+
+    Declarations do not count: they say nothing of units themselves.
+    """
+    found: set[str] = set()
+    for part in chunks(sorted(set(paths))):
+        query = (
+            select(col(EventUnit.path))
+            .join(KnownEvent, col(KnownEvent.number) == col(EventUnit.event_number))
+            .where(col(EventUnit.path).in_(part), col(EventUnit.event_number) > number)
+            .where(col(KnownEvent.own).is_(True), col(KnownEvent.declaration).is_(False))
+            .where(col(KnownEvent.refusal) == "")
+        )
+        found.update(connection.execute(query).scalars())
+    return found
+
+
 def events_of(connection: Connection, numbers: Sequence[int]) -> list[Stored]:
     """Return the events of some numbers, in order of arrival, without those that the ledger refused."""
     found: list[Stored] = []

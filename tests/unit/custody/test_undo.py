@@ -10,7 +10,7 @@ from medtrail.epcis.hash import event_hash
 from medtrail.epcis.model import EpcisEvent, ErrorDeclaration
 from medtrail.errors import ConflictError, NotFoundError
 from medtrail.event import Event
-from services.custody import commands, corrections, events, undoing
+from services.custody import commands, corrections, events, holdings_store, undoing
 from services.custody.holding import Ending, HoldingState
 from services.custody.steps import StepKind, step_of
 from services.custody.units import Named
@@ -167,6 +167,42 @@ def test_what_rests_on_an_event_that_was_declared_an_error_meanwhile_is_put_asid
     for event in (first, second):
         declare(maker, event, pack)
     assert (maker.held(pack).state, maker.held(pack).exception) == (HoldingState.EXCEPTION, "DECLARED_ERROR")
+
+
+def see(house: House, units: "Sequence[Unit]") -> None:
+    """Count the first two of some units; the others are seen with them."""
+    occasion = house.occasion()
+    house.write(lambda s: s.record(events.observing(units[:2], occasion)), units)
+
+
+@pytest.mark.parametrize("later", ["nothing", "seen", "held"])
+def test_nothing_is_put_aside_because_an_observation_was_declared_an_error(
+    maker: House, pharmacy: House, later: str
+) -> None:
+    units, box = packs(1, 2), sscc(1)
+    both: Sequence[Unit] = (box, *units)
+    maker.commission(units)
+    maker.pack(box, units)
+    maker.ship([box], pharmacy.gln)
+    maker.send_to(pharmacy)
+    pharmacy.confirm_all()
+    pharmacy.receive([box])
+    paths = [unit.path for unit in both]
+    pharmacy.database.write_now(lambda c: holdings_store.mark(c, paths, location=""))
+    before = [pharmacy.held(unit) for unit in both]
+    assert (before[1].inferred, before[1].location) == (True, None)
+    see(pharmacy, both)
+    observed = pharmacy.events()[-1]
+    assert [pharmacy.held(unit).location for unit in units] == [pharmacy.desk.default_location] * 2
+    assert not pharmacy.held(units[0]).inferred
+    if later == "seen":
+        see(pharmacy, both)
+    elif later == "held":
+        pharmacy.hold([units[0]])
+    today = [pharmacy.held(unit) for unit in both]
+    declare(pharmacy, observed, units[0])
+    after = [pharmacy.held(unit) for unit in both]
+    assert after == {"nothing": before, "seen": today, "held": [before[0], today[1], today[2]]}[later]
 
 
 @pytest.mark.parametrize("how", [how for how in Ending if how is not Ending.EMPTIED])

@@ -412,6 +412,15 @@ def test_declared_event_leaves_belief_and_stays_in_history(shipped: Story) -> No
     ]
 
 
+def test_declared_observation_leaves_a_unit_as_it_was(shipped: Story) -> None:
+    shipped.receive(PALLET)
+    before = shipped.belief(ONE)
+    shipped.tell(WHOLESALER, epc_list=(ONE,), biz_step="inspecting")
+    shipped.declare(shipped.told[-1][0])
+    assert shipped.belief(ONE) == before
+    assert shipped.codes(ONE) == set()
+
+
 def test_declaration_by_another_than_the_signer_is_without_effect(shipped: Story) -> None:
     shipped.declare(shipped.told[4][0], signer=PHARMACY)
     assert shipped.belief(ONE).unit_class == "in_transit"
