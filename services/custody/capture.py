@@ -12,9 +12,10 @@ from medtrail.epcis.model import EpcisEvent
 from medtrail.epcis.validation import check_event
 from medtrail.errors import AuthorizationError, MedtrailError
 from medtrail.gs1 import Gln
-from services.custody import advice, events_store, standing, undoing
+from services.custody import advice, cold_chain, events_store, standing, undoing
 from services.custody.commands import count_received
 from services.custody.desk import Accepted, Session
+from services.custody.events_store import Stored
 from services.custody.orders import book
 from services.custody.parties import actor_of, named_glns, organisation_gln, party_of
 from services.custody.receiving import follow
@@ -68,11 +69,13 @@ class Captured:
         accepted: One an event, in order.
         passed: Number and event of what others did.
         ours: Units that became inbound by it.
+        despatch_ids: Of the despatches that brought them.
     """
 
     accepted: list[Accepted]
     passed: list[tuple[int, EpcisEvent]]
     ours: set[Unit]
+    despatch_ids: set[str]
 
 
 def capture(
@@ -92,13 +95,17 @@ def capture(
     """
     captured = capture_part(session, statements, second_hand=second_hand, happened=happened)
     check_party(session, captured, captured.ours)
+    hear_sensors(session, [captured])
     return captured.accepted
 
 
 def capture_part(
     session: Session, statements: Sequence[EpcisEvent], *, second_hand: bool, happened: bool = False
 ) -> Captured:
-    """Record the events of one of several chunks of a transaction; :func:`check_party` follows when all are recorded.
+    """Record the events of one of several chunks of a transaction.
+
+    :func:`check_party` and :func:`hear_sensors` follow when all are recorded: the despatch that makes goods ours may
+    stand behind all that tells of them.
 
     Args:
         session: With the books of :func:`units_of_chunk` of all of them.
@@ -114,6 +121,7 @@ def capture_part(
     made: list[Accepted] = []
     passed: list[tuple[int, EpcisEvent]] = []
     ours: set[Unit] = set()
+    despatch_ids: set[str] = set()
     for number, statement in enumerate(statements):
         try:
             accepted, witnessed = _record(session, statement, number, second_hand=second_hand)
@@ -124,9 +132,10 @@ def capture_part(
             passed.append((number, statement))
             if is_despatch(statement) and _to_us(session, statement):
                 ours |= _take_in_despatch(session, statement, accepted)
+                despatch_ids.add(accepted.event_id)
     _settle_data(session, passed)
     count_received(session)
-    return Captured(made, passed, ours)
+    return Captured(made, passed, ours, despatch_ids)
 
 
 def _actors(
@@ -184,14 +193,34 @@ def check_party(session: Session, captured: Captured, ours: set[Unit]) -> None:
             raise CaptureRefusedError(number, AuthorizationError(message, code="NOT_PARTY"))
 
 
+def hear_sensors(session: Session, parts: Sequence[Captured]) -> None:
+    """Take in what the events that a transaction passes on say of sensors, of goods with which their actors had to do.
+
+    Args:
+        session: That recorded them.
+        parts: All chunks.
+    """
+    despatch_ids = {despatch_id for part in parts for despatch_id in part.despatch_ids}
+    for part in parts:
+        for number, statement in part.passed:
+            stored = _stored(session, part.accepted[number]) if cold_chain.concerns(statement) else None
+            if stored is not None:
+                fresh = Session(session.connection, session.desk)
+                standing.take_in_passed_on(fresh, stored, despatch_ids=despatch_ids)
+
+
+def _stored(session: Session, accepted: Accepted) -> Stored | None:
+    return events_store.find_event(
+        session.connection, signer=session.desk.gln, event_id=accepted.event_id, declaration=False
+    )
+
+
 def _to_us(session: Session, statement: EpcisEvent) -> bool:
     return bool(named_glns(statement.destination_list) & session.desk.glns)
 
 
 def _take_in_despatch(session: Session, statement: EpcisEvent, accepted: Accepted) -> set[Unit]:
-    stored = events_store.find_event(
-        session.connection, signer=session.desk.gln, event_id=accepted.event_id, declaration=False
-    )
+    stored = _stored(session, accepted)
     sender = _sender(session, statement)
     if stored is None or sender is None:
         return set()

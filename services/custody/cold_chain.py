@@ -6,10 +6,13 @@ any order; a binding that comes after the readings has them judged anew. What is
 unit goes, until a person releases it.
 
 What a partner says of sensors is heard of the goods that its despatch has brought, and of no others: not of what it
-names beside them, nor of what else was in a container or with a sensor of that number.
+names beside them, nor of what else was in a container or with a sensor of that number. What we pass on of others is
+heard of the goods that a despatch in the same transaction brought, of those that its actor has sent us, and of those
+that we have sent to it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,12 +22,13 @@ from sqlalchemy import Connection
 from medtrail import cold_chain as kernel
 from medtrail.epcis.model import Action, EpcisEvent, EventType
 from medtrail.errors import MalformedError
-from medtrail.event import Event, PayloadType, Product, StorageLimits
-from medtrail.gs1 import Gtin, OtherKey, Sgtin, parse_epc
+from medtrail.event import Capture, Event, PayloadType, Product, StorageLimits
+from medtrail.gs1 import Gln, Gtin, OtherKey, Sgtin, parse_epc
 from services.custody import alerts, events_store, excursions, holdings_store, inbound_store
 from services.custody.dossier import contents_during, units_of
 from services.custody.events_store import Stored
 from services.custody.excursions import NotedExcursion
+from services.custody.holding import AWAY_STATES
 from services.custody.notices import AlertCode
 from services.custody.shipment import contents_of
 from services.custody.units import Unit, unit_of_path
@@ -56,28 +60,26 @@ class Brought:
     """The goods that partners' despatches have brought, each despatch read once."""
 
     connection: Connection
+    gln: Gln
     known: dict[str, frozenset[Unit]] = field(default_factory=dict)
 
     def by(self, despatch_id: str) -> frozenset[Unit]:
-        """Return the units of a despatch that became ours by it; none of what the books had elsewhere."""
+        """Return the units of a despatch that became ours by it, or left; none of what the books had elsewhere."""
         if despatch_id not in self.known:
-            self.known[despatch_id] = frozenset(_brought_by(self.connection, despatch_id))
+            self.known[despatch_id] = frozenset(_brought_by(self.connection, self.gln, despatch_id))
         return self.known[despatch_id]
 
 
-def _brought_by(connection: Connection, despatch_id: str) -> Iterator[Unit]:
+def _brought_by(connection: Connection, gln: Gln, despatch_id: str) -> Iterator[Unit]:
     shipment = inbound_store.find(connection, despatch_id)
-    if shipment is None:
-        return
-    despatch = events_store.find_event(connection, signer=shipment.signer, event_id=despatch_id, declaration=False)
+    signer = gln if shipment is None else shipment.signer
+    despatch = events_store.find_event(connection, signer=signer, event_id=despatch_id, declaration=False)
     if despatch is None or not isinstance(despatch.event.statement, EpcisEvent):
         return
     changed = holdings_store.changed_by(connection, despatch.number)
-    yield from (
-        unit_of_path(path)
-        for path in contents_of(connection, despatch.event.statement, shipment.units).units
-        if path in changed
-    )
+    if shipment is not None:
+        changed &= contents_of(connection, despatch.event.statement, shipment.units).units.keys()
+    yield from map(unit_of_path, changed)
 
 
 def concerns(statement: EpcisEvent) -> bool:
@@ -111,28 +113,46 @@ def device_name(text: str) -> str:
         return text
 
 
-def take_in(session: "Session", stored: Stored, *, despatch_id: str = "") -> list[NotedExcursion]:
+def despatches_with(session: "Session", stored: Stored) -> set[str]:
+    """Return the despatches between us and the actor of an event about sensors that moved what the event is of."""
+    statement, actor = stored.event.statement, stored.event.header.actor
+    if not isinstance(statement, EpcisEvent):
+        return set()
+    concerned = {place.unit for place in _places(session.connection, statement)}
+    for event in _history(session.connection, concerned):
+        concerned |= set(_children(event))
+    found = set()
+    for holding in holdings_store.load_books(session.connection, concerned):
+        shipment = inbound_store.find(session.connection, holding.despatch_id) if holding.despatch_id else None
+        if shipment is not None and shipment.sender == actor:
+            found.add(shipment.despatch_id)
+        if holding.state in AWAY_STATES and holding.partner == actor:
+            found.add(holding.event_id)
+    return found
+
+
+def take_in(session: "Session", stored: Stored, *, despatch_ids: Collection[str] = ()) -> list[NotedExcursion]:
     """Take in an event about sensors; return what is new of units that were kept outside of their limits.
 
     Args:
         session: Of the transaction.
         stored: The event.
-        despatch_id: Of the partner's despatch that it came with; empty: it is our own.
+        despatch_ids: Despatches of whose goods alone it is heard, where it tells what others did.
     """
     statement = stored.event.statement
     if not isinstance(statement, EpcisEvent) or statement.error_declaration is not None:
         return []
-    if despatch_id:
+    for despatch_id in despatch_ids:
         excursions.note_advised(session.connection, stored.number, despatch_id)
     if statement.type is EventType.ASSOCIATION:
-        devices = _associate(session.connection, statement, despatch_id)
+        scopes = ("",) if _our_word(stored) else despatch_ids
+        devices = {name for scope in scopes for name in _associate(session.connection, statement, scope)}
         numbers = excursions.events_of_devices(session.connection, devices)
         found: list[NotedExcursion] = []
         for other in events_store.events_of(session.connection, numbers):
             found += _judge(session, other)
         return found + (_judge(session, stored) if statement.sensor_element_list else [])
-    devices = _devices(statement)
-    excursions.carries(session.connection, devices, event_number=stored.number)
+    excursions.carries(session.connection, _devices(statement), event_number=stored.number)
     _tell_unjudged(session, stored, statement)
     return _judge(session, stored)
 
@@ -208,16 +228,34 @@ def _judge(session: "Session", stored: Stored) -> list[NotedExcursion]:
     found: dict[Unit, list[kernel.Excursion]] = {}
     for each in dict.fromkeys(limits.values()):
         for excursion in broken[each]:
-            for unit in _heard_of(session, stored, _units_at(session, places, history, excursion)):
+            for unit in _units_at(session, places, history, excursion):
                 if isinstance(unit, Sgtin) and limits.get(unit.gtin) == each:
                     found.setdefault(unit, []).append(excursion)
+    heard = _heard_of(session, stored, set(found))
+    _tell_unheard(session, stored, found.keys() - heard)
     event_id = stored.event.header.event_id
-    return excursions.note(session.connection, (_noted(unit, event_id, found[unit]) for unit in found))
+    return excursions.note(session.connection, (_noted(unit, event_id, found[unit]) for unit in found if unit in heard))
+
+
+def _tell_unheard(session: "Session", stored: Stored, units: AbstractSet[Unit]) -> None:
+    """Alert on what we pass on of goods here with which its actor had nothing to do."""
+    known = [holding.unit for holding in holdings_store.load_books(session.connection, units)]
+    if stored.own and known:
+        unit = min(known, key=lambda item: item.path)
+        message = f"{stored.event.header.actor} has neither sent nor got {len(known)} packs of which it tells readings"
+        event_id = stored.event.header.event_id
+        alerts.raise_alert(
+            session.connection, AlertCode.SENSOR_NOT_PARTY, unit, event_id=event_id, message=message, now=session.now
+        )
+
+
+def _our_word(stored: Stored) -> bool:
+    return stored.own and stored.event.header.capture is Capture.FIRST_HAND
 
 
 def _heard_of(session: "Session", stored: Stored, units: set[Unit]) -> set[Unit]:
-    """Return those of some units of which an event is heard: of a partner's, what came with it."""
-    if stored.own:
+    """Return those of some units of which an event is heard: of what others did, the goods of its despatches."""
+    if _our_word(stored):
         return units
     despatches = excursions.despatches_of_event(session.connection, stored.number)
     return {unit for despatch_id in despatches for unit in session.brought.by(despatch_id) & units}
@@ -270,12 +308,12 @@ def _history(connection: Connection, units: Iterable[Unit]) -> list[Event]:
         asked |= waiting
         fresh = events_store.events_naming(connection, (unit.path for unit in waiting))
         known.update({item.number: item for item in fresh})
-        waiting = {child for item in fresh for child in _children(item)} - asked
+        waiting = {child for item in fresh for child in _children(item.event)} - asked
     return [known[number].event for number in sorted(known)]
 
 
-def _children(item: Stored) -> tuple[Unit, ...]:
-    statement = item.event.statement
+def _children(event: Event) -> tuple[Unit, ...]:
+    statement = event.statement
     if isinstance(statement, EpcisEvent) and statement.type is EventType.AGGREGATION:
         return units_of(statement.child_epcs)
     return ()

@@ -152,7 +152,7 @@ class Session:
         self.approved = False
         self.happened = False
         """Whether what is recorded is reported as fact: what is wrong with it is an alert then, and not refused."""
-        self.brought = cold_chain.Brought(connection)
+        self.brought = cold_chain.Brought(connection, desk.gln)
         self._prepared: dict[int, _Signed] = {}
 
     def prepare(self, statements: Sequence[tuple[EpcisEvent, Gln | None]]) -> None:

@@ -363,6 +363,7 @@ class CustodyServicer(BooksServicer):
                 ours = {unit for captured in made for unit in captured.ours}
                 for at, captured in enumerate(made):  # noqa: B007 - as above
                     capture.check_party(session, captured, ours)
+                capture.hear_sensors(session, made)
                 number = newest_change(session.connection)
                 accepted = [item for captured in made for item in captured.accepted]
                 return custody_pb2.CaptureEventsResponse(events=_messages(accepted), change_number=number)

@@ -5,7 +5,8 @@
 transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from medtrail.epcis.model import EpcisEvent
@@ -67,7 +68,8 @@ def follow(session: "Session", step: Step, stored: Stored) -> None:
         _hold_arrived(session, step, statement)
     elif ours and step.kind is StepKind.RELEASE:
         _note_released(session, step)
-    if cold_chain.concerns(statement):
+    # What others tell of sensors is heard when it is known which goods they are party to.
+    if ours and cold_chain.concerns(statement):
         take_in_sensors(session, stored, _occasion(session, statement))
 
 
@@ -182,7 +184,9 @@ def _note_released(session: "Session", step: Step) -> None:
     excursions.note_released(session.connection, paths, now=session.now)
 
 
-def take_in_sensors(session: "Session", stored: Stored, occasion: Occasion, *, despatch_id: str = "") -> None:
+def take_in_sensors(
+    session: "Session", stored: Stored, occasion: Occasion, *, despatch_ids: Collection[str] = ()
+) -> None:
     """Take in an event about sensors, and hold what it says was kept outside of its limits, with a case.
 
     Units in the house are held by a signed event; those on their way to it are marked, and held when they arrive.
@@ -191,9 +195,9 @@ def take_in_sensors(session: "Session", stored: Stored, occasion: Occasion, *, d
         session: With any books.
         stored: The event.
         occasion: Of the holds.
-        despatch_id: Of the partner's despatch that the event came with; empty: it is our own.
+        despatch_ids: Despatches of whose goods alone it is heard, where it tells what others did.
     """
-    found = cold_chain.take_in(session, stored, despatch_id=despatch_id)
+    found = cold_chain.take_in(session, stored, despatch_ids=despatch_ids)
     if not found:
         return
     for description, units in cold_chain.units_here(session.connection, found).items():
@@ -220,7 +224,21 @@ def take_in_advised(session: "Session", stored: Stored, *, despatch_id: str) -> 
     It is heard of these goods, and of no others that it may name.
     """
     occasion = Occasion(session.now, "+00:00", session.desk.default_location)
-    take_in_sensors(session, stored, occasion, despatch_id=despatch_id)
+    take_in_sensors(session, stored, occasion, despatch_ids=(despatch_id,))
+
+
+def take_in_passed_on(session: "Session", stored: Stored, *, despatch_ids: AbstractSet[str]) -> None:
+    """Take in what an event that we pass on says of sensors, once the goods that came with it are in the books.
+
+    Args:
+        session: With any books.
+        stored: The event.
+        despatch_ids: Of the despatches to us in the same transaction; with their goods, it is heard of those that went
+            between us and its actor.
+    """
+    occasion = Occasion(session.now, "+00:00", session.desk.default_location)
+    known = despatch_ids | cold_chain.despatches_with(session, stored)
+    take_in_sensors(session, stored, occasion, despatch_ids=known)
 
 
 def _mark_inbound(session: "Session", stored: Stored, found: Sequence[NotedExcursion]) -> None:

@@ -363,6 +363,72 @@ def test_no_sensor_unreadable_alert_of_what_a_partner_did_not_bring(cold: dict[s
     assert [(item.code, item.unit) for item in found] == [(AlertCode.SENSOR_UNREADABLE, packs(2)[0])]
 
 
+# --- passed on second-hand ---
+
+
+def pass_on(house: House, actor: House, *statements: EpcisEvent) -> None:
+    """Capture what another house says happened at its place."""
+    said = [replace(statement, read_point=Place(place_uri(actor.gln))) for statement in statements]
+    house.clock.now = max(house.clock.now, *(statement.event_time for statement in said))
+    units = capture.units_of_chunk(said)
+    house.write(lambda s: capture.capture(s, said, second_hand=True), tuple(units))
+
+
+def test_what_a_partner_tells_second_hand_is_heard_of_goods_that_it_sent(
+    cold: dict[str, House], partner: House
+) -> None:
+    distributor = cold["distributor"]
+    partner.ship(packs(2), distributor.gln)
+    partner.send_to(distributor)
+    distributor.confirm_all()
+    distributor.receive(packs(2))
+    pass_on(distributor, partner, reading((*packs(1, 2), DEVICE), warm("60", at=NOON), at=NOON))
+
+    assert [held_for(distributor, unit) for unit in packs(1, 2)] == [set(), COLD]
+    assert case_codes(distributor, packs(1)[0]) == []
+    assert codes_raised(distributor) == ["SENSOR_NOT_PARTY"]
+    # Nor are they later on, when we say ourselves where that sensor is.
+    record(distributor, association(Action.ADD, NOON, container=sscc(1)))
+    assert held_for(distributor, packs(1)[0]) == set()
+
+
+def test_a_file_is_heard_of_the_goods_that_it_brings_wherever_their_despatch_stands(
+    cold: dict[str, House], partner: House
+) -> None:
+    distributor = cold["distributor"]
+    route = Route(partner.gln, partner.gln, distributor.gln, distributor.gln)
+    read = reading(packs(1, 2), warm("60", at=NOON), at=NOON)
+    pass_on(distributor, partner, read, events.shipping(packs(2), partner.occasion(), route))
+
+    assert [held_for(distributor, unit) for unit in packs(1, 2)] == [set(), COLD]
+    assert codes_raised(distributor) == ["SENSOR_NOT_PARTY"]
+
+
+def test_what_a_partner_tells_second_hand_is_heard_of_goods_that_were_sent_to_it(
+    cold: dict[str, House], partner: House
+) -> None:
+    distributor = cold["distributor"]
+    distributor.ship(packs(1), partner.gln)
+    pass_on(distributor, partner, reading(packs(1), warm("60", at=NOON), at=NOON))
+
+    assert open_excursions(distributor, packs(1)[0]) == 1
+    assert codes_raised(distributor) == []
+
+
+@pytest.mark.parametrize("action", [Action.ADD, Action.DELETE])
+def test_a_partner_says_of_no_sensor_second_hand_where_it_was_with_our_goods(
+    cold: dict[str, House], partner: House, action: Action
+) -> None:
+    distributor = cold["distributor"]
+    distributor.pack(sscc(1), packs(1))
+    if action is Action.DELETE:
+        record(distributor, association(Action.ADD, NOON - HOUR, container=sscc(1)))
+    pass_on(distributor, partner, association(action, NOON, container=sscc(1), devices=(DEVICE, *packs(1))))
+    record(distributor, reading([DEVICE], warm("60", at=NOON + HOUR), at=NOON + HOUR))
+
+    assert held_for(distributor, packs(1)[0]) == (COLD if action is Action.DELETE else set())
+
+
 def test_what_happened_to_a_pack_is_known_when_it_comes_back(cold: dict[str, House]) -> None:
     maker, distributor = cold["maker"], cold["distributor"]
     commission_at(maker, packs(1), START)
