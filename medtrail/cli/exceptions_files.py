@@ -7,7 +7,8 @@ from typing import Any
 
 from medtrail import codec
 from medtrail.api.exceptions.v1 import exceptions_pb2
-from medtrail.cli.exceptions import case_document, draw_case, find_case, message_document, request_id, show_case
+from medtrail.cli.exceptions import find_case, request_id
+from medtrail.cli.exceptions_view import case_document, draw_case, message_document, show_case
 from medtrail.cli.main import Globals
 from medtrail.cli.output import ExitCode
 from medtrail.cli.render import parse_time
