@@ -35,7 +35,7 @@ _BROWSED: Final = {
 def openapi_document(settings: PortalSettings) -> bytes:
     """Return the text as JSON."""
     verification = verification_openapi.openapi()
-    paths = {**_root_paths(), **_capture_paths(), **_event_paths(), **_query_paths()}
+    paths = {**_root_paths(), **_capture_paths(), **_event_paths(), **_query_paths(), **_subscription_paths()}
     for path, item in paths.items():
         item["options"] = _discovery(path)
     for path, item in verification["paths"].items():
@@ -258,30 +258,28 @@ def _event_paths() -> Schema:
     return found
 
 
+_QUERY_NAME: Final = _in_path("queryName", "Name of the query.", maxLength=200)
+
+
+def _gone(summary: str, *own: Any) -> Schema:  # noqa: ANN401 - parameters
+    return _operation(summary, "queries", _answer(204, "Gone."), parameters=own)
+
+
 def _query_paths() -> Schema:
-    name = _in_path("queryName", "Name of the query.", maxLength=200)
-    subscription = _in_path("subscriptionID", "Id of the subscription.")
-    json_body = bodies("QueryDefinition")
-    asked = (*_VERSIONS, "GS1-Extensions")
-    page = (*_PAGING, *_VERSIONS)
-
-    def gone(summary: str, *own: Any) -> Schema:  # noqa: ANN401 - parameters
-        return _operation(summary, "queries", _answer(204, "Gone."), parameters=own)
-
     return {
         "/queries": {
             "get": _operation(
                 "List named queries.",
                 "queries",
                 _answer(200, "A page of them.", _json("QueryDefinition", many=True), headers=_PAGED),
-                parameters=page,
+                parameters=(*_PAGING, *_VERSIONS),
             ),
             "post": _operation(
                 "Name a query.",
                 "queries",
                 _answer(201, "Named.", headers=("Location",)),
-                parameters=asked,
-                body=json_body,
+                parameters=(*_VERSIONS, "GS1-Extensions"),
+                body=bodies("QueryDefinition"),
                 statuses=WITH_BODY,
             ),
         },
@@ -290,9 +288,9 @@ def _query_paths() -> Schema:
                 "Return a named query.",
                 "queries",
                 _answer(200, "The query.", _json("QueryDefinition")),
-                parameters=(name,),
+                parameters=(_QUERY_NAME,),
             ),
-            "delete": gone("Delete a named query and all that subscribes to it.", name),
+            "delete": _gone("Delete a named query and all that subscribes to it.", _QUERY_NAME),
         },
         "/queries/{queryName}/events": {
             "get": _operation(
@@ -301,22 +299,28 @@ def _query_paths() -> Schema:
                 _answer(
                     200, "A page of events.", bodies("QueryDocument", xml=True), headers=(*_PAGED, "GS1-EPC-Format")
                 ),
-                parameters=(name, *_PAGING, *_VERSIONS, *_FORMATS, "GS1-Query-Min-Record-Time"),
+                parameters=(_QUERY_NAME, *_PAGING, *_VERSIONS, *_FORMATS, "GS1-Query-Min-Record-Time"),
                 statuses=(*EVERYWHERE, 413),
             )
         },
+    }
+
+
+def _subscription_paths() -> Schema:
+    subscription = _in_path("subscriptionID", "Id of the subscription.")
+    return {
         "/queries/{queryName}/subscriptions": {
             "get": _operation(
                 "List subscriptions to a named query.",
                 "subscriptions",
                 _answer(200, "A page of them.", _json("Subscription", many=True), headers=_PAGED),
-                parameters=(name, *page),
+                parameters=(_QUERY_NAME, *_PAGING, *_VERSIONS),
             ),
             "post": _operation(
                 "Subscribe to a named query by webhook.",
                 "subscriptions",
                 _answer(201, "Subscribed.", _json("SubscriptionCreated"), headers=("Location",)),
-                parameters=(name, *_VERSIONS, *_FORMATS),
+                parameters=(_QUERY_NAME, *_VERSIONS, *_FORMATS),
                 body=bodies("SubscriptionRequest"),
                 statuses=WITH_BODY,
             ),
@@ -326,9 +330,9 @@ def _query_paths() -> Schema:
                 "Return a subscription, and how it goes.",
                 "subscriptions",
                 _answer(200, "The subscription.", _json("Subscription")),
-                parameters=(name, subscription),
+                parameters=(_QUERY_NAME, subscription),
             ),
-            "delete": gone("End a subscription.", name, subscription),
+            "delete": _gone("End a subscription.", _QUERY_NAME, subscription),
         },
     }
 
