@@ -236,11 +236,12 @@ class Ledger:
             if self.witnessing is not None:
                 stack.push_async_callback(self.witnessing.close)
             self._bus.start()
+            self._server = await self._serve()
+            stack.push_async_callback(self._server.stop)
+            # The last that may fail: it is closed by whoever runs it.
             public = PublicServer(self.settings.data_dir / PUBLIC_NAME, listen=self.settings.http_listen)
             self.public_address = public.address
             log.info("public files", address=public.address)
-            self._server = await self._serve()
-            stack.push_async_callback(self._server.stop)
             parts = [
                 asyncio.create_task(part, name=name)
                 for name, part in (

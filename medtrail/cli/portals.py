@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medtrail.cli.network import OrganisationAddress, RunningNetwork, read_network
+from medtrail.cli.ready import HOST, READY_CALL_S, connected
 from medtrail.cli.supervisor import Program
 from medtrail.errors import MalformedError, UnavailableError
 from medtrail.runtime.files import write_secret
@@ -21,8 +22,6 @@ PORTAL_PREFIX = "portal/"
 TOKENS_FILE = "portal.tokens"
 TOKEN_FILE = "portal.token"  # noqa: S105 - a file's name
 LOCAL_TOKEN = "local"  # noqa: S105 - a token's name
-HOST = "127.0.0.1"
-READY_CALL_S = 2.0
 
 
 def with_portals(network: RunningNetwork, ports: Mapping[str, int]) -> RunningNetwork:
@@ -67,12 +66,9 @@ def portal_program(item: OrganisationAddress) -> Program:
 async def _healthy(port: int) -> None:
     request = f"GET /health HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
     try:
-        async with asyncio.timeout(READY_CALL_S):
-            reader, writer = await asyncio.open_connection(HOST, port)
+        async with asyncio.timeout(READY_CALL_S), connected(port) as (reader, writer):
             writer.write(request.encode())
             answer = await reader.readline()
-            writer.close()
-            await writer.wait_closed()
     except (OSError, TimeoutError) as error:
         raise UnavailableError(f"nothing answers on {HOST}:{port}", code="PROCESS_NOT_READY") from error
     if b" 200 " not in answer:

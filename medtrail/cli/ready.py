@@ -1,6 +1,8 @@
 """Whether the processes of an embedded network serve."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # ships no types
@@ -12,6 +14,17 @@ READY_CALL_S = 2.0
 HOST = "127.0.0.1"
 
 
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect, and hang up in the end, whatever came of it."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
 async def nats_ready(port: int) -> None:
     """Check that an exchange greets.
 
@@ -19,11 +32,8 @@ async def nats_ready(port: int) -> None:
         UnavailableError: It does not (PROCESS_NOT_READY).
     """
     try:
-        async with asyncio.timeout(READY_CALL_S):
-            reader, writer = await asyncio.open_connection(HOST, port)
+        async with asyncio.timeout(READY_CALL_S), connected(port) as (reader, _):
             greeting = await reader.readline()
-            writer.close()
-            await writer.wait_closed()
     except (OSError, TimeoutError) as error:
         raise UnavailableError(f"nothing answers on {HOST}:{port}", code="PROCESS_NOT_READY") from error
     if not greeting.startswith(b"INFO "):
@@ -37,10 +47,8 @@ async def port_open(port: int) -> None:
         UnavailableError: Nothing does (PROCESS_NOT_READY).
     """
     try:
-        async with asyncio.timeout(READY_CALL_S):
-            _reader, writer = await asyncio.open_connection(HOST, port)
-            writer.close()
-            await writer.wait_closed()
+        async with asyncio.timeout(READY_CALL_S), connected(port):
+            pass
     except (OSError, TimeoutError) as error:
         raise UnavailableError(f"nothing answers on {HOST}:{port}", code="PROCESS_NOT_READY") from error
 

@@ -40,7 +40,7 @@ class Program:
     command: tuple[str, ...]
     environment: Mapping[str, str]
     ready: Callable[[], Awaitable[None]]
-    ready_timeout_s: float = 60.0
+    ready_timeout_s: float = 180.0
 
 
 @dataclass(slots=True)

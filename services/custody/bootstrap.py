@@ -115,6 +115,7 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
     channel = connect(settings.ledger_address, folder=folder, audience=Gln(settings.ledger_gln), server=LEDGER_NAME)
     files = PublishedFiles(settings.log_url)
     bus = Bus(settings.nats_url, seed=folder.nats_seed(), gln=folder.gln, name=folder.profile.name)
+    ledger = LedgerClient(channel, verifier)
     try:
         database.write_now(prepare)
         database.write_now(upgrade)
@@ -125,7 +126,6 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
         await replica.load()
         policy_of_holds = read_hold_policy(folder.path / HOLDS_FILE)
         desk = make_desk(folder, replica, holds=policy_of_holds, zone=zone)
-        ledger = LedgerClient(channel, verifier)
         relay = Relay(bus, database, gln=folder.gln)
         office = Office(
             desk=desk,
@@ -153,6 +153,7 @@ async def open_premises(settings: ServiceSettings) -> AsyncIterator[Premises]:
         yield Premises(folder, office, replica, relay, puller, confirmer, prover, erasures, bus, settings)
     finally:
         await bus.close()
+        await ledger.end()
         await channel.close()
         database.close()
         files.close()

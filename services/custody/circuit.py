@@ -29,7 +29,7 @@ class Circuit:
         neighbour: str,
         probe: Callable[[], Awaitable[object]],
         *,
-        bound_s: float = BOUND_S,
+        bound_s: float | None = None,
         first_pause_s: float = FIRST_PAUSE_S,
         longest_pause_s: float = LONGEST_PAUSE_S,
     ) -> None:
@@ -38,13 +38,13 @@ class Circuit:
         Args:
             neighbour: For messages.
             probe: Asks the neighbour something that changes nothing; raises UnavailableError while it is away.
-            bound_s: Longest that anybody waits for an answer.
+            bound_s: Longest that anybody waits for an answer; a second unless given.
             first_pause_s: Before the first probe.
             longest_pause_s: The pause doubles up to this.
         """
         self._neighbour = neighbour
         self._probe = probe
-        self._bound_s = bound_s
+        self._bound_s = BOUND_S if bound_s is None else bound_s
         self._first_pause_s = first_pause_s
         self._longest_pause_s = longest_pause_s
         self._probing: asyncio.Task[None] | None = None

@@ -18,7 +18,7 @@ from medtrail.item_map import log_entry
 from medtrail.merkle import hash_leaf, verify_inclusion
 from medtrail.note import NoteVerifier
 from medtrail.verdict import Verdict
-from services.custody.circuit import BOUND_S, Circuit
+from services.custody.circuit import Circuit
 
 PROOF_DEADLINE_S = 5.0
 
@@ -48,6 +48,10 @@ class LedgerClient:
         self._verifier = verifier
         self._circuit = Circuit("ledger", self._probe)
 
+    async def end(self) -> None:
+        """Ask no more; for the end of a process."""
+        await self._circuit.end()
+
     async def verify_pack(self, sgtin: Sgtin, *, lot: str, expiry: date, judge_time: datetime) -> Verdict:
         """Return the ledger's verdict on a pack.
 
@@ -59,7 +63,7 @@ class LedgerClient:
         )
 
         async def ask() -> ledger_pb2.VerifyPackResponse:
-            return await self._stub.VerifyPack(request, timeout=BOUND_S)
+            return await self._stub.VerifyPack(request)
 
         answer = await self._circuit.ask(ask)
         return verdict_from_message(answer.verdict)
@@ -73,7 +77,7 @@ class LedgerClient:
         request = ledger_pb2.TraceLotRequest(gtin=str(gtin), lot=lot, page_size=1)
 
         async def ask() -> ledger_pb2.TraceLotResponse:
-            return await self._stub.TraceLot(request, timeout=BOUND_S)
+            return await self._stub.TraceLot(request)
 
         try:
             await self._circuit.ask(ask)
@@ -82,7 +86,7 @@ class LedgerClient:
         return True
 
     async def _probe(self) -> None:
-        await self._stub.GetCheckpoint(ledger_pb2.GetCheckpointRequest(), timeout=BOUND_S)
+        await self._stub.GetCheckpoint(ledger_pb2.GetCheckpointRequest())
 
     async def find_logged(self, *, sha256: bytes, event_id: str) -> tuple[int, Event, str] | None:
         """Return index, event and signer's did:key of a chained event, proven; None when it is not in the log (yet).

@@ -140,10 +140,11 @@ async def running(settings: PortalSettings) -> AsyncIterator[tuple[Portal, str]]
         UnavailableError: LISTEN_FAILED.
     """
     async with open_portal(settings) as portal:
+        config = _config(settings, portal.app)
         listener = _listener(settings)
         scheme = "http" if settings.tls_certificate is None else "https"
         host, port = listener.getsockname()[:2]
-        server = _Server(_config(settings, portal.app))
+        server = _Server(config)
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(server.serve(sockets=[listener]), name="http")
             tasks = [

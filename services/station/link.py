@@ -152,7 +152,7 @@ class ServiceLink:
         )
 
         async def ask() -> station_pb2.VerifyPackResponse:
-            return await self._stub.VerifyPack(request, timeout=BOUND_S)
+            return await self._stub.VerifyPack(request)
 
         return verdict_from_message((await self._circuit.ask(ask)).verdict)
 

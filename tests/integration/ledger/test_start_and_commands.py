@@ -179,6 +179,22 @@ def test_listening_where_somebody_listens_is_told(log: "OfflineLog") -> None:
     assert caught.value.code == "LISTEN_FAILED"
 
 
+@pytest.mark.parametrize("taken", ["listen", "http_listen"])
+def test_ledger_that_cannot_listen_leaves_nothing_open(log: "OfflineLog", taken: str) -> None:
+    import socket
+
+    async def scenario() -> None:
+        stop = asyncio.Event().wait()
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            ledger = Ledger(log.home.settings(**{taken: f"127.0.0.1:{other.getsockname()[1]}"}))
+            with pytest.raises(UnavailableError) as caught:
+                await ledger.run(stop)
+        stop.close()
+        assert caught.value.code == "LISTEN_FAILED"
+
+    asyncio.run(scenario())
+
+
 def test_progress_shows_a_bar_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], check_log: "CheckLog"
 ) -> None:

@@ -1,5 +1,6 @@
 """From commissioning to the patient, over gRPC, NATS and the ledger."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from medtrail.api.custody.v1 import custody_pb2
@@ -36,10 +37,13 @@ async def make_pallet(maker: "Client") -> None:
         await maker.custody.Pack(custody_pb2.PackRequest(request_id=request_id(), parent=parent, children=children))
 
 
-async def advised(world: "World", client: "Client", *, provisional: bool) -> None:
+async def advised(world: "World", client: "Client", *, provisional: bool, despatch_id: str = "") -> None:
+    """Wait for a despatch, where several come, or for the only one."""
+
     async def seen() -> bool:
         shipments = await client.inbound(received=True)
-        return bool(shipments) and all(shipment.provisional is provisional for shipment in shipments)
+        wanted = [shipment for shipment in shipments if despatch_id in {"", shipment.despatch_event_id}]
+        return bool(wanted) and all(shipment.provisional is provisional for shipment in wanted)
 
     await world.eventually(seen)
 
@@ -191,6 +195,7 @@ def test_works_on_while_the_ledger_is_away(play: "Play") -> None:
             True,
         )
         await world.stop("distributor")
+        assert "probe of the ledger" not in {task.get_name() for task in asyncio.all_tasks()}
         # It starts with what it knew, and catches up when the ledger is back.
         distributor = await world.start("distributor")
         assert (await distributor.holding(pack(1))).provisional

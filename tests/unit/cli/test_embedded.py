@@ -241,3 +241,23 @@ def test_exchange_is_known_by_its_greeting(greeting: bytes, ready: bool) -> None
                 await nats_ready(port)
 
     asyncio.run(main())
+
+
+def test_whoever_says_nothing_is_not_ready_and_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medtrail.cli.ready.READY_CALL_S", 0.05)
+    left = asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        left.set()
+
+    async def main() -> None:
+        async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+            with pytest.raises(UnavailableError):
+                await nats_ready(server.sockets[0].getsockname()[1])
+            async with asyncio.timeout(20):
+                await left.wait()
+
+    asyncio.run(main())

@@ -129,6 +129,19 @@ def test_an_address_that_is_taken_and_a_key_that_others_read_are_refused(tmp_pat
     assert exposed.value.code == "KEY_FILE_EXPOSED"
 
 
+def test_a_portal_whose_key_others_read_leaves_nothing_open(network: "Network", tmp_path: Path) -> None:
+    folder, key = network["maker"].path, tmp_path / "key"
+    key.touch(mode=0o644)
+    settings = _settings(org_dir=folder, data_dir=tmp_path / "data", tls_certificate=folder / "tls.crt", tls_key=key)
+
+    async def story() -> None:
+        async with bootstrap.running(settings):
+            raise AssertionError
+
+    with pytest.raises(AuthorizationError):
+        asyncio.run(story())
+
+
 def test_https_is_spoken_with_a_certificate(network: "Network", tmp_path: Path) -> None:
     folder = network["maker"].path
     settings = _settings(
@@ -139,7 +152,7 @@ def test_https_is_spoken_with_a_certificate(network: "Network", tmp_path: Path) 
     trust.check_hostname = False
 
     async def story() -> None:
-        async with bootstrap.running(settings) as (_portal, url), httpx.AsyncClient(verify=trust) as client:
+        async with bootstrap.running(settings) as (_portal, url), httpx.AsyncClient(verify=trust, timeout=60) as client:
             assert url.startswith("https://127.0.0.1:")
             assert (await client.get(f"{url}/health")).json() == {"status": "ok"}
             with pytest.raises(httpx.TransportError):
