@@ -55,7 +55,7 @@ from tests.support import log_check
 settings.register_profile("medtrail", settings.default, deadline=None)
 settings.load_profile("medtrail")
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 class Eventually(Protocol):

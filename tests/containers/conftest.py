@@ -23,7 +23,7 @@ from docker.errors import ImageNotFound  # type: ignore[import-untyped]
 from testcontainers.core.container import DockerContainer
 
 IMAGES = tuple(f"localhost/medtrail/{name}" for name in ("nats", "postgres", "app"))
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 def _without(reason: str) -> NoReturn:

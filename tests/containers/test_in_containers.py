@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("tests/integration/ledger", "tests/integration/runtime/test_exchange.py")
 CHOICE = "postgres or test_exchange"
 NATS_IMAGE = "localhost/medtrail/nats"
-SUITE_TIMEOUT_S = 600
+SUITE_TIMEOUT_S = 1800
 
 
 @pytest.mark.timeout(SUITE_TIMEOUT_S)

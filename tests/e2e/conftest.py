@@ -24,7 +24,7 @@ from medtrail.cli.network import RunningNetwork, read_network
 from medtrail.cli.session import Session, open_session
 from medtrail.errors import NotFoundError
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 POLL_S = 0.02
 REPOSITORY = Path(__file__).parents[2]
 REFERENCE_EXAMPLE = REPOSITORY.parent.joinpath(
@@ -87,7 +87,7 @@ def run_process(*arguments: str) -> Run:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S * 5,
+        timeout=PATIENCE_S,
         check=False,
     )
     return Run(done.returncode, done.stdout, done.stderr)

@@ -47,7 +47,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory, example_path: Path) -> tuple[
         return run_command("--dir", str(folder), *arguments), folder
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_demo_holds_all_its_claims_and_ends(demo: tuple[Run, Path]) -> None:
     run, folder = demo
     assert run.code == 0, run.errors

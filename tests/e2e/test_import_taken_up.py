@@ -50,14 +50,14 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 async def kept(net: Net) -> list[str]:
-    """SHA-256 of each event that the maker's service ever took in, once each time it did."""
+    """SHA-256 of each event of its own that the maker's service ever took in, once each time it did."""
     found: list[str] = []
     async with net.session(MAKER) as session:
         async for answer in session.custody.WatchEvents(custody_pb2.WatchEventsRequest()):
             found += [
                 change.signed_event_sha256.hex()
                 for change in answer.changes
-                if change.kind == custody_pb2.EVENT_CHANGE_KIND_KEPT
+                if change.kind == custody_pb2.EVENT_CHANGE_KIND_KEPT and change.signer == net.gln(MAKER)
             ]
             if not answer.changes or answer.changes[-1].number == answer.newest_change_number:
                 break

@@ -50,7 +50,7 @@ MOST_CALLS_BETWEEN = 12
 JOURNEYS_AT_ONCE = 3
 CASES_A_PALLET, PACKS_A_CASE = 2, 4
 CALL_S = 10.0
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 RETRY_S = 0.05
 
 NETWORK = """\
@@ -466,7 +466,7 @@ async def scenario(root: Path, chance: random.Random) -> str:
     )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_kill_9_of_any_process_under_load_loses_and_doubles_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from medtrail.epcis import Action, EpcisDocument, EpcisEvent, EventType, write_j
 from medtrail.errors import MedtrailError, NotFoundError, VerificationError
 from medtrail.event import Enrolment, Genesis, PayloadType, Product
 from medtrail.item_map import log_entry
-from medtrail.merkle import hash_leaf, inclusion_proof, root_of, verify_consistency, verify_inclusion
+from medtrail.merkle import CompactRange, hash_leaf, inclusion_proof, verify_consistency, verify_inclusion
 from medtrail.note import NoteVerifier, parse_vkey
 from medtrail.tiles import Tile, TileHashReader, decode_entry_bundle, new_entry_bundles, read_edge
 from medtrail.tlog_proof import parse_proof, verify_proof
@@ -261,7 +261,8 @@ def test_scan_of_another_pack_than_was_made_is_refused(
 
 @pytest.fixture(scope="module")
 def proofs(net: Net, example: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The proofs of the example's pack; each has its event beside it."""
+    """The proofs of the example's pack, when the witness has seen all; each has its event beside it."""
+    asyncio.run(until(lambda: settled(net)))
     folder = tmp_path_factory.mktemp("proofs") / "new"
     run = net.medtrail("trace", "pack", PACK, "--export", str(folder), "--json")
     found = sorted(folder.glob("*.tlog-proof"))
@@ -341,15 +342,17 @@ def test_proof_of_any_event_is_fetched_on_demand_by_index_id_or_hash(
     )
 
 
-def test_status_tells_that_nothing_waits_and_nobody_is_behind(net: Net, example: dict[str, Any]) -> None:
-    async def settled() -> bool:
-        told = (await asyncio.to_thread(net.medtrail, "status", "--json", who=MAKER)).document
-        waiting = [part["count"] for part in told["service"].values() if isinstance(part, dict)]
-        behind = [each["lag"] for each in told["ledger"]["followers"]]
-        witnessed = told["service"]["witnessed_size"] == told["ledger"]["published_size"]
-        return waiting == [0] * 4 and behind == [0] * 4 and witnessed and told["alarms"] == []
+async def settled(net: Net) -> bool:
+    """Tell whether nothing of the maker's waits, nobody is behind, and the newest checkpoint is witnessed."""
+    told = (await asyncio.to_thread(net.medtrail, "status", "--json", who=MAKER)).document
+    waiting = [part["count"] for part in told["service"].values() if isinstance(part, dict)]
+    behind = [each["lag"] for each in told["ledger"]["followers"]]
+    witnessed = told["service"]["witnessed_size"] == told["ledger"]["published_size"]
+    return waiting == [0] * 4 and behind == [0] * 4 and witnessed and told["alarms"] == []
 
-    asyncio.run(until(settled))
+
+def test_status_tells_that_nothing_waits_and_nobody_is_behind(net: Net, example: dict[str, Any]) -> None:
+    asyncio.run(until(lambda: settled(net)))
     run = net.medtrail("status", who=MAKER)
     assert (run.code, run.out.split("\n")[0]) == (0, "all is well")
 
@@ -423,7 +426,9 @@ def leaf_hashes(url: str, size: int) -> list[bytes]:
     return [
         hash_leaf(entry)
         for bundle in new_entry_bundles(0, size)
-        for entry in decode_entry_bundle(httpx.get(f"{url}/{bundle.path}").raise_for_status().content)
+        for entry in decode_entry_bundle(
+            httpx.get(f"{url}/{bundle.path}", timeout=PATIENCE_S).raise_for_status().content
+        )
     ]
 
 
@@ -500,8 +505,10 @@ def test_every_older_tree_is_a_prefix_of_the_newest(net: Net, example: dict[str,
             url = net.running.log_url
             answer = await session.ledger.GetCheckpoint(ledger_pb2.GetCheckpointRequest())
             newest = session.open_checkpoint(answer.checkpoint).checkpoint
-            leaves = leaf_hashes(url, newest.size)
-            for size in range(1, newest.size + 1):
+            # Each root follows from the one before.
+            older = CompactRange()
+            for size, leaf in enumerate(leaf_hashes(url, newest.size), 1):
+                older = older.append(leaf)
                 found = await session.ledger.GetConsistencyProof(
                     ledger_pb2.GetConsistencyProofRequest(old_size=size, new_size=newest.size)
                 )
@@ -509,7 +516,7 @@ def test_every_older_tree_is_a_prefix_of_the_newest(net: Net, example: dict[str,
                     found.consistency_proof,
                     size1=size,
                     size2=newest.size,
-                    root1=root_of(leaves[:size]),
+                    root1=older.root(),
                     root2=newest.root_hash,
                 )
             with pytest.raises(MedtrailError):
@@ -584,7 +591,7 @@ def test_pages_of_events_join_without_gap_or_overlap(net: Net, example: dict[str
 
 def test_log_is_rebuilt_from_its_public_files(net: Net, example: dict[str, Any]) -> None:
     url = net.running.log_url
-    with httpx.Client(base_url=url) as http:
+    with httpx.Client(base_url=url, timeout=PATIENCE_S) as http:
         answer = http.get("/checkpoint")
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/plain")
@@ -624,7 +631,7 @@ def test_log_is_rebuilt_from_its_public_files(net: Net, example: dict[str, Any])
     ],
 )
 def test_serves_nothing_but_the_log(net: Net, path: str) -> None:
-    answer = httpx.get(net.running.log_url + path)
+    answer = httpx.get(net.running.log_url + path, timeout=PATIENCE_S)
     assert answer.status_code == 404
     assert "immutable" not in answer.headers.get("cache-control", "")
 
@@ -638,8 +645,15 @@ def received(net: Net, example: dict[str, Any]) -> custody_pb2.ReceiveResponse:
 
     async def run() -> custody_pb2.ReceiveResponse:
         async with net.session(DISTRIBUTOR) as session:
-            inbound = await session.custody.ListInbound(custody_pb2.ListInboundRequest())
-            (shipment,) = [item for item in inbound.shipments if item.despatch_event_id == example["event_ids"][-1]]
+            found: list[custody_pb2.InboundShipment] = []
+
+            async def confirmed() -> bool:
+                inbound = (await session.custody.ListInbound(custody_pb2.ListInboundRequest())).shipments
+                found[:] = [item for item in inbound if item.despatch_event_id == example["event_ids"][-1]]
+                return bool(found) and not found[0].provisional
+
+            await until(confirmed)
+            (shipment,) = found
             assert (shipment.sender, shipment.unit_count, shipment.received_count) == (MAKER_GLN, 12, 0)
             answer = await session.custody.Receive(
                 custody_pb2.ReceiveRequest(request_id=str(uuid.uuid4()), epcs=["(00)403000112345678901"])

@@ -12,6 +12,7 @@ import pytest
 from medtrail.monitor import AuditState
 from medtrail.note import parse_vkey
 from medtrail.policy import parse_policy
+from tests.e2e.conftest import PATIENCE_S
 from tests.support.go_program import built_verifier
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def test_go_verifies_the_running_log_and_its_witness(
     assert example["event_ids"]
     running, older = net.running, tmp_path / "older"
     (witness,) = [line.split()[2] for line in Path(running.policy).read_text().splitlines() if "witness " in line]
-    older.write_bytes(httpx.get(f"{running.log_url}/checkpoint").content)
+    older.write_bytes(httpx.get(f"{running.log_url}/checkpoint", timeout=PATIENCE_S).content)
 
     async def verify() -> tuple[int | None, bytes, bytes]:
         process = await asyncio.create_subprocess_exec(

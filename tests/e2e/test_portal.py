@@ -73,6 +73,18 @@ def test_an_erp_sends_a_document_to_the_portal_of_a_running_network(tmp_path: Pa
         process.wait()
 
 
+def _found(client: httpx.Client, query: dict[str, str]) -> list[dict[str, Any]]:
+    # A capture does not wait for its index for ever.
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        body = client.get("/events", params=query).json()["epcisBody"]
+        events: list[dict[str, Any]] = body["queryResults"]["resultsBody"]["eventList"]
+        if events:
+            return events
+        time.sleep(POLL_S)
+    pytest.fail("the index did not take in what was captured")
+
+
 def _send_and_ask(maker: OrganisationAddress) -> None:
     token = Path(maker.portal_token_file).read_text(encoding="utf-8").strip()
     headers = {"Authorization": f"Bearer {token}"}
@@ -82,6 +94,5 @@ def _send_and_ask(maker: OrganisationAddress) -> None:
         assert answer.status_code == 202, answer.text
         job = _captured(client, answer.headers["Location"])
         assert job["success"], json.dumps(job)
-        found = client.get("/events", params={"EQ_bizStep": "shipping"}).json()
-        [shipped] = found["epcisBody"]["queryResults"]["resultsBody"]["eventList"]
+        [shipped] = _found(client, {"EQ_bizStep": "shipping"})
         assert shipped["epcList"] == ["urn:epc:id:sscc:030001.41234567890"]

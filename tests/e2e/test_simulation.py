@@ -87,7 +87,7 @@ async def _asked(comparer: Comparer, day: Day, kind: str, who: str, paths: Mappi
     return {name: " ".join(sorted(code for code, unit in pairs if unit == path)) for path, name in paths.items()}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_network_answers_as_the_truth_for_every_pack(played: Played) -> None:
     assert played.report.document()["differences"] == []
 

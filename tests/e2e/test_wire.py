@@ -44,7 +44,7 @@ MAKER, DISTRIBUTOR, PHARMACY, OTHER_PHARMACY = (
 LEDGER = "ledger"
 CUSTODY, LEDGER_SERVICE = "/medtrail.api.custody.v1.CustodyService", "/medtrail.api.ledger.v1.LedgerService"
 GTIN = "00300010123455"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 Status = grpc.StatusCode
 Metadata = tuple[tuple[str, str], ...]
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def nobody_dies(net: Net) -> Iterator[None]:
     async def serving() -> None:
         for name in [item.name for item in net.running.organisations] + [LEDGER]:
             async with dial(net, name) as channel:
-                answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+                answer = await health_pb2_grpc.HealthStub(channel).Check(
+                    health_pb2.HealthCheckRequest(), timeout=PATIENCE_S
+                )
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
     asyncio.run(serving())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 ROOT = Path(__file__).resolve().parents[2]
 _LINE = re.compile(r"^\d+ +(\w+)\(")
 

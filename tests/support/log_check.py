@@ -192,7 +192,7 @@ class _Message:
 def _messages(root: Path, nats_url: str) -> list[_Message]:
     async def read() -> list[_Message]:
         folder = OrganisationFolder(root / "org")
-        bus = await connect_bus(nats_url, seed=folder.nats_seed(), gln=folder.gln, name="check", timeout_s=20)
+        bus = await connect_bus(nats_url, seed=folder.nats_seed(), gln=folder.gln, name="check", timeout_s=60)
         try:
             state = await bus.stream_state("EVENTS")
             found: list[_Message] = []

@@ -123,7 +123,7 @@ def log_home(tmp_path: Path, network: "Network", nats_server: "NatsServer", data
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 """Before the stream's time: a late event is accepted."""
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 STREAM_TIME = datetime(2026, 2, 1, tzinfo=UTC)
 """Of messages that a test hands over."""
@@ -207,7 +207,7 @@ class Running:
         if name not in self._buses:
             folder = self._network.authority if name == "authority" else self._network[name]
             self._buses[name] = await connect_bus(
-                self._url, seed=folder.nats_seed(), gln=folder.gln, name=name, timeout_s=20
+                self._url, seed=folder.nats_seed(), gln=folder.gln, name=name, timeout_s=PATIENCE_S
             )
         return self._buses[name]
 
@@ -225,7 +225,7 @@ class Running:
 
     async def checkpoint_of(self, size: int) -> StoredCheckpoint:
         """Wait for a published checkpoint of at least this size."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             async for checkpoint in self.ledger.feed.watch():
                 if checkpoint.tree.size >= size:
                     return checkpoint

@@ -33,6 +33,7 @@ from medtrail.merkle import hash_leaf, verify_inclusion
 from medtrail.note import parse_vkey
 from medtrail.runtime.client import connect
 from medtrail.runtime.database import Database
+from tests.support.files import files_holding
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually, Network
@@ -159,7 +160,7 @@ def test_erased_event_is_gone_from_the_files_and_answered_as_erased_by_whom_and_
 
 def _holding(home: "LogHome", marker: bytes) -> list[str]:
     # The stream keeps its messages for fourteen days; a PostgreSQL server's files are not ours.
-    return [path.name for path in home.root.rglob("*") if path.is_file() and marker in path.read_bytes()]
+    return files_holding(home.root, marker)
 
 
 def _refusals(connection: Connection) -> list[tuple[Any, ...]]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from medtrail.codec import encode_batch
 from medtrail.errors import UnavailableError
 from medtrail.event import PackLevel, Product
 from medtrail.gs1 import Gtin
+from tests.support.processes import runs
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually
@@ -144,15 +144,6 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path, eventually: 
     assert pids
 
     async def ended() -> None:
-        await eventually(lambda: not any(alive(pid) for pid in pids))
+        await eventually(lambda: not any(runs(pid) for pid in pids))
 
     asyncio.run(ended())
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # Whoever inherits an ended process may not have taken note yet.
-    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:1]

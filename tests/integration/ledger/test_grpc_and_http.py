@@ -261,7 +261,7 @@ def test_health_tells_of_the_parts(asking: Asking, eventually: "Eventually") -> 
         for service in ("", "ledger.Sequencer", "ledger.Publisher", "medtrail.api.ledger.v1.LedgerService"):
 
             async def serving(service: str = service) -> bool:
-                answer = await caller.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+                answer = await caller.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
                 return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
             await eventually(serving)
@@ -271,7 +271,7 @@ def test_health_tells_of_the_parts(asking: Asking, eventually: "Eventually") -> 
 
 def test_public_files_are_served_and_nothing_else(asking: Asking) -> None:
     async def scenario(_caller: Caller, running: "Running") -> None:
-        async with httpx.AsyncClient(base_url=f"http://{running.ledger.public_address}") as client:
+        async with httpx.AsyncClient(base_url=f"http://{running.ledger.public_address}", timeout=60) as client:
             checkpoint = await client.get("/checkpoint")
             assert checkpoint.content == running.ledger.feed.newest.note
             assert checkpoint.headers["cache-control"] == "public, max-age=1"

@@ -44,7 +44,7 @@ def test_killed_while_it_chains_it_loses_and_doubles_nothing(  # noqa: PLR0917 -
         async with run_ledger():
             pass
         maker = network["maker"]
-        bus = await connect_bus(log_home.nats_url, seed=maker.nats_seed(), gln=maker.gln, name="maker", timeout_s=20)
+        bus = await connect_bus(log_home.nats_url, seed=maker.nats_seed(), gln=maker.gln, name="maker", timeout_s=60)
         for _ in range(KILLS):
             before = tree_size(log_home)
             process = start(log_home)
@@ -56,7 +56,7 @@ def test_killed_while_it_chains_it_loses_and_doubles_nothing(  # noqa: PLR0917 -
                     await bus.publish(events_subject(maker.gln), encode_batch(batch[:3]))
                     sent.extend(batch)
                 wanted = before + chance.randrange(1, 350)
-                await eventually(lambda wanted=wanted: tree_size(log_home) >= wanted, within_s=60)  # type: ignore[misc]
+                await eventually(lambda wanted=wanted: tree_size(log_home) >= wanted)  # type: ignore[misc]
             finally:
                 process.kill()
                 process.wait()

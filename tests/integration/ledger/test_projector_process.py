@@ -15,6 +15,7 @@ from ledger.projections import store
 from ledger.projections.projector import PROJECTION_NAME, open_projection
 from ledger.projector_process import NICENESS, ProjectorProcess
 from medtrail.codec import encode_batch
+from tests.support.processes import runs
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually
@@ -110,17 +111,9 @@ def test_child_ends_when_its_parent_is_killed(log: "OfflineLog", eventually: "Ev
         parent.kill()
 
     async def ended() -> None:
-        await eventually(lambda: not _alive(child))
+        await eventually(lambda: not runs(child))
 
     asyncio.run(ended())
-
-
-def _alive(pid: int) -> bool:
-    try:
-        # A dead process that nobody has waited for yet still has its number.
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize("words", [b"ten\n", b"", b"99\n"])

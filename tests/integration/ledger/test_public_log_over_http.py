@@ -50,7 +50,7 @@ def ask(log: Published, scenario: Callable[[httpx.AsyncClient], Awaitable[None]]
         server = PublicServer(log.files.folder, listen="127.0.0.1:0")
         serving = asyncio.create_task(server.run())
         try:
-            async with httpx.AsyncClient(base_url=f"http://{server.address}") as client:
+            async with httpx.AsyncClient(base_url=f"http://{server.address}", timeout=60) as client:
                 await scenario(client)
         finally:
             server.stop()

@@ -316,7 +316,7 @@ def test_mirror_whose_teller_fails_says_so_and_stops(log: "OfflineLog") -> None:
 
     async def run() -> None:
         await log.signer().sign_once(log.fence)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await mirror.run()
 
     asyncio.run(run())
@@ -366,7 +366,7 @@ def test_mirror_waits_while_the_disk_is_full_and_goes_on(
         await log.signer().sign_once(log.fence)
         mirror = log.mirror()
         task = asyncio.create_task(mirror.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await eventually(lambda: failing.left == 0)
             # The disk has room again once the mirror has met the full one.
             failing.left = 1000

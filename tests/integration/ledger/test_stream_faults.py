@@ -39,7 +39,7 @@ def with_stream(
 ) -> None:
     async def run() -> None:
         bus = await connect_bus(
-            open_server.url, seed=network["ledger"].nats_seed(), gln=network["ledger"].gln, name="t", timeout_s=20
+            open_server.url, seed=network["ledger"].nats_seed(), gln=network["ledger"].gln, name="t", timeout_s=60
         )
         try:
             await create(bus)

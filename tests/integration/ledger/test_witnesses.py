@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from ledger import witnessing
 from ledger.bootstrap import Ledger
 from ledger.commands import main
 from ledger.web import WebServer
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from tests.conftest import Eventually
     from tests.integration.ledger.conftest import CheckLog, Events, LogHome, NewLog, OfflineLog, Producer
 
+PATIENCE_S = 180.0
 ORIGIN = "ledger.example/test"
 LOG = NoteSigner("ledger.example/eu1", bytes(range(32)))
 COSIGNER = Cosigner("witness.example/w1", b"\x21" * 32)
@@ -104,7 +106,7 @@ def ask(tmp_path: Path, policy: Policy, clock: Clock) -> Ask:
 
         async def whole() -> None:
             app = witness_app(Witness(database, COSIGNER, policy, clock_s=clock))
-            async with served(app) as url, httpx.AsyncClient(base_url=url) as client:
+            async with served(app) as url, httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as client:
                 await scenario(client)
 
         try:
@@ -254,9 +256,9 @@ def test_killed_witness_has_not_forgotten_what_it_signed(witness_process: "Witne
             if answer.status_code == 409:
                 # What was under way when it was killed had been stored, or it had not.
                 assert answer.content == b"%d\n" % (known + 1)
-                answer = httpx.post(f"{url}/add-checkpoint", content=request_of(size, old=known + 1))
+                answer = _post(url, request_of(size, old=known + 1))
             assert answer.status_code == 200, answer.text
-            stale = httpx.post(f"{url}/add-checkpoint", content=request_of(2))
+            stale = _post(url, request_of(2))
             assert (stale.status_code, stale.content) == (409, b"%d\n" % size)
             body = request_of(size + 1, old=size)
             with socket.create_connection(("127.0.0.1", port)) as cut:
@@ -275,13 +277,14 @@ def test_witness_on_a_disk_that_takes_nothing_signs_nothing_and_goes_on_later(
         assert _post_until_it_serves(url, request_of(3)).status_code == 200
         limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, limits[1]))
-        refused = httpx.post(f"{url}/add-checkpoint", content=request_of(9, old=3))
+        refused = _post(url, request_of(9, old=3))
         assert refused.status_code == 503
         assert "\N{EM DASH}" not in refused.text
-        shown = httpx.get(f"{url}/{hashlib.sha256(LOG.name.encode()).hexdigest()}/checkpoint")
+        name = hashlib.sha256(LOG.name.encode()).hexdigest()
+        shown = httpx.get(f"{url}/{name}/checkpoint", timeout=PATIENCE_S)
         assert open_checkpoint(shown.content, origin=LOG.name, verifiers=[LOG.verifier]).checkpoint.size == 3
         resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
-        assert httpx.post(f"{url}/add-checkpoint", content=request_of(9, old=3)).status_code == 200
+        assert _post(url, request_of(9, old=3)).status_code == 200
 
 
 def test_witness_whose_database_is_away_says_so_to_readers_too(tmp_path: Path, policy: Policy) -> None:
@@ -293,7 +296,7 @@ def test_witness_whose_database_is_away_says_so_to_readers_too(tmp_path: Path, p
     witness._database = damaged
 
     async def scenario() -> None:
-        async with served(witness_app(witness)) as url, httpx.AsyncClient(base_url=url) as client:
+        async with served(witness_app(witness)) as url, httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as client:
             known = await client.get(f"/{hashlib.sha256(LOG.name.encode()).hexdigest()}/checkpoint")
             assert known.status_code == 503
             assert (await client.post("/add-checkpoint", content=request_of(3))).status_code == 503
@@ -306,10 +309,15 @@ WitnessProcess = Callable[[], AbstractContextManager[tuple[int, int]]]
 """Runs a witness; gives its process id and port."""
 
 
+def _post(url: str, body: bytes) -> httpx.Response:
+    return httpx.post(f"{url}/add-checkpoint", content=body, timeout=PATIENCE_S)
+
+
 def _post_until_it_serves(url: str, body: bytes) -> httpx.Response:
-    for _ in range(600):
-        with suppress(httpx.TransportError):
-            return httpx.post(f"{url}/add-checkpoint", content=body)
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        with suppress(httpx.ConnectError):
+            return _post(url, body)
         time.sleep(0.02)
     raise AssertionError(url)
 
@@ -337,6 +345,13 @@ def test_witness_says_which_setting_is_wrong(tmp_path: Path) -> None:
 def cosigned_policy(home: "LogHome", url: str, *, quorum: str = "w1") -> Policy:
     key = format_vkey(COSIGNER.verifier)
     return parse_policy(f"log {home.vkey}\nwitness w1 {key} {url}\nquorum {quorum}\n")
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log waits for its witness however busy the machine is."""
+    monkeypatch.setattr(witnessing, "DEADLINE_S", PATIENCE_S)
+    monkeypatch.setattr(witnessing, "REQUEST_TIMEOUT_S", PATIENCE_S)
 
 
 @pytest.fixture
@@ -390,6 +405,7 @@ def witness_of(log: "OfflineLog", path: Path) -> tuple[Starlette, Database]:
     return witness_app(Witness(database, COSIGNER, policy, clock_s=time.time)), database
 
 
+@pytest.mark.usefixtures("patient")
 def test_published_checkpoint_carries_the_quorum_from_the_first_moment(
     log: "OfflineLog", events: "Events", tmp_path: Path, check_log: "CheckLog"
 ) -> None:
@@ -479,6 +495,7 @@ async def _bomb(_request: Request) -> Response:
     return Response(gzip.compress(bytes(30_000_000)), headers=PACKED)
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -531,11 +548,14 @@ def test_witness_that_answers_packed_or_byte_by_byte_ends_no_leader(log: "Offlin
     async def scenario() -> None:
         app = Starlette(routes=[Route("/packed/{o}/checkpoint", packed), Route("/slow/{o}/checkpoint", dripping)])
         async with served(app) as url:
-            for path, code in (("packed", "WITNESS_LIED"), ("slow", "WITNESS_UNREACHABLE")):
+            for path, code, timeout_s in (
+                ("packed", "WITNESS_LIED", PATIENCE_S),
+                ("slow", "WITNESS_UNREACHABLE", 0.2),
+            ):
                 witnessed = Witnessed(log, f"{url}/{path}")
                 await witnessed.witnessing.check_ahead()
                 await witnessed.witnessing.close()
-                client = WitnessClient(witnessed.policy.witnesses[0], timeout_s=0.2)
+                client = WitnessClient(witnessed.policy.witnesses[0], timeout_s=timeout_s)
                 with pytest.raises(MedtrailError) as caught:
                     await client.known(witnessed.witnessing._verifier)
                 assert caught.value.code == code
@@ -600,6 +620,7 @@ def test_dead_witness_is_brought_up_to_date_when_it_comes_back(
     assert log.rows("SELECT tree_size, witness FROM cosignature") == [(11, "witness.example/w1")]
 
 
+@pytest.mark.usefixtures("patient")
 def test_witness_that_shows_a_larger_tree_of_ours_freezes_the_log_until_it_has_it_again(
     log: "OfflineLog", events: "Events", tmp_path: Path, check_log: "CheckLog"
 ) -> None:
@@ -636,6 +657,7 @@ def test_witness_that_shows_a_larger_tree_of_ours_freezes_the_log_until_it_has_i
     check_log(log.home.root)
 
 
+@pytest.mark.usefixtures("patient")
 def test_log_that_took_another_way_than_the_witness_saw_never_signs_again(
     log: "OfflineLog", events: "Events", tmp_path: Path
 ) -> None:
@@ -674,6 +696,7 @@ def test_log_that_took_another_way_than_the_witness_saw_never_signs_again(
     assert "another root" in log.rows("SELECT frozen FROM log_state")[0][0]
 
 
+@pytest.mark.usefixtures("patient")
 def test_running_ledger_publishes_with_its_witness(
     log_home: "LogHome", producer: "Producer", tmp_path: Path, eventually: "Eventually"
 ) -> None:

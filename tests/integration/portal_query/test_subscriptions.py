@@ -149,7 +149,7 @@ def play(tmp_path: Path) -> Callable[[Scene], None]:
                     serving(rest.app) as address,
                     serving(receiver.app) as hook,
                     running(rest),
-                    httpx.AsyncClient(base_url=f"http://{address}", headers=rest.headers()) as client,
+                    httpx.AsyncClient(base_url=f"http://{address}", headers=rest.headers(), timeout=60) as client,
                 ):
                     stage = Stage(rest, address, receiver, hook, client)
                     await stage.post("/queries", {"name": "shipped", "query": {"EQ_bizStep": ["shipping"]}})
@@ -253,7 +253,7 @@ def test_what_could_not_be_delivered_comes_after_a_restart(tmp_path: Path) -> No
                 async with (
                     serving(rest.app) as address,
                     running(rest),
-                    httpx.AsyncClient(base_url=f"http://{address}", headers=rest.headers()) as client,
+                    httpx.AsyncClient(base_url=f"http://{address}", headers=rest.headers(), timeout=60) as client,
                 ):
                     stage = Stage(rest, address, receiver, hook, client)
                     if attempt == 0:

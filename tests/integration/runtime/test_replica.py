@@ -138,9 +138,11 @@ class Log:
 
     async def WatchCheckpoints(self, _request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802 - as above
         while True:
-            yield ledger_pb2.WatchCheckpointsResponse(checkpoint=self.checkpoint())
+            told = self.checkpoint()
+            yield ledger_pb2.WatchCheckpointsResponse(checkpoint=told)
             async with self.published:
-                await self.published.wait()
+                # What was published while the answer went is not waited for.
+                await self.published.wait_for(lambda: self.checkpoint() != told)  # noqa: B023
 
 
 def statement_of(folder: "OrganisationFolder", statement: Statement, *, key: SigningKey | None = None) -> bytes:

@@ -35,6 +35,7 @@ from services.pharmacy.bootstrap import bindings as pharmacy_bindings
 if TYPE_CHECKING:
     from tests.conftest import Eventually, NatsServer, Network
 
+PATIENCE_S = 60.0
 ORIGIN = "ledger.example/test"
 GTIN = "00300010123455"
 CASE_GTIN = "10300010123452"
@@ -164,7 +165,7 @@ class World:
         await self.eventually(self.ledger.operator.ready.is_set)
         authority = self.network.authority
         bus = await connect_bus(
-            self.nats_url, seed=authority.nats_seed(), gln=authority.gln, name="authority", timeout_s=20
+            self.nats_url, seed=authority.nats_seed(), gln=authority.gln, name="authority", timeout_s=60
         )
         try:
             batch = encode_batch([folder.enrolment_bytes() for folder in self.network.organisations.values()])
@@ -207,6 +208,16 @@ class World:
         for name in tuple(self._stacks):
             await self.stop(name)
         await self.stop_ledger()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks a neighbour that is there waits for its answer, however busy the machine is."""
+    monkeypatch.setattr("services.custody.circuit.BOUND_S", PATIENCE_S)
+    # Less than a client's own deadline: a station alone answers without the service.
+    monkeypatch.setattr("services.station.servicer.ANSWER_WAIT_S", 5.0)
+    for module in ("runner", "capture"):
+        monkeypatch.setattr(f"services.portal.{module}.INDEX_PATIENCE_S", PATIENCE_S)
 
 
 Scenario = Callable[[World], Awaitable[None]]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import insert, select
 
+from ledger.storage import log_store
 from ledger.storage.erasure_store import Outcome
 from medtrail.api.custody.v1 import custody_pb2
 from medtrail.codec import (
@@ -43,6 +44,7 @@ from services.custody.events_store import Stored
 from services.custody.ledger_client import ErasureOutcome
 from services.custody.tables import CUSTODY_METADATA
 from tests.integration.services.conftest import GTIN, request_id
+from tests.support.files import files_holding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +74,8 @@ async def own_commissioning(world: "World", maker: "Client") -> Stored:
 async def order(world: "World", client: "Client", sha256: bytes) -> Outcome:
     """Order an erasure and return what became of it."""
     assert world.ledger is not None
-    start = world.ledger.feed.newest.tree.size
+    # Behind every order before, published or not.
+    start = (await world.ledger.database.read(log_store.require_state)).tree.size
     await client.custody.OrderErasure(
         custody_pb2.OrderErasureRequest(request_id=request_id(), signed_event_sha256=sha256, reason=REASON)
     )
@@ -118,11 +121,6 @@ def salt_of(signed_event: bytes) -> bytes:
     return decode_payload(signed.payload_type, signed.payload).header.salt
 
 
-def holding(folder: "Path", marker: bytes) -> list[str]:
-    """Return the files under a folder that hold some bytes."""
-    return [path.name for path in folder.rglob("*") if path.is_file() and marker in path.read_bytes()]
-
-
 def test_erased_event_is_gone_from_all_books_also_of_who_was_away(play: "Play") -> None:
     async def story(world: "World") -> None:
         maker, distributor = [await world.start(name) for name in ("maker", "distributor")]
@@ -131,23 +129,23 @@ def test_erased_event_is_gone_from_all_books_also_of_who_was_away(play: "Play") 
         await maker.ship(distributor, f"(01){GTIN}(21)1")
 
         async def advised() -> bool:
-            return bool(await distributor.inbound()) and bool(holding(world.folder / "distributor", salt))
+            return bool(await distributor.inbound()) and bool(files_holding(world.folder / "distributor", salt))
 
         stored = await own_commissioning(world, maker)
         salt = salt_of(stored.signed_event)
         await world.eventually(advised)
         assert (await order(world, maker, stored.sha256)).code == "RETENTION_NOT_OVER"
-        assert holding(world.folder / "maker", salt)
+        assert files_holding(world.folder / "maker", salt)
         await world.stop("distributor")
         await consent(world, stored.sha256)
         outcome = await order(world, maker, stored.sha256)
         assert outcome.erased is not None
         assert (outcome.erased.leaf_index, outcome.erased.reason) == (stored.leaf_index, REASON)
-        await world.eventually(lambda: not holding(world.folder / "maker", salt))
-        await world.eventually(lambda: not holding(world.folder / "ledger", salt))
-        assert holding(world.folder / "distributor", salt)
+        await world.eventually(lambda: not files_holding(world.folder / "maker", salt))
+        await world.eventually(lambda: not files_holding(world.folder / "ledger", salt))
+        assert files_holding(world.folder / "distributor", salt)
         again = await world.start("distributor")
-        await world.eventually(lambda: not holding(world.folder / "distributor", salt))
+        await world.eventually(lambda: not files_holding(world.folder / "distributor", salt))
         await nothing_brings_it_back(again, maker, stored)
 
     play(story)
@@ -210,12 +208,12 @@ def test_advice_on_its_way_loses_the_event_and_who_was_never_there_keeps_nothing
         salt = salt_of(stored.signed_event)
         await consent(world, stored.sha256)
         assert (await order(world, maker, stored.sha256)).code == ""
-        await world.eventually(lambda: not holding(world.folder / "maker", salt))
+        await world.eventually(lambda: not files_holding(world.folder / "maker", salt))
         # The inbox of the exchange still holds the advice as it was sent first.
         distributor = await world.start("distributor")
 
         async def advised_and_clean() -> bool:
-            return bool(await distributor.inbound()) and not holding(world.folder / "distributor", salt)
+            return bool(await distributor.inbound()) and not files_holding(world.folder / "distributor", salt)
 
         await world.eventually(advised_and_clean)
 
@@ -250,8 +248,8 @@ def test_every_kind_of_copy_is_erased_and_others_stay(tmp_path: "Path", network:
         # Again, after a crash: nothing changes.
         database.write_now(erase)
         asyncio.run(database.scrub())
-        assert not holding(tmp_path, salt_of(gone))
-        assert holding(tmp_path, salt_of(kept))
+        assert not files_holding(tmp_path, salt_of(gone))
+        assert files_holding(tmp_path, salt_of(kept))
         hashes = database.read_now(lambda connection: connection.execute(select(SignedEvents.c.sha256)).scalars().all())
         assert hashes == [hashlib.sha256(kept).digest()]
     finally:
@@ -280,7 +278,7 @@ def test_event_that_was_signed_anew_goes_with_the_entry_it_repeats(tmp_path: "Pa
         outcome = ErasureOutcome(9, ErasureOrder(bytes(32), REASON), folder.signing_key().key_id, 3, "")
         database.write_now(partial(erasures._erase, outcome=outcome, signer=folder.gln, own=folder.gln))
         asyncio.run(database.scrub())
-        assert not holding(tmp_path, salt_of(signed))
+        assert not files_holding(tmp_path, salt_of(signed))
     finally:
         database.close()
 

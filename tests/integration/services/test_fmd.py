@@ -32,7 +32,7 @@ SAME, INACTIVE, MISMATCH, LATE, ELSEWHERE, NOT_PERFORMED = (
 
 
 def days_ago(days: float) -> custody_pb2.Occasion:
-    return custody_pb2.Occasion(event_time=to_timestamp(NOW - timedelta(days=days)))
+    return custody_pb2.Occasion(event_time=to_timestamp(datetime.now(UTC) - timedelta(days=days)))
 
 
 @dataclass
@@ -87,12 +87,12 @@ async def commission(maker: "Client", lot: str, expiry: str, *serials: str, gtin
 
 
 async def stock(world: "World", maker: "Client", pharmacy: "Client", *epcs: str) -> None:
-    await maker.custody.Ship(
+    shipped = await maker.custody.Ship(
         custody_pb2.ShipRequest(
             request_id=request_id(), epcs=epcs, destination_party=pharmacy.gln, occasion=days_ago(19)
         )
     )
-    await advised(world, pharmacy, provisional=False)
+    await advised(world, pharmacy, provisional=False, despatch_id=shipped.events[-1].event_id)
     await pharmacy.custody.Receive(
         custody_pb2.ReceiveRequest(request_id=request_id(), epcs=epcs, occasion=days_ago(18))
     )

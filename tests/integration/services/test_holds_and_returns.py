@@ -333,7 +333,8 @@ async def recalled_packs_go_upstream(world: "World", maker: "Client", distributo
     assert (sent.unit_count, sent.remaining_count) == (4, 0)
     counted = returns_pb2.CountRecallReturnsRequest(recall_id=recall_id)
     assert (await at_distributor.CountRecallReturns(counted)).sent_back_count == 4
-    await becomes(world, maker, pack(4), custody_pb2.HOLDING_STATE_INBOUND)
+    for serial in (1, 2, 3, 4):
+        await becomes(world, maker, pack(serial), custody_pb2.HOLDING_STATE_INBOUND)
     (answer,) = await accept(maker, returns_pb2.AcceptReturnsRequest(request_id=request_id(), scans=[scan(4), scan(2)]))
     assert [item.codes[0] for item in answer.packs] == ["RECALLED", "RECALLED"]
     assert {item.case_id for item in answer.packs} == {""}

@@ -79,7 +79,10 @@ def test_a_path_does_what_the_text_says_and_nothing_else(play: "Play", tmp_path:
             token_file=tokens,
         )
         headers = {"Authorization": f"Bearer {token}"}
-        async with running(settings) as (_portal, url), httpx.AsyncClient(base_url=url, headers=headers) as client:
+        async with (
+            running(settings) as (_portal, url),
+            httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client,
+        ):
             paths = (await client.get("/openapi.json")).json()["paths"]
             for path, item in paths.items():
                 concrete = re.sub(r"\{[^}]+\}", "ObjectEvent", path)

@@ -326,7 +326,7 @@ def test_a_forged_or_garbled_message_leaves_the_service_alive(play: "Play") -> N
 
         maker, distributor = [await world.start(name) for name in ("maker", "distributor")]
         folder = world.network["pharmacy"]
-        bus = await connect_bus(world.nats_url, seed=folder.nats_seed(), gln=folder.gln, name="x", timeout_s=20)
+        bus = await connect_bus(world.nats_url, seed=folder.nats_seed(), gln=folder.gln, name="x", timeout_s=60)
         try:
             for kind in (MessageKind.ADVICE, MessageKind.RECEIPT, MessageKind.REFUSAL, MessageKind.NOTICE):
                 subject = inbox_subject(to=distributor.premises.folder.gln, sender=folder.gln, kind=kind)

@@ -117,7 +117,7 @@ async def publish(world: "World", statement: bytes) -> None:
     """Say something in the authority's name."""
     authority = world.network.authority
     bus = await connect_bus(
-        world.nats_url, seed=authority.nats_seed(), gln=authority.gln, name="authority", timeout_s=20
+        world.nats_url, seed=authority.nats_seed(), gln=authority.gln, name="authority", timeout_s=60
     )
     try:
         await bus.publish(events_subject(authority.gln), encode_batch([statement]))
@@ -166,6 +166,7 @@ async def ready(world: "World", station: Till, *, units: int) -> None:
         return status.knowledge.online and status.enrolled and status.unit_count >= units
 
     await world.eventually(follows)
+    assert (await station.sync()).complete
 
 
 def test_works_at_the_counter_while_the_service_is_there(play: "Play") -> None:
@@ -604,6 +605,7 @@ def test_recall_of_the_own_organisation_reaches_its_stations_before_the_log_has_
                 scopes=[payload_pb2.RecallScope(gtin=GTIN, lot="A123")],
             )
             await maker.recall.IssueRecall(recall_pb2.IssueRecallRequest(request_id=str(uuid.uuid4()), recall=recall))
+            assert (await station.sync()).complete
             await world.stop("maker")
 
             async def alone_and_warned() -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,7 +102,7 @@ async def portal_of(client: "Client", folder: Path, *, per_second: float = 1000)
         token_file=folder / "tokens",
         verifications_per_s=per_second,
     )
-    async with running(settings) as (_, url), httpx.AsyncClient(trust_env=False) as http:
+    async with running(settings) as (_, url), httpx.AsyncClient(trust_env=False, timeout=60) as http:
         yield Portal(url, tokens, http)
 
 
@@ -325,7 +325,7 @@ async def licences_end(world: "World", portal: Portal, maker: "Client", pharmacy
     over, valid = (Licence("State Board", days, NOW + timedelta(days=int(days))) for days in ("-2", "2"))
     for licences, status in (((over, valid), 200), ((over,), 403), ((), 200)):
         bus = await connect_bus(
-            world.nats_url, seed=authority.nats_seed(), gln=authority.gln, name="authority", timeout_s=20
+            world.nats_url, seed=authority.nats_seed(), gln=authority.gln, name="authority", timeout_s=60
         )
         try:
             entry = authority.sign(replace(enrolment, licences=licences, signing_key_ids=()))
@@ -491,16 +491,20 @@ OUTSIDE_MAKER = "0614141000012"
 @asynccontextmanager
 async def outsider(answer: "Answer") -> AsyncIterator[str]:
     """Serve as the responder of a maker that is no member: bytes by the serial that is asked about."""
+    serving: list[asyncio.Task[Any] | None] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         target = head.split(" ")[1]
         writer.write(await answer(target.partition("?")[0].rpartition("/")[2], target.rpartition("corrUUID=")[2]))
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    await asyncio.gather(*(task for task in serving if task is not None))
 
 
 Answer = Callable[[str, str], Awaitable[bytes]]
@@ -542,6 +546,7 @@ def test_a_responder_that_answers_oddly_is_no_answer(play: "Play", tmp_path: Pat
             "deep": http(200, b"[" * 60_000),
             "other": verified(str(uuid.uuid4())),
             "broken": b"nothing at all\r\n\r\n",
+            "slow": http(200),
         }.get(serial) or http(int(serial))
 
     async def story(world: "World") -> None:
@@ -550,7 +555,9 @@ def test_a_responder_that_answers_oddly_is_no_answer(play: "Play", tmp_path: Pat
             arranged = verification_file(
                 tmp_path, f'[[responder]]\ngln = "{OUTSIDE_MAKER}"\nurl = "{url}"\ngtins = ["{OUTSIDE_GTIN}"]\n'
             )
-            requester = Requester(distributor.premises.office, read_arrangements(arranged), timeout_s=0.5)
+            read = read_arrangements(arranged)
+            requester = Requester(distributor.premises.office, read, timeout_s=60)
+            hasty = Requester(distributor.premises.office, read, timeout_s=0.5)
             for serial, code in (
                 ("400", "VRS_REFUSED"),
                 ("401", "VRS_FORBIDDEN"),
@@ -570,7 +577,7 @@ def test_a_responder_that_answers_oddly_is_no_answer(play: "Play", tmp_path: Pat
                 ("slow", "VRS_TIMEOUT"),
             ):
                 with pytest.raises(MedtrailError) as caught:
-                    await requester.ask(outside_scan(serial), context=RETURN)
+                    await (hasty if serial == "slow" else requester).ask(outside_scan(serial), context=RETURN)
                 assert caught.value.code == code, serial
             kept = await records(distributor)
             assert len(kept) == 16
@@ -688,7 +695,7 @@ async def recalled_by_regulator(world: "World", distributor: "Client") -> None:
         capture=Capture.FIRST_HAND,
     )
     signed, _ = signed_bytes(Event(header, found), folder.signing_key())
-    bus = await connect_bus(world.nats_url, seed=folder.nats_seed(), gln=folder.gln, name="regulator", timeout_s=20)
+    bus = await connect_bus(world.nats_url, seed=folder.nats_seed(), gln=folder.gln, name="regulator", timeout_s=60)
     try:
         await bus.publish(events_subject(folder.gln), encode_batch([signed]))
     finally:

@@ -15,6 +15,7 @@ import pytest
 
 from medtrail.cli.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S, Program, Supervisor, next_pause_s
 from medtrail.errors import UnavailableError
+from tests.support.processes import runs
 
 if typing.TYPE_CHECKING:
     from tests.conftest import Eventually
@@ -84,14 +85,6 @@ async def at_once() -> None:
     """Ready without being asked anything."""
 
 
-def alive(pid: int) -> bool:
-    """Tell whether a process runs; one that is dead and not yet reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 @pytest.fixture
 def floor(tmp_path: Path) -> Floor:
     return Floor(tmp_path)
@@ -103,9 +96,9 @@ def test_start_returns_when_all_serve(floor: Floor) -> None:
             assert sorted(floor.told("starts")) == ["a", "b"]
             pids = supervisor.pids()
             assert sorted(pids) == ["a", "b"]
-            assert all(alive(pid) for pid in pids.values())
+            assert all(runs(pid) for pid in pids.values())
         assert supervisor.pids() == {}
-        assert not any(alive(pid) for pid in pids.values())
+        assert not any(runs(pid) for pid in pids.values())
         assert sorted(floor.told("ends")) == ["a", "b"]
         assert floor.reports == []
 
@@ -254,7 +247,7 @@ def test_stubborn_process_is_killed_after_the_grace(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(floor, floor.program("a", STUBBORN), floor.program("b")) as supervisor:
             pids = supervisor.pids()
-        assert not any(alive(pid) for pid in pids.values())
+        assert not any(runs(pid) for pid in pids.values())
 
     asyncio.run(main())
     assert "a did not stop within 0.3 s; killing it" in floor.reports
@@ -275,7 +268,7 @@ def test_stop_ends_the_others_when_a_guard_failed(tmp_path: Path, eventually: "E
             pids = supervisor.pids()
             os.kill(pids["a"], signal.SIGKILL)
             await eventually(asked.is_set)
-        assert not any(alive(pid) for pid in pids.values())
+        assert not any(runs(pid) for pid in pids.values())
 
     asyncio.run(main())
 
@@ -311,9 +304,9 @@ def test_children_die_with_a_supervisor_that_is_killed(floor: Floor, eventually:
         pids = [int(pid) for pid in supervisor.stdout.readline().split()]
         assert len(pids) == 2
         asyncio.run(_until(eventually, lambda: len(floor.told("starts")) == 2))
-        assert all(alive(pid) for pid in pids)
+        assert all(runs(pid) for pid in pids)
         supervisor.kill()
-    asyncio.run(_until(eventually, lambda: not any(alive(pid) for pid in pids)))
+    asyncio.run(_until(eventually, lambda: not any(runs(pid) for pid in pids)))
     # They were asked to stop, not cut off.
     assert sorted(floor.told("ends")) == ["a", "b"]
 

@@ -145,7 +145,7 @@ class Desk:
         async def story() -> None:
             async with self.running(), asyncio.timeout(30):
                 while True:
-                    if not any(self.job(capture_id)[0].running for capture_id in capture_ids):
+                    if not any(self.job(name)[0].running or self.uploads.path(name).exists() for name in capture_ids):
                         return
                     await asyncio.sleep(0.005)
 
