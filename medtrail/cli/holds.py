@@ -230,6 +230,7 @@ def _request_document(item: holds_pb2.ReleaseRequest) -> dict[str, Any]:
         "lot_hold_id": item.lot_hold_id or None,
         "codes": [code_name(code) for code in item.codes],
         "reason": item.reason,
+        "hold_reasons": list(item.hold_reasons),
         "requester": item.requester,
         "decider": item.decider or None,
         "decision_reason": item.decision_reason or None,
@@ -240,6 +241,8 @@ def _tell_request(found: Globals, item: holds_pb2.ReleaseRequest, events: Sequen
     def draw(console: Console) -> None:
         console.print(f"[bold]{_state_name(item).upper()}[/]  {item.release_request_id}  {_what(item)}")
         console.print(f"  asked by {item.requester}: {item.reason}", markup=False)
+        for line in item.hold_reasons:
+            console.print(f"  ends {line}", markup=False)
         if item.decider:
             console.print(f"  decided by {item.decider} {item.decision_reason}".rstrip(), markup=False)
         for name in events:

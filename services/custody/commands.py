@@ -4,7 +4,7 @@ Every function makes the events of its verb and records them; the rules stand in
 same for all, and name the field of the request that breaks them.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -13,7 +13,7 @@ from medtrail.errors import AuthorizationError, ConflictError, MalformedError
 from medtrail.event import ErasureOrder
 from medtrail.gs1 import Gln
 from services.custody import events, events_store, holdings_store, inbound_store
-from services.custody.conditions import with_inside
+from services.custody.conditions import require_here, with_inside
 from services.custody.desk import Accepted, Session
 from services.custody.events import Occasion, Route
 from services.custody.holding import AWAY_STATES, Books, Ending, HoldingState
@@ -275,17 +275,29 @@ def release(
     *,
     reason: str,
     codes: Collection[HoldCode] = (),
+    reasons: Mapping[Unit, Collection[str]] | None = None,
     agreement: events.Agreement | None = None,
 ) -> list[Accepted]:
     """End holds: those with some codes, or all. Units stay on hold as long as one of their reasons is left.
 
+    Args:
+        session: With the units.
+        units: In the house.
+        occasion: When and where.
+        reason: Why.
+        codes: Of the holds that end; empty: all.
+        reasons: Of each unit those that end, in place of codes; None: by their codes.
+        agreement: Of two persons, where two are needed.
+
     Raises:
         ConflictError: NOT_ON_HOLD, or FOUR_EYES_REQUIRED.
     """
-    require_on_hold(session, units, codes)
+    if reasons is None:
+        require_on_hold(session, units, codes)
+        reasons = {named.unit: standing_reasons(session.books, named.unit, codes) for named in units}
     groups: dict[tuple[str, ...], list[Unit]] = {}
     for named in units:
-        groups.setdefault(_ended(session.books, named.unit, codes), []).append(named.unit)
+        groups.setdefault(_ended(session.books, named, reasons[named.unit]), []).append(named.unit)
     return [
         session.record(
             events.releasing(group, occasion, reason=reason, ended=ended, held=bool(ended), agreement=agreement),
@@ -296,11 +308,21 @@ def release(
     ]
 
 
-def _ended(books: Books, unit: Unit, codes: Collection[HoldCode]) -> tuple[str, ...]:
+def standing_reasons(books: Books, unit: Unit, codes: Collection[HoldCode]) -> tuple[str, ...]:
+    """Return the reasons with some codes, or all, for which a unit or anything inside of it is on hold, each once."""
+    held = (reason for part in with_inside(books, unit) for reason in lines_of(part.hold_reason))
+    return tuple(dict.fromkeys(reason for reason in held if not codes or code_of(reason) in codes))
+
+
+def _ended(books: Books, named: Named, reasons: Collection[str]) -> tuple[str, ...]:
     """Return the reasons that end while others hold the unit, or something inside of it, on; none where all end."""
-    held = [reason for part in with_inside(books, unit) for reason in lines_of(part.hold_reason)]
-    ended = tuple(dict.fromkeys(reason for reason in held if not codes or code_of(reason) in codes))
-    return () if set(held) == set(ended) else ended
+    holding = require_here(books, named)
+    if not set(reasons).intersection(lines_of(holding.hold_reason)):
+        message = f"{named.unit.path} is not on hold any more for {'; '.join(reasons)}"
+        raise ConflictError(message, code="NOT_ON_HOLD", field=named.field)
+    held = standing_reasons(books, named.unit, ())
+    ended = tuple(reason for reason in held if reason in reasons)
+    return () if held == ended else ended
 
 
 def require_on_hold(session: Session, units: Sequence[Named], codes: Collection[HoldCode] = ()) -> None:

@@ -303,6 +303,7 @@ def _request_to_message(request: ReleaseRequest) -> holds_pb2.ReleaseRequest:
         decider=request.decider,
         decision_time=None if request.decision_time is None else to_timestamp(request.decision_time),
         decision_reason=request.decision_reason,
+        hold_reasons=dict.fromkeys(line for lines in request.reasons.values() for line in lines),
     )
 
 

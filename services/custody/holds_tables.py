@@ -20,6 +20,7 @@ class ReleaseRequestRow(CustodyTable, table=True):
         codes: Of the holds that are to end, one a line; empty: all.
         lot_hold_id: Of the lot; empty where units are named.
         units: A path a line.
+        reasons: JSON: by path the reasons that stood when it was asked for; empty in what earlier versions wrote.
     """
 
     __tablename__: ClassVar[str] = "release_request"
@@ -37,6 +38,7 @@ class ReleaseRequestRow(CustodyTable, table=True):
     decider: str = ""
     decision_us: int | None = Field(default=None, sa_type=BigInteger)
     decision_reason: str = ""
+    reasons: str = Field(default="", sa_column_kwargs={"server_default": ""})
 
 
 class LotHoldRow(CustodyTable, table=True):

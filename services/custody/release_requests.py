@@ -1,8 +1,9 @@
 """Release by two persons: one asks, another one decides; the release names both, by pseudonym."""
 
+import json
 import uuid
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -45,6 +46,8 @@ class ReleaseRequest:
         number: In order of asking.
         codes: Of the holds that are to end; empty: all.
         lot_hold_id: Of the lot; empty where units are named.
+        reasons: By unit the reasons that are to end: those that stood when it was asked for. Empty for a lot, and where
+            an earlier version did not keep them: then those end that stand.
         decider: Who approved or rejected it; empty while it is open.
     """
 
@@ -57,13 +60,14 @@ class ReleaseRequest:
     reason: str
     requester: str
     request_time: datetime
+    reasons: Mapping[Unit, tuple[str, ...]] = field(default_factory=dict)
     decider: str = ""
     decision_time: datetime | None = None
     decision_reason: str = ""
 
 
 def ask(session: Session, units: Sequence[Named], codes: Collection[HoldCode], *, reason: str, person: str) -> str:
-    """Ask that units be released; return the request's id.
+    """Ask that units be released from what they are on hold for now; return the request's id.
 
     Raises:
         ConflictError: One is not in the house, or not on hold for that (NOT_ON_HOLD).
@@ -72,7 +76,15 @@ def ask(session: Session, units: Sequence[Named], codes: Collection[HoldCode], *
         require_here(session.books, named)
     commands.require_on_hold(session, units, codes)
     paths = "\n".join(named.unit.path for named in units)
-    return _insert(session, units=paths, codes="\n".join(sorted(set(codes))), reason=reason, requester=person)
+    reasons = {named.unit.path: commands.standing_reasons(session.books, named.unit, codes) for named in units}
+    return _insert(
+        session,
+        units=paths,
+        codes="\n".join(sorted(set(codes))),
+        reasons=json.dumps(reasons, ensure_ascii=False, separators=(",", ":")),
+        reason=reason,
+        requester=person,
+    )
 
 
 def ask_for_lot(session: Session, lot_hold_id: str, *, reason: str, person: str) -> str:
@@ -96,7 +108,7 @@ def _insert(session: Session, **columns: str) -> str:
 
 
 def approve(session: Session, request_id: str, occasion: Occasion, *, person: str, reason: str) -> list[Accepted]:
-    """Approve a request, and release.
+    """Approve a request, and end the holds that stood when it was asked for; what came since holds on.
 
     Raises:
         NotFoundError: RELEASE_REQUEST_UNKNOWN.
@@ -116,7 +128,13 @@ def approve(session: Session, request_id: str, occasion: Occasion, *, person: st
         session.load(request.units)
         units = [Named(unit, f"epcs[{number}]") for number, unit in enumerate(request.units)]
         made = commands.release(
-            session, units, occasion, reason=request.reason, codes=request.codes, agreement=agreement
+            session,
+            units,
+            occasion,
+            reason=request.reason,
+            codes=request.codes,
+            reasons=request.reasons or None,
+            agreement=agreement,
         )
     _decide(session, request_id, RequestState.APPROVED, person=person, reason=reason)
     return made
@@ -191,6 +209,7 @@ def _from_row(row: Any) -> ReleaseRequest:  # noqa: ANN401  # a row of release_r
         reason=row["reason"],
         requester=row["requester"],
         request_time=from_us(row["request_us"]),
+        reasons={unit_of_path(path): tuple(said) for path, said in json.loads(row["reasons"] or "{}").items()},
         decider=row["decider"],
         decision_time=None if row["decision_us"] is None else from_us(row["decision_us"]),
         decision_reason=row["decision_reason"],

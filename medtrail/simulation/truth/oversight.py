@@ -43,6 +43,7 @@ class ReleaseRequest:
 
     Attributes:
         codes: Of the holds that are to end; empty: all.
+        ends: Those that stood when it was asked for.
         requester: Who asked.
         decider: Who approved or rejected it; empty while it is open.
     """
@@ -50,6 +51,7 @@ class ReleaseRequest:
     house: str
     units: tuple[str, ...]
     codes: frozenset[str]
+    ends: frozenset[str]
     requester: str
     state: str = OPEN
     decider: str = ""
@@ -174,15 +176,15 @@ class Oversight:
 
     def _request(self, act: Act) -> None:
         person, codes = self._person(act), frozenset(act.details.get("code", "").split())
-        self._held_for(act.who, act.units, codes)
-        self.requests[act.name] = ReleaseRequest(act.who, act.units, codes, person)
+        ends = frozenset(self._held_for(act.who, act.units, codes))
+        self.requests[act.name] = ReleaseRequest(act.who, act.units, codes, ends, person)
 
     def _approve(self, act: Act) -> None:
         request, person = self._open_request(act), self._person(act)
         if person == request.requester:
             raise RefusedError("SAME_PERSON")
-        self._held_for(act.who, request.units, request.codes)
-        self._end_holds(act, request.units, request.codes)
+        self._held_for(act.who, request.units, request.ends)
+        self._end_holds(act, request.units, request.ends)
         request.state, request.decider = APPROVED, person
 
     def _reject(self, act: Act) -> None:

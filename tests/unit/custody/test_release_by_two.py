@@ -295,6 +295,24 @@ def test_a_request_may_name_the_reasons_that_end(maker: House) -> None:
     assert reasons(maker, packs(1)[0]) == ("DAMAGED",)
 
 
+@pytest.mark.parametrize("codes", [(), (HoldCode.SUSPECT,)], ids=["all", "of a code"])
+def test_what_came_after_a_request_holds_on_when_it_is_approved(maker: House, codes: tuple[HoldCode, ...]) -> None:
+    box, (pack,) = sscc(1), packs(1)
+    maker.commission([pack])
+    maker.pack(box, [pack])
+    hold(maker, box, code=HoldCode.SUSPECT, reason="odd print")
+    request_id = ask(maker, box, codes=codes)
+    hold(maker, pack, code=HoldCode.SUSPECT, reason="another")
+    hold(maker, box, code=HoldCode.QUALITY)
+    approve(maker, request_id)
+    assert reasons(maker, box) == ("QUALITY",)
+    assert reasons(maker, pack) == ("SUSPECT: another", "QUALITY")
+    assert request_of(maker, request_id).reasons == {box: ("SUSPECT: odd print",)}
+    again = ask(maker, box)
+    release(maker, box, codes=(HoldCode.QUALITY,))
+    refused("NOT_ON_HOLD", lambda: approve(maker, again))
+
+
 def test_requests_are_listed_newest_first(maker: House) -> None:
     maker.commission(packs(1, 2, 3))
     hold(maker, *packs(1, 2, 3), code=HoldCode.DAMAGED)

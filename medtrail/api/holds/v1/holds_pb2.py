@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from medtrail.api.custody.v1 import custody_pb2 as medtrail_dot_api_dot_custody_dot_v1_dot_custody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!medtrail/api/holds/v1/holds.proto\x12\x15medtrail.api.holds.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%medtrail/api/custody/v1/custody.proto\"^\n\nHoldReason\x12/\n\x04\x63ode\x18\x01 \x01(\x0e\x32!.medtrail.api.custody.v1.HoldCode\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\tfour_eyes\x18\x03 \x01(\x08\"z\n\x08HeldUnit\x12\x0b\n\x03\x65pc\x18\x01 \x01(\t\x12\x0b\n\x03lot\x18\x02 \x01(\t\x12\x0e\n\x06\x65xpiry\x18\x03 \x01(\t\x12\x32\n\x07reasons\x18\x04 \x03(\x0b\x32!.medtrail.api.holds.v1.HoldReason\x12\x10\n\x08location\x18\x05 \x01(\t\"j\n\x10ListHoldsRequest\x12/\n\x04\x63ode\x18\x01 \x01(\x0e\x32!.medtrail.api.custody.v1.HoldCode\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\\\n\x11ListHoldsResponse\x12.\n\x05units\x18\x01 \x03(\x0b\x32\x1f.medtrail.api.holds.v1.HeldUnit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x90\x01\n\x15RequestReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65pcs\x18\x02 \x03(\t\x12\x13\n\x0blot_hold_id\x18\x03 \x01(\t\x12\x30\n\x05\x63odes\x18\x04 \x03(\x0e\x32!.medtrail.api.custody.v1.HoldCode\x12\x0e\n\x06reason\x18\x05 \x01(\t\"X\n\x16RequestReleaseResponse\x12>\n\x0frelease_request\x18\x01 \x01(\x0b\x32%.medtrail.api.holds.v1.ReleaseRequest\"\xee\x02\n\x0eReleaseRequest\x12\x1a\n\x12release_request_id\x18\x01 \x01(\t\x12\x39\n\x05state\x18\x02 \x01(\x0e\x32*.medtrail.api.holds.v1.ReleaseRequestState\x12\x0c\n\x04\x65pcs\x18\x03 \x03(\t\x12\x13\n\x0blot_hold_id\x18\x04 \x01(\t\x12\x30\n\x05\x63odes\x18\x05 \x03(\x0e\x32!.medtrail.api.custody.v1.HoldCode\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x11\n\trequester\x18\x07 \x01(\t\x12\x30\n\x0crequest_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64\x65\x63ider\x18\t \x01(\t\x12\x31\n\rdecision_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x64\x65\x63ision_reason\x18\x0b \x01(\t\"\x8c\x01\n\x15\x41pproveReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1a\n\x12release_request_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x33\n\x08occasion\x18\x04 \x01(\x0b\x32!.medtrail.api.custody.v1.Occasion\"\x90\x01\n\x16\x41pproveReleaseResponse\x12>\n\x0frelease_request\x18\x01 \x01(\x0b\x32%.medtrail.api.holds.v1.ReleaseRequest\x12\x36\n\x06\x65vents\x18\x02 \x03(\x0b\x32&.medtrail.api.custody.v1.AcceptedEvent\"V\n\x14RejectReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1a\n\x12release_request_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"W\n\x15RejectReleaseResponse\x12>\n\x0frelease_request\x18\x01 \x01(\x0b\x32%.medtrail.api.holds.v1.ReleaseRequest\"~\n\x1aListReleaseRequestsRequest\x12\x39\n\x05state\x18\x01 \x01(\x0e\x32*.medtrail.api.holds.v1.ReleaseRequestState\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"w\n\x1bListReleaseRequestsResponse\x12?\n\x10release_requests\x18\x01 \x03(\x0b\x32%.medtrail.api.holds.v1.ReleaseRequest\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb5\x01\n\x0eHoldLotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04gtin\x18\x02 \x01(\t\x12\x0b\n\x03lot\x18\x03 \x01(\t\x12/\n\x04\x63ode\x18\x04 \x01(\x0e\x32!.medtrail.api.custody.v1.HoldCode\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x33\n\x08occasion\x18\x06 \x01(\x0b\x32!.medtrail.api.custody.v1.Occasion\"\x8f\x01\n\x0fHoldLotResponse\x12\x30\n\x08lot_hold\x18\x01 \x01(\x0b\x32\x1e.medtrail.api.holds.v1.LotHold\x12\x36\n\x06\x65vents\x18\x02 \x03(\x0b\x32&.medtrail.api.custody.v1.AcceptedEvent\x12\x12\n\nunit_count\x18\x03 \x01(\x04\"\xdb\x01\n\x07LotHold\x12\x13\n\x0blot_hold_id\x18\x01 \x01(\t\x12\x0c\n\x04gtin\x18\x02 \x01(\t\x12\x0b\n\x03lot\x18\x03 \x01(\t\x12/\n\x04\x63ode\x18\x04 \x01(\x0e\x32!.medtrail.api.custody.v1.HoldCode\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12-\n\thold_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crelease_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x01\n\x11ReleaseLotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0blot_hold_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x33\n\x08occasion\x18\x04 \x01(\x0b\x32!.medtrail.api.custody.v1.Occasion\"`\n\x12ReleaseLotResponse\x12\x36\n\x06\x65vents\x18\x01 \x03(\x0b\x32&.medtrail.api.custody.v1.AcceptedEvent\x12\x12\n\nunit_count\x18\x02 \x01(\x04\"V\n\x13ListLotHoldsRequest\x12\x18\n\x10include_released\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"b\n\x14ListLotHoldsResponse\x12\x31\n\tlot_holds\x18\x01 \x03(\x0b\x32\x1e.medtrail.api.holds.v1.LotHold\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"n\n\x13ListExpiringRequest\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x05\x12\x0c\n\x04gtin\x18\x02 \x01(\t\x12\x14\n\x0c\x65xclude_held\x18\x03 \x01(\x08\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"x\n\x14ListExpiringResponse\x12\x32\n\x05units\x18\x01 \x03(\x0b\x32#.medtrail.api.holds.v1.ExpiringUnit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x04\"r\n\x0c\x45xpiringUnit\x12\x0b\n\x03\x65pc\x18\x01 \x01(\t\x12\x0b\n\x03lot\x18\x02 \x01(\t\x12\x0e\n\x06\x65xpiry\x18\x03 \x01(\t\x12\x11\n\tdays_left\x18\x04 \x01(\x05\x12\x13\n\x0bhold_reason\x18\x05 \x01(\t\x12\x10\n\x08location\x18\x06 \x01(\t\"K\n\x15ListExcursionsRequest\x12\x0b\n\x03\x65pc\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x16ListExcursionsResponse\x12\x34\n\nexcursions\x18\x01 \x03(\x0b\x32 .medtrail.api.holds.v1.Excursion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc2\x01\n\tExcursion\x12\x0b\n\x03\x65pc\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdevice_id\x18\x06 \x01(\t\x12\x10\n\x08released\x18\x07 \x01(\x08*\xa4\x01\n\x13ReleaseRequestState\x12%\n!RELEASE_REQUEST_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aRELEASE_REQUEST_STATE_OPEN\x10\x01\x12\"\n\x1eRELEASE_REQUEST_STATE_APPROVED\x10\x02\x12\"\n\x1eRELEASE_REQUEST_STATE_REJECTED\x10\x03\x32\xb3\x08\n\x0bHoldService\x12^\n\tListHolds\x12\'.medtrail.api.holds.v1.ListHoldsRequest\x1a(.medtrail.api.holds.v1.ListHoldsResponse\x12m\n\x0eRequestRelease\x12,.medtrail.api.holds.v1.RequestReleaseRequest\x1a-.medtrail.api.holds.v1.RequestReleaseResponse\x12m\n\x0e\x41pproveRelease\x12,.medtrail.api.holds.v1.ApproveReleaseRequest\x1a-.medtrail.api.holds.v1.ApproveReleaseResponse\x12j\n\rRejectRelease\x12+.medtrail.api.holds.v1.RejectReleaseRequest\x1a,.medtrail.api.holds.v1.RejectReleaseResponse\x12|\n\x13ListReleaseRequests\x12\x31.medtrail.api.holds.v1.ListReleaseRequestsRequest\x1a\x32.medtrail.api.holds.v1.ListReleaseRequestsResponse\x12X\n\x07HoldLot\x12%.medtrail.api.holds.v1.HoldLotRequest\x1a&.medtrail.api.holds.v1.HoldLotResponse\x12\x61\n\nReleaseLot\x12(.medtrail.api.holds.v1.ReleaseLotRequest\x1a).medtrail.api.holds.v1.ReleaseLotResponse\x12g\n\x0cListLotHolds\x12*.medtrail.api.holds.v1.ListLotHoldsRequest\x1a+.medtrail.api.holds.v1.ListLotHoldsResponse\x12g\n\x0cListExpiring\x12*.medtrail.api.holds.v1.ListExpiringRequest\x1a+.medtrail.api.holds.v1.ListExpiringResponse\x12m\n\x0eListExcursions\x12,.medtrail.api.holds.v1.ListExcursionsRequest\x1a-.medtrail.api.holds.v1.ListExcursionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!medtrail/api/holds/v1/holds.proto\x12\x15medtrail.api.holds.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%medtrail/api/custody/v1/custody.proto\"^\n\nHoldReason\x12/\n\x04\x63ode\x18\x01 \x01(\x0e\x32!.medtrail.api.custody.v1.HoldCode\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\tfour_eyes\x18\x03 \x01(\x08\"z\n\x08HeldUnit\x12\x0b\n\x03\x65pc\x18\x01 \x01(\t\x12\x0b\n\x03lot\x18\x02 \x01(\t\x12\x0e\n\x06\x65xpiry\x18\x03 \x01(\t\x12\x32\n\x07reasons\x18\x04 \x03(\x0b\x32!.medtrail.api.holds.v1.HoldReason\x12\x10\n\x08location\x18\x05 \x01(\t\"j\n\x10ListHoldsRequest\x12/\n\x04\x63ode\x18\x01 \x01(\x0e\x32!.medtrail.api.custody.v1.HoldCode\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\\\n\x11ListHoldsResponse\x12.\n\x05units\x18\x01 \x03(\x0b\x32\x1f.medtrail.api.holds.v1.HeldUnit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x90\x01\n\x15RequestReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65pcs\x18\x02 \x03(\t\x12\x13\n\x0blot_hold_id\x18\x03 \x01(\t\x12\x30\n\x05\x63odes\x18\x04 \x03(\x0e\x32!.medtrail.api.custody.v1.HoldCode\x12\x0e\n\x06reason\x18\x05 \x01(\t\"X\n\x16RequestReleaseResponse\x12>\n\x0frelease_request\x18\x01 \x01(\x0b\x32%.medtrail.api.holds.v1.ReleaseRequest\"\x84\x03\n\x0eReleaseRequest\x12\x1a\n\x12release_request_id\x18\x01 \x01(\t\x12\x39\n\x05state\x18\x02 \x01(\x0e\x32*.medtrail.api.holds.v1.ReleaseRequestState\x12\x0c\n\x04\x65pcs\x18\x03 \x03(\t\x12\x13\n\x0blot_hold_id\x18\x04 \x01(\t\x12\x30\n\x05\x63odes\x18\x05 \x03(\x0e\x32!.medtrail.api.custody.v1.HoldCode\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x11\n\trequester\x18\x07 \x01(\t\x12\x30\n\x0crequest_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64\x65\x63ider\x18\t \x01(\t\x12\x31\n\rdecision_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x64\x65\x63ision_reason\x18\x0b \x01(\t\x12\x14\n\x0chold_reasons\x18\x0c \x03(\t\"\x8c\x01\n\x15\x41pproveReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1a\n\x12release_request_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x33\n\x08occasion\x18\x04 \x01(\x0b\x32!.medtrail.api.custody.v1.Occasion\"\x90\x01\n\x16\x41pproveReleaseResponse\x12>\n\x0frelease_request\x18\x01 \x01(\x0b\x32%.medtrail.api.holds.v1.ReleaseRequest\x12\x36\n\x06\x65vents\x18\x02 \x03(\x0b\x32&.medtrail.api.custody.v1.AcceptedEvent\"V\n\x14RejectReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1a\n\x12release_request_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"W\n\x15RejectReleaseResponse\x12>\n\x0frelease_request\x18\x01 \x01(\x0b\x32%.medtrail.api.holds.v1.ReleaseRequest\"~\n\x1aListReleaseRequestsRequest\x12\x39\n\x05state\x18\x01 \x01(\x0e\x32*.medtrail.api.holds.v1.ReleaseRequestState\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"w\n\x1bListReleaseRequestsResponse\x12?\n\x10release_requests\x18\x01 \x03(\x0b\x32%.medtrail.api.holds.v1.ReleaseRequest\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb5\x01\n\x0eHoldLotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04gtin\x18\x02 \x01(\t\x12\x0b\n\x03lot\x18\x03 \x01(\t\x12/\n\x04\x63ode\x18\x04 \x01(\x0e\x32!.medtrail.api.custody.v1.HoldCode\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x33\n\x08occasion\x18\x06 \x01(\x0b\x32!.medtrail.api.custody.v1.Occasion\"\x8f\x01\n\x0fHoldLotResponse\x12\x30\n\x08lot_hold\x18\x01 \x01(\x0b\x32\x1e.medtrail.api.holds.v1.LotHold\x12\x36\n\x06\x65vents\x18\x02 \x03(\x0b\x32&.medtrail.api.custody.v1.AcceptedEvent\x12\x12\n\nunit_count\x18\x03 \x01(\x04\"\xdb\x01\n\x07LotHold\x12\x13\n\x0blot_hold_id\x18\x01 \x01(\t\x12\x0c\n\x04gtin\x18\x02 \x01(\t\x12\x0b\n\x03lot\x18\x03 \x01(\t\x12/\n\x04\x63ode\x18\x04 \x01(\x0e\x32!.medtrail.api.custody.v1.HoldCode\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12-\n\thold_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crelease_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x01\n\x11ReleaseLotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0blot_hold_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x33\n\x08occasion\x18\x04 \x01(\x0b\x32!.medtrail.api.custody.v1.Occasion\"`\n\x12ReleaseLotResponse\x12\x36\n\x06\x65vents\x18\x01 \x03(\x0b\x32&.medtrail.api.custody.v1.AcceptedEvent\x12\x12\n\nunit_count\x18\x02 \x01(\x04\"V\n\x13ListLotHoldsRequest\x12\x18\n\x10include_released\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"b\n\x14ListLotHoldsResponse\x12\x31\n\tlot_holds\x18\x01 \x03(\x0b\x32\x1e.medtrail.api.holds.v1.LotHold\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"n\n\x13ListExpiringRequest\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x05\x12\x0c\n\x04gtin\x18\x02 \x01(\t\x12\x14\n\x0c\x65xclude_held\x18\x03 \x01(\x08\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"x\n\x14ListExpiringResponse\x12\x32\n\x05units\x18\x01 \x03(\x0b\x32#.medtrail.api.holds.v1.ExpiringUnit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x04\"r\n\x0c\x45xpiringUnit\x12\x0b\n\x03\x65pc\x18\x01 \x01(\t\x12\x0b\n\x03lot\x18\x02 \x01(\t\x12\x0e\n\x06\x65xpiry\x18\x03 \x01(\t\x12\x11\n\tdays_left\x18\x04 \x01(\x05\x12\x13\n\x0bhold_reason\x18\x05 \x01(\t\x12\x10\n\x08location\x18\x06 \x01(\t\"K\n\x15ListExcursionsRequest\x12\x0b\n\x03\x65pc\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x16ListExcursionsResponse\x12\x34\n\nexcursions\x18\x01 \x03(\x0b\x32 .medtrail.api.holds.v1.Excursion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc2\x01\n\tExcursion\x12\x0b\n\x03\x65pc\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdevice_id\x18\x06 \x01(\t\x12\x10\n\x08released\x18\x07 \x01(\x08*\xa4\x01\n\x13ReleaseRequestState\x12%\n!RELEASE_REQUEST_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aRELEASE_REQUEST_STATE_OPEN\x10\x01\x12\"\n\x1eRELEASE_REQUEST_STATE_APPROVED\x10\x02\x12\"\n\x1eRELEASE_REQUEST_STATE_REJECTED\x10\x03\x32\xb3\x08\n\x0bHoldService\x12^\n\tListHolds\x12\'.medtrail.api.holds.v1.ListHoldsRequest\x1a(.medtrail.api.holds.v1.ListHoldsResponse\x12m\n\x0eRequestRelease\x12,.medtrail.api.holds.v1.RequestReleaseRequest\x1a-.medtrail.api.holds.v1.RequestReleaseResponse\x12m\n\x0e\x41pproveRelease\x12,.medtrail.api.holds.v1.ApproveReleaseRequest\x1a-.medtrail.api.holds.v1.ApproveReleaseResponse\x12j\n\rRejectRelease\x12+.medtrail.api.holds.v1.RejectReleaseRequest\x1a,.medtrail.api.holds.v1.RejectReleaseResponse\x12|\n\x13ListReleaseRequests\x12\x31.medtrail.api.holds.v1.ListReleaseRequestsRequest\x1a\x32.medtrail.api.holds.v1.ListReleaseRequestsResponse\x12X\n\x07HoldLot\x12%.medtrail.api.holds.v1.HoldLotRequest\x1a&.medtrail.api.holds.v1.HoldLotResponse\x12\x61\n\nReleaseLot\x12(.medtrail.api.holds.v1.ReleaseLotRequest\x1a).medtrail.api.holds.v1.ReleaseLotResponse\x12g\n\x0cListLotHolds\x12*.medtrail.api.holds.v1.ListLotHoldsRequest\x1a+.medtrail.api.holds.v1.ListLotHoldsResponse\x12g\n\x0cListExpiring\x12*.medtrail.api.holds.v1.ListExpiringRequest\x1a+.medtrail.api.holds.v1.ListExpiringResponse\x12m\n\x0eListExcursions\x12,.medtrail.api.holds.v1.ListExcursionsRequest\x1a-.medtrail.api.holds.v1.ListExcursionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'medtrail.api.holds.v1.holds_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RELEASEREQUESTSTATE']._serialized_start=3576
-  _globals['_RELEASEREQUESTSTATE']._serialized_end=3740
+  _globals['_RELEASEREQUESTSTATE']._serialized_start=3598
+  _globals['_RELEASEREQUESTSTATE']._serialized_end=3762
   _globals['_HOLDREASON']._serialized_start=132
   _globals['_HOLDREASON']._serialized_end=226
   _globals['_HELDUNIT']._serialized_start=228
@@ -48,45 +48,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REQUESTRELEASERESPONSE']._serialized_start=701
   _globals['_REQUESTRELEASERESPONSE']._serialized_end=789
   _globals['_RELEASEREQUEST']._serialized_start=792
-  _globals['_RELEASEREQUEST']._serialized_end=1158
-  _globals['_APPROVERELEASEREQUEST']._serialized_start=1161
-  _globals['_APPROVERELEASEREQUEST']._serialized_end=1301
-  _globals['_APPROVERELEASERESPONSE']._serialized_start=1304
-  _globals['_APPROVERELEASERESPONSE']._serialized_end=1448
-  _globals['_REJECTRELEASEREQUEST']._serialized_start=1450
-  _globals['_REJECTRELEASEREQUEST']._serialized_end=1536
-  _globals['_REJECTRELEASERESPONSE']._serialized_start=1538
-  _globals['_REJECTRELEASERESPONSE']._serialized_end=1625
-  _globals['_LISTRELEASEREQUESTSREQUEST']._serialized_start=1627
-  _globals['_LISTRELEASEREQUESTSREQUEST']._serialized_end=1753
-  _globals['_LISTRELEASEREQUESTSRESPONSE']._serialized_start=1755
-  _globals['_LISTRELEASEREQUESTSRESPONSE']._serialized_end=1874
-  _globals['_HOLDLOTREQUEST']._serialized_start=1877
-  _globals['_HOLDLOTREQUEST']._serialized_end=2058
-  _globals['_HOLDLOTRESPONSE']._serialized_start=2061
-  _globals['_HOLDLOTRESPONSE']._serialized_end=2204
-  _globals['_LOTHOLD']._serialized_start=2207
-  _globals['_LOTHOLD']._serialized_end=2426
-  _globals['_RELEASELOTREQUEST']._serialized_start=2429
-  _globals['_RELEASELOTREQUEST']._serialized_end=2558
-  _globals['_RELEASELOTRESPONSE']._serialized_start=2560
-  _globals['_RELEASELOTRESPONSE']._serialized_end=2656
-  _globals['_LISTLOTHOLDSREQUEST']._serialized_start=2658
-  _globals['_LISTLOTHOLDSREQUEST']._serialized_end=2744
-  _globals['_LISTLOTHOLDSRESPONSE']._serialized_start=2746
-  _globals['_LISTLOTHOLDSRESPONSE']._serialized_end=2844
-  _globals['_LISTEXPIRINGREQUEST']._serialized_start=2846
-  _globals['_LISTEXPIRINGREQUEST']._serialized_end=2956
-  _globals['_LISTEXPIRINGRESPONSE']._serialized_start=2958
-  _globals['_LISTEXPIRINGRESPONSE']._serialized_end=3078
-  _globals['_EXPIRINGUNIT']._serialized_start=3080
-  _globals['_EXPIRINGUNIT']._serialized_end=3194
-  _globals['_LISTEXCURSIONSREQUEST']._serialized_start=3196
-  _globals['_LISTEXCURSIONSREQUEST']._serialized_end=3271
-  _globals['_LISTEXCURSIONSRESPONSE']._serialized_start=3273
-  _globals['_LISTEXCURSIONSRESPONSE']._serialized_end=3376
-  _globals['_EXCURSION']._serialized_start=3379
-  _globals['_EXCURSION']._serialized_end=3573
-  _globals['_HOLDSERVICE']._serialized_start=3743
-  _globals['_HOLDSERVICE']._serialized_end=4818
+  _globals['_RELEASEREQUEST']._serialized_end=1180
+  _globals['_APPROVERELEASEREQUEST']._serialized_start=1183
+  _globals['_APPROVERELEASEREQUEST']._serialized_end=1323
+  _globals['_APPROVERELEASERESPONSE']._serialized_start=1326
+  _globals['_APPROVERELEASERESPONSE']._serialized_end=1470
+  _globals['_REJECTRELEASEREQUEST']._serialized_start=1472
+  _globals['_REJECTRELEASEREQUEST']._serialized_end=1558
+  _globals['_REJECTRELEASERESPONSE']._serialized_start=1560
+  _globals['_REJECTRELEASERESPONSE']._serialized_end=1647
+  _globals['_LISTRELEASEREQUESTSREQUEST']._serialized_start=1649
+  _globals['_LISTRELEASEREQUESTSREQUEST']._serialized_end=1775
+  _globals['_LISTRELEASEREQUESTSRESPONSE']._serialized_start=1777
+  _globals['_LISTRELEASEREQUESTSRESPONSE']._serialized_end=1896
+  _globals['_HOLDLOTREQUEST']._serialized_start=1899
+  _globals['_HOLDLOTREQUEST']._serialized_end=2080
+  _globals['_HOLDLOTRESPONSE']._serialized_start=2083
+  _globals['_HOLDLOTRESPONSE']._serialized_end=2226
+  _globals['_LOTHOLD']._serialized_start=2229
+  _globals['_LOTHOLD']._serialized_end=2448
+  _globals['_RELEASELOTREQUEST']._serialized_start=2451
+  _globals['_RELEASELOTREQUEST']._serialized_end=2580
+  _globals['_RELEASELOTRESPONSE']._serialized_start=2582
+  _globals['_RELEASELOTRESPONSE']._serialized_end=2678
+  _globals['_LISTLOTHOLDSREQUEST']._serialized_start=2680
+  _globals['_LISTLOTHOLDSREQUEST']._serialized_end=2766
+  _globals['_LISTLOTHOLDSRESPONSE']._serialized_start=2768
+  _globals['_LISTLOTHOLDSRESPONSE']._serialized_end=2866
+  _globals['_LISTEXPIRINGREQUEST']._serialized_start=2868
+  _globals['_LISTEXPIRINGREQUEST']._serialized_end=2978
+  _globals['_LISTEXPIRINGRESPONSE']._serialized_start=2980
+  _globals['_LISTEXPIRINGRESPONSE']._serialized_end=3100
+  _globals['_EXPIRINGUNIT']._serialized_start=3102
+  _globals['_EXPIRINGUNIT']._serialized_end=3216
+  _globals['_LISTEXCURSIONSREQUEST']._serialized_start=3218
+  _globals['_LISTEXCURSIONSREQUEST']._serialized_end=3293
+  _globals['_LISTEXCURSIONSRESPONSE']._serialized_start=3295
+  _globals['_LISTEXCURSIONSRESPONSE']._serialized_end=3398
+  _globals['_EXCURSION']._serialized_start=3401
+  _globals['_EXCURSION']._serialized_end=3595
+  _globals['_HOLDSERVICE']._serialized_start=3765
+  _globals['_HOLDSERVICE']._serialized_end=4840
 # @@protoc_insertion_point(module_scope)

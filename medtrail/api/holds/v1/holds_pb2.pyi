@@ -260,6 +260,7 @@ class ReleaseRequest(_message.Message):
     DECIDER_FIELD_NUMBER: _builtins.int
     DECISION_TIME_FIELD_NUMBER: _builtins.int
     DECISION_REASON_FIELD_NUMBER: _builtins.int
+    HOLD_REASONS_FIELD_NUMBER: _builtins.int
     release_request_id: _builtins.str
     """UUID."""
     state: Global___ReleaseRequestState.ValueType
@@ -290,6 +291,10 @@ class ReleaseRequest(_message.Message):
     def decision_time(self) -> _timestamp_pb2.Timestamp:
         """When; UTC."""
 
+    @_builtins.property
+    def hold_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why the units were on hold when it was asked for, each reason once: these end, and no others. Of a lot hold none."""
+
     def __init__(
         self,
         *,
@@ -304,10 +309,11 @@ class ReleaseRequest(_message.Message):
         decider: _builtins.str = ...,
         decision_time: _timestamp_pb2.Timestamp | None = ...,
         decision_reason: _builtins.str = ...,
+        hold_reasons: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision_time", b"decision_time", "request_time", b"request_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "decider", b"decider", "decision_reason", b"decision_reason", "decision_time", b"decision_time", "epcs", b"epcs", "lot_hold_id", b"lot_hold_id", "reason", b"reason", "release_request_id", b"release_request_id", "request_time", b"request_time", "requester", b"requester", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "decider", b"decider", "decision_reason", b"decision_reason", "decision_time", b"decision_time", "epcs", b"epcs", "hold_reasons", b"hold_reasons", "lot_hold_id", b"lot_hold_id", "reason", b"reason", "release_request_id", b"release_request_id", "request_time", b"request_time", "requester", b"requester", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
