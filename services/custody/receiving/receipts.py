@@ -3,6 +3,8 @@
 A line's quantity is what was accepted; its note says what was not, in fixed words: ``missing 2, over 1, damaged 1,
 expired 1, recalled 1, mismatched 1`` (mismatched: there, but lot or expiry are not as advised). What is ours, and is
 held at once for what is the matter with it, is not accepted: it counts under the first of its flaws, in this order.
+What is missing of a despatch for several orders is ``missing 2 of order P-1 line 3`` where its despatch advices tell,
+else ``missing 2 (no despatch advice tells of which order)``.
 
 Source: UN/CEFACT and GS1 XML receiving advice, whose quantities these are.
 """
@@ -29,6 +31,7 @@ from services.custody.receiving.codes import MISMATCHED, ResultCode
 from services.custody.receiving.deliveries_store import Delivery
 from services.custody.receiving.lines_store import Line
 from services.custody.receiving.plan import Plan
+from services.custody.receiving.purposes import Purposes, purposes_of
 
 _REFERABLE = frozenset({DocumentKind.ORDER, DocumentKind.DESPATCH_ADVICE})
 
@@ -94,12 +97,12 @@ def _add(tally: Tally, line: Line, fate: Fate, *, lot: str) -> None:
         tally[unit.gtin, lot, fate] += 1
 
 
-def lines_of(tally: Tally) -> list[TermsLine]:
+def lines_of(tally: Tally, purposes: Purposes) -> list[TermsLine]:
     """Return the lines of a receiving advice, in order of trade item and lot."""
     keys = sorted({(gtin, lot) for gtin, lot, _ in tally}, key=lambda key: (str(key[0]), key[1]))
     found = []
     for number, (gtin, lot) in enumerate(keys, 1):
-        others = (f"{fate} {tally[gtin, lot, fate]}" for fate in Fate if fate is not Fate.ACCEPTED)
+        others = {fate: tally[gtin, lot, fate] for fate in Fate if fate is not Fate.ACCEPTED}
         found.append(
             TermsLine(
                 line_number=number,
@@ -107,7 +110,11 @@ def lines_of(tally: Tally) -> list[TermsLine]:
                 quantity=Decimal(tally[gtin, lot, Fate.ACCEPTED]),
                 # What a partner calls a lot may be longer than one is: the advice goes out without.
                 lots=(lot,) if 0 < len(lot) <= MAX_LOT_LENGTH else (),
-                note=", ".join(text for text in others if not text.endswith(" 0")),
+                note=", ".join(
+                    f"{fate} {count} {purposes.of(gtin, lot) if fate is Fate.MISSING else ''}".rstrip()
+                    for fate, count in others.items()
+                    if count
+                ),
             )
         )
     return found
@@ -128,7 +135,7 @@ def answer_senders(session: Session, delivery: Delivery, plan: Plan, before: Map
         told_over |= with_over
         tally = tally_of(session.books, plan, despatch_id, before, with_over=with_over)
         name = f"{delivery.delivery_id}-{delivery.closings + 1}-{len(made) + 1}"
-        made += _issue(session, shipment, lines_of(tally), name=name)
+        made += _issue(session, shipment, lines_of(tally, purposes_of(session.connection, shipment)), name=name)
     return made
 
 
@@ -145,7 +152,7 @@ def answer_later(session: Session, shipment: InboundShipment, parts: Sequence[Ho
     for part in parts:
         if part.smallest and isinstance(part.unit, Sgtin):
             tally[part.unit.gtin, part.lot, _fate_of(session.books.get(part.unit))] += 1
-    return _issue(session, shipment, lines_of(tally), name=name)
+    return _issue(session, shipment, lines_of(tally, purposes_of(session.connection, shipment)), name=name)
 
 
 def _issue(session: Session, shipment: InboundShipment, lines: Sequence[TermsLine], *, name: str) -> list[str]:
