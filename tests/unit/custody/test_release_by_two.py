@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from medtrail.epcis.model import EpcisEvent, ErrorDeclaration, Extension
 from medtrail.errors import MedtrailError
@@ -26,6 +26,7 @@ from services.custody.desk import Accepted, Session
 from services.custody.hold_policy import HoldPolicy
 from services.custody.holding import Books, Ending, HoldingState
 from services.custody.holds import HoldCode
+from services.custody.holds_tables import ReleaseRequestRow
 from services.custody.lot_holds import LotHold
 from services.custody.release_requests import ReleaseRequest, RequestState
 from services.custody.steps import OUR_NAMESPACE, REASON_NAME
@@ -311,6 +312,16 @@ def test_what_came_after_a_request_holds_on_when_it_is_approved(maker: House, co
     again = ask(maker, box)
     release(maker, box, codes=(HoldCode.QUALITY,))
     refused("NOT_ON_HOLD", lambda: approve(maker, again))
+
+
+def test_a_request_of_an_earlier_version_ends_what_stands(maker: House) -> None:
+    maker.commission(packs(1))
+    hold(maker, *packs(1), code=HoldCode.SUSPECT)
+    request_id = ask(maker, *packs(1))
+    maker.database.write_now(lambda c: c.execute(update(ReleaseRequestRow).values(reasons="")))
+    hold(maker, *packs(1), code=HoldCode.QUALITY)
+    approve(maker, request_id)
+    assert reasons(maker, packs(1)[0]) == ()
 
 
 def test_requests_are_listed_newest_first(maker: House) -> None:
