@@ -89,4 +89,4 @@ def test_what_is_missing_is_told_by_the_order_that_lacks_it(
     query = DocumentQuery(DocumentKind.RECEIVING_ADVICE)
     (known,) = pharmacy.read(lambda c: book.list_documents(c, query, before=None, limit=9))
     found = {line.gtin: (line.quantity, line.note) for line in known.filed.terms.lines}
-    assert found == {CASE_GTIN: (0, told[0]), GTIN: (1, told[1])}
+    assert found == {CASE_GTIN: (D(0), told[0]), GTIN: (D(1), told[1])}
