@@ -24,6 +24,9 @@ PAGE_BYTES = 8192
 WRITER_CACHE_BYTES = 64 * 1024 * 1024
 """At most: keys are random, so that each batch touches pages all over their indices."""
 READER_CACHE_BYTES = 4 * 1024 * 1024
+WAL_PAGES = 4096
+"""Pages in the write-ahead log, 32 MiB, from which on they are moved into the database. At SQLite's default of 1,000
+nearly every batch of the ledger had the pages of its random keys written twice."""
 BUSY_TIMEOUT_MS = 10_000
 SCRUB_TIMEOUT_MS = 500
 
@@ -192,6 +195,10 @@ def _engine(path: Path, *, begin: str, size: int) -> Engine:
         hide_parameters=True,
     )
     read_only = begin == "BEGIN"
+    # Of a value that is no plain number or text the driver asks its type and its protocols, at every value anew, how it
+    # is to be written, unless it knows: these two are written as they are.
+    sqlite3.register_adapter(bytes, bytes.__bytes__)
+    sqlite3.register_adapter(bool, int)
 
     @event.listens_for(engine, "connect")
     def configure(dbapi_connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own classes
@@ -203,6 +210,7 @@ def _engine(path: Path, *, begin: str, size: int) -> Engine:
             f"page_size={PAGE_BYTES}",
             f"cache_size=-{(READER_CACHE_BYTES if read_only else WRITER_CACHE_BYTES) // 1024}",
             "journal_mode=WAL",
+            f"wal_autocheckpoint={WAL_PAGES}",
             "synchronous=FULL",
             "foreign_keys=ON",
             f"busy_timeout={BUSY_TIMEOUT_MS}",
