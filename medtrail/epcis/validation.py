@@ -206,7 +206,8 @@ def _check_uris(event: EpcisEvent, field: str) -> Faults:
     yield from _uri(event.event_id, f"{field}.eventID")
     yield from _uri(event.transformation_id, f"{field}.transformationID")
     for name, elements in _quantities(event):
-        yield from _check_quantities(elements, f"{field}.{name}")
+        if elements:
+            yield from _check_quantities(elements, f"{field}.{name}")
 
 
 def _uri(text: str | None, field: str) -> Faults:

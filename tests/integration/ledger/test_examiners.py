@@ -5,7 +5,8 @@ import multiprocessing
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ledger.examiners import Examiners
-from ledger.intake import OpenMessage, StreamMessage, Unreadable, examine_message
+from ledger.intake import (
+    EVENTS_TOGETHER,
+    Candidate,
+    OpenMessage,
+    StreamMessage,
+    Unreadable,
+    examine,
+    examine_batch,
+    examine_message,
+)
 from medtrail.codec import encode_batch
 from medtrail.errors import UnavailableError
 from medtrail.event import PackLevel, Product
@@ -51,11 +61,15 @@ def messages_of(*batches: bytes) -> list[StreamMessage]:
 
 def plain(opened: OpenMessage) -> list[object]:
     """Return a message's candidates so that errors compare by what they say."""
+    return comparable(opened.candidates)
+
+
+def comparable(candidates: Iterable[Candidate]) -> list[object]:
     return [
         (*candidate[:3], type(candidate.error), vars(candidate.error))
         if isinstance(candidate, Unreadable)
         else candidate
-        for candidate in opened.candidates
+        for candidate in candidates
     ]
 
 
@@ -77,6 +91,25 @@ def test_processes_find_what_this_one_finds(events: "Events", examiners: Callabl
     for found in (by_processes, by_thread):
         assert [plain(each) for each in found] == [plain(each) for each in here]
         assert [each.message for each in found] == messages
+
+
+def test_an_event_is_found_what_it_is_whatever_stands_beside_it(events: "Events") -> None:
+    batch = [events.sign(events.observe(number)) for number in range(2 * EVENTS_TOGETHER + 2)]
+    unsound = events.sign(replace(events.observe(2), biz_step="no such step"), event_id="urn:x:y")
+    forged = batch[1][:-1] + bytes([batch[1][-1] ^ 1])
+    for place, bad in ((0, forged), (EVENTS_TOGETHER - 1, unsound), (EVENTS_TOGETHER, b"no event"), (-1, unsound)):
+        batch[place] = bad
+
+    found = examine_batch(encode_batch(batch), map_salt=SALT)
+
+    assert comparable(found) == comparable(examine(one, map_salt=SALT) for one in batch)
+    assert [place for place, one in enumerate(found) if isinstance(one, Unreadable)] == [
+        0,
+        EVENTS_TOGETHER - 1,
+        EVENTS_TOGETHER,
+        len(batch) - 1,
+    ]
+    assert [one.event_id for one in found if isinstance(one, Unreadable)] == ["", "urn:x:y", "", "urn:x:y"]
 
 
 def test_a_small_read_starts_no_process(events: "Events", examiners: Callable[..., Examiners]) -> None:
