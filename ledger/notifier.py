@@ -255,10 +255,10 @@ def _read_round(connection: Connection, tree_size: int) -> _Round | None:
         .order_by(DUPLICATE.c.stream_seq, DUPLICATE.c.position)
     )
     for query, resend in ((chained, False), (resent, True)):
-        for row in connection.execute(query):
-            item = ReceiptItem(row.event_id, row.signed_event_sha256, row.leaf_index, resend)
-            if producers[row.stream_seq]:
-                due.items[producers[row.stream_seq]].append(item)
+        for stream_seq, sha256, leaf_index, event_id in connection.execute(query):
+            producer = producers[stream_seq]
+            if producer:
+                due.items[producer].append(ReceiptItem(event_id, sha256, leaf_index, resend))
     refused = connection.execute(
         select(REFUSAL)
         .where(REFUSAL.c.epoch == epoch, REFUSAL.c.stream_seq.between(first, last))

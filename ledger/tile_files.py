@@ -12,7 +12,7 @@ from pathlib import Path
 
 from medtrail.errors import MedtrailError, NotFoundError, TooLargeError
 from medtrail.merkle import hash_leaf
-from medtrail.runtime.files import read_file, sync_folder, write_file
+from medtrail.runtime.files import put_file, read_file, sync_folder, write_file
 from medtrail.tiles import (
     TILE_WIDTH,
     EntryBundle,
@@ -81,7 +81,7 @@ class TileFiles:
         write_file(self.folder / CHECKPOINT_NAME, note)
 
     def grow(self, edge: TileEdge, entries: Iterable[list[bytes]], *, new_size: int) -> TileEdge:
-        """Write every tile and bundle between a tree and a larger one, and return the larger one's edge.
+        """Write every tile and bundle between a tree and a larger one, durably, and return the larger one's edge.
 
         Args:
             edge: Of the tree whose tiles stand.
@@ -94,18 +94,22 @@ class TileFiles:
         old_size = edge.size
         kept = self._kept_entries(old_size)
         bundles = iter(new_entry_bundles(old_size, new_size))
+        # Names become durable together: nobody asks for these files before the checkpoint that is written after them.
+        folders: set[Path] = set()
         for batch in entries:
             edge, full = edge.extend([hash_leaf(entry) for entry in batch])
             for tile, contents in full:
-                self._write(tile, contents)
+                folders.add(self._write(tile, contents))
             kept.extend(batch)
             while len(kept) >= TILE_WIDTH:
-                self._write(next(bundles), encode_entry_bundle(kept[:TILE_WIDTH]))
+                folders.add(self._write(next(bundles), encode_entry_bundle(kept[:TILE_WIDTH])))
                 del kept[:TILE_WIDTH]
         for bundle in bundles:
-            self._write(bundle, encode_entry_bundle(kept))
+            folders.add(self._write(bundle, encode_entry_bundle(kept)))
         for tile, contents in edge.partial_tiles(old_size=old_size):
-            self._write(tile, contents)
+            folders.add(self._write(tile, contents))
+        for folder in sorted(folders):
+            sync_folder(folder)
         return edge
 
     def _kept_entries(self, size: int) -> list[bytes]:
@@ -123,11 +127,13 @@ class TileFiles:
             if folder.is_dir():
                 shutil.rmtree(folder)
 
-    def _write(self, named: Tile | EntryBundle, contents: bytes) -> None:
+    def _write(self, named: Tile | EntryBundle, contents: bytes) -> Path:
+        """Write a file and return its folder, in which its name is not durable yet."""
         path = self.folder / named.path
         if not path.parent.is_dir():
             make_folders(path.parent)
-        write_file(path, contents)
+        put_file(path, contents)
+        return path.parent
 
 
 def _completed(old_size: int, new_size: int) -> list[Tile]:

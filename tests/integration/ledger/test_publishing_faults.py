@@ -25,6 +25,8 @@ from medtrail.note import NoteSignature, NoteSigner
 from medtrail.tiles import TileEdge
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Eventually
     from tests.integration.ledger.conftest import CheckLog, Events, NewLog, OfflineLog
 
@@ -110,9 +112,9 @@ class FailingFiles(TileFiles):
         super().__init__(files.folder)
         self.left = after
 
-    def _write(self, *arguments: object) -> None:
+    def _write(self, *arguments: object) -> "Path":
         self._count()
-        super()._write(*arguments)  # type: ignore[arg-type]
+        return super()._write(*arguments)  # type: ignore[arg-type]
 
     def write_checkpoint(self, note: bytes) -> None:
         self._count()
