@@ -26,7 +26,7 @@ from medtrail.runtime.settings import ProjectorSettings, load_settings
 
 log = get_logger(__name__)
 
-NICENESS = 10
+NICENESS = 19
 """The chain comes first: the projection may lag, its answers tell of which size they are."""
 
 RESTART_FIRST_S = 0.2
