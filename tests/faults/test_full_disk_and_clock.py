@@ -165,7 +165,7 @@ def test_database_server_killed_under_load_loses_and_doubles_nothing(  # noqa: P
     head, _, options = own_server.url.partition("?")
     url = f"{head.rpartition('/')[0]}/log?{options}"
     home = make_home(tmp_path / "ledger", network, nats_url=nats_server.url, database_url=url)
-    producer = Producer(home, network, events)
+    producer = Producer(home, network, events, eventually)
 
     checkpoint = home.root / "public" / "checkpoint"
     stop = asyncio.Event()

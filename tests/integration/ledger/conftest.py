@@ -45,6 +45,7 @@ from ledger.trust_state import load_registry
 from medtrail.codec import encode_batch, encode_payload, encode_signed_event
 from medtrail.envelope import SigningKey, sign
 from medtrail.epcis.model import Action, EpcisEvent, EventType
+from medtrail.errors import UnavailableError
 from medtrail.event import Capture, Event, Genesis, Header, Statement, new_salt
 from medtrail.gs1 import Gln
 from medtrail.note import NoteSigner, format_vkey
@@ -277,8 +278,8 @@ def run_ledger(log_home: LogHome, network: "Network", events: Events, eventually
 class Producer:
     """Sends events of the maker, and remembers what the exchange took."""
 
-    def __init__(self, home: LogHome, network: "Network", events: Events) -> None:
-        self._home, self._network, self._events = home, network, events
+    def __init__(self, home: LogHome, network: "Network", events: Events, eventually: "Eventually") -> None:
+        self._home, self._network, self._events, self._eventually = home, network, events, eventually
         self.sent: list[bytes] = []
 
     async def enrol(self) -> None:
@@ -294,8 +295,19 @@ class Producer:
         bus = await connect_bus(
             self._home.nats_url, seed=folder.nats_seed(), gln=folder.gln, name=name, timeout_s=PATIENCE_S
         )
+
+        async def taken() -> bool:
+            # The leader makes the stream after the log.
+            try:
+                await bus.publish(events_subject(folder.gln), encode_batch(batch))
+            except UnavailableError as error:
+                if error.code == "STREAM_MISSING":
+                    return False
+                raise
+            return True
+
         try:
-            await bus.publish(events_subject(folder.gln), encode_batch(batch))
+            await self._eventually(taken)
         finally:
             await bus.close()
 
@@ -306,8 +318,8 @@ class Producer:
 
 
 @pytest.fixture
-def producer(log_home: LogHome, network: "Network", events: Events) -> Producer:
-    return Producer(log_home, network, events)
+def producer(log_home: LogHome, network: "Network", events: Events, eventually: "Eventually") -> Producer:
+    return Producer(log_home, network, events, eventually)
 
 
 class OfflineLog:
