@@ -212,6 +212,8 @@ class StationSettings(BaseSettings):
         authority_key_id: The pinned authority key, did:key.
         time_zone: IANA name; a pack is usable to the end of its expiry day here.
         decommission_at_opening: The first opening of a pack takes its serial number out of use (EU).
+        keep_days: How long its events stay here once they are settled, 1 to 3,650: as old a backup its service can be
+            restored from without missing them.
         log_level: debug, info, warning or error.
     """
 
@@ -228,6 +230,7 @@ class StationSettings(BaseSettings):
     authority_key_id: str
     time_zone: str = "UTC"
     decommission_at_opening: bool = False
+    keep_days: Annotated[int, Field(ge=1, le=3650)] = 30
     log_level: LogLevel = "info"
 
 

@@ -133,6 +133,7 @@ async def open_station(settings: StationSettings) -> AsyncIterator[Station]:
             key_id=folder.signing_key().key_id,
             gln=folder.gln,
             verifier=verifier,
+            keep=timedelta(days=settings.keep_days),
         )
         await sync.load()
         desk = _desk(folder, replica, settings)

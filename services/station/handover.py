@@ -16,7 +16,7 @@ from medtrail.runtime import outbox
 from medtrail.runtime.overdue import Waiting
 from medtrail.runtime.tables import Outbox, SignedEvents
 from services.custody import events_store
-from services.custody.holdings_store import from_us
+from services.custody.holdings_store import from_us, to_us
 from services.custody.station_events import Conflict, Taken
 from services.custody.tables import Counter, CustodyTable
 from services.custody.units import unit_of_path
@@ -32,6 +32,7 @@ class AnswerRow(CustodyTable, table=True):
         conflicts: JSON list of (path, code, message, case id).
         change_number: Number in the feed up to which its effects are told.
         settled: The copy has them.
+        settle_us: Since when, by the service's clock; None: not yet, or not known yet.
     """
 
     __tablename__: ClassVar[str] = "station_answer"
@@ -42,6 +43,7 @@ class AnswerRow(CustodyTable, table=True):
     conflicts: str
     change_number: int = Field(sa_type=BigInteger)
     settled: bool = Field(index=True)
+    settle_us: int | None = Field(default=None, sa_type=BigInteger, index=True)
 
 
 _ANSWER = AnswerRow.__table__  # type: ignore[attr-defined]
@@ -101,8 +103,8 @@ def take_answer(connection: Connection, taken: Taken) -> None:
     connection.execute(delete(Outbox).where(Outbox.c.sha256 == taken.sha256))
 
 
-def settle_all(connection: Connection) -> None:
-    """Let the service's word count on all that it has taken in and told of."""
+def settle_all(connection: Connection, *, now: datetime) -> None:
+    """Let the service's word count on all that it has taken in and told of; ``now``: by its clock."""
     state = books.read_state(connection)
     rows = connection.execute(
         select(_ANSWER.c.source_seq, _ANSWER.c.event_number)
@@ -113,7 +115,9 @@ def settle_all(connection: Connection) -> None:
         return
     for seq, event_number in rows:
         books.settle(connection, event_number)
-        connection.execute(_ANSWER.update().where(_ANSWER.c.source_seq == seq).values(settled=True))
+        connection.execute(
+            _ANSWER.update().where(_ANSWER.c.source_seq == seq).values(settled=True, settle_us=to_us(now))
+        )
 
 
 def newest_answered(connection: Connection) -> int:

@@ -17,13 +17,15 @@ from medtrail.runtime.logging import get_logger
 from medtrail.runtime.outbox import OutboxItem
 from medtrail.runtime.replica import RegistryReplica
 from services.custody.changes import ChangeBell
-from services.station import books, handover
+from services.station import books, handover, prune
 from services.station.books import CopyState, Word
 from services.station.link import Heard, ServiceLink
 from services.station.standing import KEY_ENDS
 
 log = get_logger(__name__)
 
+KEEP_SETTLED = timedelta(days=30)
+"""More than twice as long as a restored service can be brought up to date: a backup older than the stream is none."""
 KEEP_EVERY = timedelta(seconds=10)
 """How often it is written down that nothing has changed."""
 RETRY_FIRST_S = 0.1
@@ -44,6 +46,7 @@ class Sync:
         key_id: str,
         gln: Gln,
         verifier: NoteVerifier,
+        keep: timedelta = KEEP_SETTLED,
     ) -> None:
         """Hold both ends.
 
@@ -55,6 +58,7 @@ class Sync:
             key_id: Its key, did:key.
             gln: Of its organisation.
             verifier: The log's key.
+            keep: For how long what is settled stays here.
         """
         self._database = database
         self._link = link
@@ -63,6 +67,7 @@ class Sync:
         self._key_id = key_id
         self._gln = gln
         self._verifier = verifier
+        self._keep = keep
         self._wanted = asyncio.Event()
         self._again = asyncio.Event()
         self._reload = False
@@ -175,7 +180,8 @@ class Sync:
         def write(connection: Connection) -> tuple[bool, CopyState, bool]:
             told = books.take_page(connection, word, gln=self._gln, verifier=self._verifier)
             handover.catch_up(connection, source=self._station, last_seq=heard.last_seq)
-            handover.settle_all(connection)
+            handover.settle_all(connection, now=word.service_time)
+            prune.prune(connection, now=word.service_time, keep=self._keep)
             _, settled = handover.open_count(connection)
             return told, books.read_state(connection), not settled
 

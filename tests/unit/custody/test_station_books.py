@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select, table
 
 from medtrail.codec import decode_payload, decode_signed_event, encode_payload, encode_signed_event
 from medtrail.envelope import SigningKey, sign
@@ -63,7 +63,7 @@ from services.custody.station_messages import page_from_message, page_to_message
 from services.custody.units import Named, Unit, as_unit
 from services.custody.upgrade import upgrade
 from services.custody.verifications import RecordKind
-from services.station import books, handover
+from services.station import books, handover, prune
 from services.station.books import Word
 from tests.unit.custody.conftest import EXPIRY, GTIN, LOT, sscc
 from tests.unit.receiving.conftest import Bay as Dock
@@ -117,7 +117,7 @@ class Bay:
 
             def write(connection: Connection) -> None:
                 books.take_page(connection, word, gln=self.house.gln, verifier=LOG)  # noqa: B023 - called at once
-                handover.settle_all(connection)
+                handover.settle_all(connection, now=NOW)
 
             self.database.write_now(write)
             if page.number >= page.newest:
@@ -747,6 +747,107 @@ def test_station_hears_which_conflicts_are_resolved_and_names_the_open_ones_firs
     resolve(pharmacy, older.conflicts[0].case_id, CaseResolution.ACCEPTED)
     bay.follow()
     assert told() == [[(stock[1], True)], [(stock[0], True)]]
+
+
+# --- what is settled goes ---
+
+KEEP = timedelta(days=30)
+
+
+def event_rows(bay: Bay) -> dict[str, int]:
+    """How many rows each table has that an event of the station is written to."""
+    tables = ("station_answer", "known_event", "event_unit", "signed_event", "event_change", "holding_before")
+
+    def count(connection: Connection) -> dict[str, int]:
+        return {t: connection.execute(select(func.count()).select_from(table(t))).scalar_one() for t in tables}
+
+    return bay.database.read_now(count)
+
+
+def pruned(bay: Bay, *, after: timedelta) -> int:
+    return bay.database.write_now(lambda c: prune.prune(c, now=NOW + after, keep=KEEP))
+
+
+def test_what_is_settled_goes_after_its_period_and_nothing_before(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...]
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    for unit in stock[:3]:
+        bay.do(commands.dispense, unit, partial=False)
+    assert pruned(bay, after=2 * KEEP) == 0
+    bay.hand_in(*bay.waiting()[:2])
+    # Answered, and not told yet: it is not settled.
+    assert pruned(bay, after=2 * KEEP) == 0
+    bay.follow()
+    assert pruned(bay, after=KEEP) == 0
+    before = event_rows(bay)
+    # The newest answer stays, and what waits.
+    assert [pruned(bay, after=KEEP + timedelta(seconds=1)) for _ in range(2)] == [1, 0]
+    fewer = {"station_answer": 1, "known_event": 1, "event_unit": 1, "signed_event": 1, "event_change": 1}
+    assert event_rows(bay) == {table: count - fewer.get(table, 0) for table, count in before.items()}
+    assert len(bay.waiting()) == 1
+    held = [bay.held(unit) for unit in stock]
+    bay.hand_in()
+    bay.follow()
+    assert [bay.held(unit) for unit in stock] == held
+    assert bay.database.read_now(handover.newest_answered) == 3
+
+
+def test_open_conflict_keeps_its_event_until_its_case_is_resolved(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...], pharmacy: "House"
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    for unit in stock[:3]:
+        bay.do(commands.dispense, unit, partial=False)
+    pharmacy.dispense(stock[:1])
+    taken, *_ = bay.hand_in()
+    bay.follow()
+    assert pruned(bay, after=2 * KEEP) == 1
+    (fate,) = bay.database.read_now(lambda c: handover.list_conflicts(c, limit=5))
+    assert fate.source_seq == 1
+    resolve(pharmacy, taken.conflicts[0].case_id, CaseResolution.ACCEPTED)
+    assert pruned(bay, after=2 * KEEP) == 0
+    bay.follow()
+    assert pruned(bay, after=2 * KEEP) == 1
+    assert bay.database.read_now(lambda c: handover.list_conflicts(c, limit=5)) == []
+
+
+def test_pruning_goes_by_steps_that_a_crash_takes_back_whole(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...]
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    for unit in stock:
+        bay.do(commands.hold, unit, reason="wet")
+    bay.hand_in()
+    bay.follow()
+    before = event_rows(bay)
+
+    def crash(connection: Connection) -> None:
+        assert prune.prune(connection, now=NOW + 2 * KEEP, keep=KEEP) == 4
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bay.database.write_now(crash)
+    assert event_rows(bay) == before
+    assert [pruned(bay, after=2 * KEEP) for _ in range(2)] == [4, 0]
+
+
+def test_period_of_what_an_earlier_version_settled_begins_now(
+    make_bay: Callable[[str], Bay], stock: tuple[Unit, ...]
+) -> None:
+    bay = make_bay("till")
+    bay.follow()
+    for unit in stock[:2]:
+        bay.do(commands.dispense, unit, partial=False)
+    bay.hand_in()
+    bay.follow()
+    bay.database.write_now(lambda c: c.exec_driver_sql("UPDATE station_answer SET settle_us = NULL").rowcount)
+    assert pruned(bay, after=5 * KEEP) == 0
+    assert pruned(bay, after=6 * KEEP) == 0
+    assert pruned(bay, after=6 * KEEP + timedelta(seconds=1)) == 1
 
 
 # --- what is opened stays opened ---
