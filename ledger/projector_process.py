@@ -155,7 +155,8 @@ async def _end(child: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(STOP_GRACE_S):
             await child.wait()
     except TimeoutError:
-        child.kill()
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
         await child.wait()
 
 

@@ -183,5 +183,6 @@ class Supervisor:
                 await process.wait()
         except TimeoutError:
             self._report(f"{child.program.name} did not stop within {self._stop_grace_s:g} s; killing it")
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
             await process.wait()
