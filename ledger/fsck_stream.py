@@ -12,7 +12,8 @@ from pathlib import Path
 from ledger.fsck_report import Report
 from medtrail.checkpoint import Checkpoint, open_checkpoint
 from medtrail.errors import MalformedError, MedtrailError, VerificationError
-from medtrail.note import NoteVerifier, parse_signature_line
+from medtrail.note import NoteVerifier
+from medtrail.note_format import parse_signature_line
 from medtrail.policy import Policy
 from medtrail.tiles import TILE_WIDTH, EntryBundle, Tile, parse_tile_path
 

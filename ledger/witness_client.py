@@ -14,7 +14,8 @@ from ledger.witness.app import SIZE_TYPE
 from ledger.witness.service import AddCheckpoint
 from medtrail.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
 from medtrail.errors import MedtrailError, UnavailableError, VerificationError
-from medtrail.note import NoteVerifier, VerifiedSignature, parse_decimal, parse_signature_line
+from medtrail.note import NoteVerifier, VerifiedSignature
+from medtrail.note_format import parse_decimal, parse_signature_line
 from medtrail.policy import KnownWitness
 
 MAX_ANSWER_BYTES = 64 * 1024

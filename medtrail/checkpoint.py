@@ -11,19 +11,8 @@ from dataclasses import dataclass
 
 from medtrail.errors import MalformedError, RootMismatchError, VerificationError
 from medtrail.merkle import EMPTY_ROOT, HASH_BYTES, MAX_TREE_SIZE
-from medtrail.note import (
-    KeyType,
-    NoteSignature,
-    NoteSigner,
-    NoteVerifier,
-    VerifiedSignature,
-    check_key_name,
-    decode_base64,
-    encode_base64,
-    open_note,
-    parse_decimal,
-    sign_note,
-)
+from medtrail.note import KeyType, NoteSigner, NoteVerifier, VerifiedSignature, open_note, sign_note
+from medtrail.note_format import NoteSignature, check_key_name, decode_base64, encode_base64, parse_decimal
 
 
 @dataclass(frozen=True, slots=True)

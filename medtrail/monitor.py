@@ -27,7 +27,8 @@ from medtrail.merkle import (
     split_hashes,
     verify_consistency,
 )
-from medtrail.note import NoteVerifier, encode_base64, format_vkey
+from medtrail.note import NoteVerifier, format_vkey
+from medtrail.note_format import encode_base64
 from medtrail.policy import Policy
 from medtrail.tiles import (
     TILE_BYTES,

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from medtrail.checkpoint import SignedCheckpoint, open_checkpoint, parse_checkpoint_text
 from medtrail.errors import MalformedError, TooLargeError
 from medtrail.merkle import HASH_BYTES, MAX_TREE_SIZE, hash_leaf, verify_inclusion
-from medtrail.note import MAX_NOTE_BYTES, NoteVerifier, decode_base64, encode_base64, parse_decimal, split_note
+from medtrail.note import NoteVerifier
+from medtrail.note_format import MAX_NOTE_BYTES, decode_base64, encode_base64, parse_decimal, split_note
 
 HEADER = "c2sp.org/tlog-proof@v1"
 

@@ -22,6 +22,7 @@ EVIDENCE = (
     "medtrail/merkle",
     "medtrail/monitor",
     "medtrail/note",
+    "medtrail/note_format",
     "medtrail/policy",
     "medtrail/terms",
     "medtrail/tiles",

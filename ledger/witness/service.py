@@ -18,7 +18,8 @@ from sqlmodel import Field, SQLModel
 from medtrail.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
 from medtrail.errors import MalformedError, MedtrailError, RootMismatchError, SignatureError, VerificationError
 from medtrail.merkle import EMPTY_ROOT, HASH_BYTES, verify_consistency
-from medtrail.note import Cosigner, NoteVerifier, decode_base64, encode_base64, format_note, parse_decimal
+from medtrail.note import Cosigner, NoteVerifier
+from medtrail.note_format import decode_base64, encode_base64, format_note, parse_decimal
 from medtrail.policy import Policy
 from medtrail.runtime.database import Database
 

@@ -21,7 +21,8 @@ from medtrail.cli.output import ExitCode, Output
 from medtrail.cli.verify import MAX_KEY_BYTES
 from medtrail.errors import MalformedError, MedtrailError, UnavailableError, VerificationError
 from medtrail.monitor import Audited, AuditState, LogContradictionError, Monitor, trusted
-from medtrail.note import MAX_NOTE_BYTES, NoteVerifier, parse_vkey
+from medtrail.note import NoteVerifier, parse_vkey
+from medtrail.note_format import MAX_NOTE_BYTES
 from medtrail.policy import MAX_POLICY_BYTES, Policy, parse_policy
 
 QUORUM_TRIES = 5

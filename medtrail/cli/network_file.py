@@ -11,7 +11,7 @@ from medtrail.codec.trust import RESPONDER_URL
 from medtrail.errors import MalformedError
 from medtrail.event import NationalNumber, PackLevel, Product, ProductContent, Role, StorageLimits, is_station_name
 from medtrail.gs1 import Gln, Gtin
-from medtrail.note import check_key_name
+from medtrail.note_format import check_key_name
 
 FILE_NAME = "network.toml"
 

@@ -17,7 +17,8 @@ from medtrail.errors import MalformedError, MedtrailError
 from medtrail.event import PayloadType
 from medtrail.gs1 import elements_of, format_element_string, parse_epc, parse_scan
 from medtrail.gs1.scanner import diagnose
-from medtrail.note import format_note, open_note, parse_vkey, split_note
+from medtrail.note import open_note, parse_vkey
+from medtrail.note_format import format_note, split_note
 from medtrail.policy import parse_policy
 from medtrail.tlog_proof import format_proof, parse_proof
 

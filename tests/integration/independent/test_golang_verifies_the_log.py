@@ -10,7 +10,8 @@ from ledger.public_files import PublicServer
 from ledger.tile_files import TileFiles
 from medtrail.checkpoint import Checkpoint, sign_checkpoint
 from medtrail.merkle import hash_leaf
-from medtrail.note import Cosigner, NoteSigner, add_signatures, format_vkey
+from medtrail.note import Cosigner, NoteSigner, format_vkey
+from medtrail.note_format import add_signatures
 from medtrail.tiles import TileEdge
 from tests.support.go_program import built_verifier
 

@@ -31,7 +31,8 @@ from medtrail.cli.audit_files import HttpLog
 from medtrail.cli.main import main
 from medtrail.errors import UnavailableError
 from medtrail.monitor import AuditState
-from medtrail.note import Cosigner, NoteSigner, add_signatures, format_vkey
+from medtrail.note import Cosigner, NoteSigner, format_vkey
+from medtrail.note_format import add_signatures
 from medtrail.tiles import TileEdge
 
 LOG = NoteSigner("ledger.example/eu1", bytes(range(32)))

@@ -21,7 +21,8 @@ from medtrail.errors import (
     UnavailableError,
     VerificationError,
 )
-from medtrail.note import NoteSignature, NoteSigner
+from medtrail.note import NoteSigner
+from medtrail.note_format import NoteSignature
 from medtrail.tiles import TileEdge
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from medtrail.event import MAX_SIGNED_EVENT_BYTES, Event, Header, PackLevel, Pro
 from medtrail.gs1 import Gln, Gtin
 from medtrail.item_map import identifiers, key_list_sha256, log_entry, map_key
 from medtrail.merkle import CompactRange, hash_leaf, inclusion_proof, root_of
-from medtrail.note import Cosigner, NoteSigner, add_signatures, format_vkey
+from medtrail.note import Cosigner, NoteSigner, format_vkey
+from medtrail.note_format import add_signatures
 from medtrail.tlog_proof import MAX_PROOF_BYTES, TlogProof, format_proof
 
 if typing.TYPE_CHECKING:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from medtrail.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint_text, sign_checkpoint
 from medtrail.errors import MalformedError, MedtrailError, RootMismatchError, SignatureError, VerificationError
 from medtrail.merkle import EMPTY_ROOT, MAX_TREE_SIZE
-from medtrail.note import Cosigner, NoteSignature, NoteSigner, add_signatures, encode_base64, format_note, sign_note
+from medtrail.note import Cosigner, NoteSigner, sign_note
+from medtrail.note_format import NoteSignature, add_signatures, encode_base64, format_note
 
 ORIGIN = "ledger.example/eu1"
 LOG = NoteSigner(ORIGIN, bytes(range(32)))

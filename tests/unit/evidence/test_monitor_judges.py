@@ -8,7 +8,8 @@ from medtrail.checkpoint import Checkpoint, sign_checkpoint
 from medtrail.errors import MalformedError, MedtrailError, UnavailableError, VerificationError
 from medtrail.merkle import CompactRange, hash_leaf, verify_consistency
 from medtrail.monitor import Audited, AuditState, LogContradictionError, Monitor, trusted
-from medtrail.note import Cosigner, NoteSigner, add_signatures, decode_base64, format_vkey
+from medtrail.note import Cosigner, NoteSigner, format_vkey
+from medtrail.note_format import add_signatures, decode_base64
 from medtrail.policy import parse_policy
 from medtrail.tiles import TileEdge, encode_entry_bundle, new_entry_bundles
 

@@ -12,24 +12,26 @@ from hypothesis import strategies as st
 
 from medtrail.errors import MalformedError, MedtrailError, SignatureError, TooLargeError, VerificationError
 from medtrail.note import (
-    MAX_NOTE_BYTES,
     MAX_TIMESTAMP,
     Cosigner,
     KeyType,
-    NoteSignature,
     NoteSigner,
     NoteVerifier,
+    format_vkey,
+    key_id,
+    open_note,
+    parse_vkey,
+    sign_note,
+)
+from medtrail.note_format import (
+    MAX_NOTE_BYTES,
+    NoteSignature,
     add_signatures,
     decode_base64,
     encode_base64,
     format_note,
-    format_vkey,
-    key_id,
-    open_note,
     parse_decimal,
     parse_signature_line,
-    parse_vkey,
-    sign_note,
     split_note,
 )
 

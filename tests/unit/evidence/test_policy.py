@@ -4,7 +4,8 @@ import pytest
 
 from medtrail.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from medtrail.errors import MalformedError, MedtrailError, TooLargeError, VerificationError
-from medtrail.note import Cosigner, NoteSigner, add_signatures, format_vkey
+from medtrail.note import Cosigner, NoteSigner, format_vkey
+from medtrail.note_format import add_signatures
 from medtrail.policy import MAX_WITNESSES, Group, parse_policy
 
 LOG = NoteSigner("ledger.example/eu1", bytes(range(32)))

@@ -16,7 +16,8 @@ from medtrail.errors import (
     VerificationError,
 )
 from medtrail.merkle import MAX_TREE_SIZE, inclusion_proof
-from medtrail.note import NoteSigner, encode_base64
+from medtrail.note import NoteSigner
+from medtrail.note_format import encode_base64
 from medtrail.tlog_proof import (
     MAX_EXTRA_BYTES,
     MAX_PROOF_BYTES,

@@ -14,7 +14,8 @@ from medtrail.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from medtrail.note import Cosigner, NoteSigner, add_signatures, encode_base64, format_vkey, parse_vkey
+from medtrail.note import Cosigner, NoteSigner, format_vkey, parse_vkey
+from medtrail.note_format import add_signatures, encode_base64
 from medtrail.tiles import EntryBundle, Tile, TileEdge, TileHashReader, append_tiles, encode_entry_bundle
 from medtrail.tlog_proof import TlogProof, format_proof, parse_proof, verify_proof
 
