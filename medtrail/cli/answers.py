@@ -130,7 +130,12 @@ def verdict_document(verdict: verdict_pb2.Verdict) -> dict[str, Any]:
 
 
 def place_words(unit_class: ledger_pb2.UnitClass.ValueType, holder: str, destination: str) -> str:
-    """Return where something is, in words: ``in transit from … to …``."""
+    """Return where something is, in words: ``in transit from … to …``.
+
+    The log knows who had it last, not whether it is still there: a site need not record what it dispenses.
+    """
+    if unit_class == ledger_pb2.UNIT_CLASS_ON_HAND:
+        return f"last known with {holder}" if holder else "last known with an unnamed party"
     words = class_name(unit_class).replace("_", " ")
     if destination:
         return f"{words} from {holder} to {destination}"

@@ -43,6 +43,7 @@ _WORTH_TELLING = frozenset(
         ledger_pb2.CUSTODY_STATE_EXPORTED,
     }
 )
+_RECEIPTS = frozenset({"receiving", "accepting"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +217,21 @@ def _erased_document(step: ErasedStep) -> dict[str, Any]:
     }
 
 
+def _whereabouts(trace: PackTrace) -> str:
+    """Return where the log has a unit, and since when; of what was received and never named again, that it was."""
+    state = trace.state
+    since = time_text(state, "since_time")
+    told = [step.event.statement for step in trace.steps if not step.disbelieved]
+    last = next((statement for statement in reversed(told) if isinstance(statement, EpcisEvent)), None)
+    if state.unit_class == ledger_pb2.UNIT_CLASS_ON_HAND and last is not None and last.biz_step in _RECEIPTS:
+        return f"received by {state.holder}, not seen since {format_time(last.event_time)}"
+    return place_words(state.unit_class, state.holder, state.destination) + (f" since {since}" if since else "")
+
+
 def _draw_pack(console: Console, trace: PackTrace, files: list[str]) -> None:
     state = trace.state
     console.print(f"[bold]{escape(short_epc(state.epc))}[/]  {level_name(state.level)}")
-    since = time_text(state, "since_time")
-    where = place_words(state.unit_class, state.holder, state.destination)
-    console.print(f"  {where}" + (f" since {since}" if since else "") + f" ({evidence_name(state.evidence)})")
+    console.print(f"  {_whereabouts(trace)} ({evidence_name(state.evidence)})", markup=False)
     if state.custody_states:
         console.print(f"  {states_words(state)}", markup=False)
     facts = [("lot", state.lot), ("expiry", state.expiry), ("maker", state.maker), ("in", short_epc(state.parent))]

@@ -698,7 +698,7 @@ def test_lot_is_on_hand_at_the_distributor_by_inference(net: Net, received: cust
     )
     assert placed(net.medtrail("trace", "lot", CASE_GTIN, LOT, "--json").document) == {"on_hand": 3}
     words = net.medtrail("trace", "lot", PACK_GTIN, LOT).out
-    assert f"12 on hand, {DISTRIBUTOR_GLN}" in words
+    assert f"12 last known with {DISTRIBUTOR_GLN}" in words
     assert "none: at maker, in transit," in words
 
 

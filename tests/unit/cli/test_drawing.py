@@ -109,6 +109,25 @@ def test_history_is_drawn_with_every_proof_and_alert() -> None:
     assert lines[-1] == "1 files written to out"
 
 
+@pytest.mark.parametrize(
+    ("biz_step", "words"),
+    [
+        ("receiving", f"received by {MAKER}, not seen since 2026-05-04T10:00:00Z"),
+        ("storing", f"last known with {MAKER} since 2026-05-05T10:00:00Z"),
+    ],
+)
+def test_nothing_is_on_hand_for_certain_in_a_trace(biz_step: str, words: str) -> None:
+    state = ledger_pb2.UnitState(
+        epc=PACK, unit_class=ledger_pb2.UNIT_CLASS_ON_HAND, holder=str(MAKER), since_time=to_timestamp(LATER)
+    )
+    step = trace.prove(*_proven())
+    told = replace(step, event=replace(step.event, statement=replace(STATEMENT, biz_step=biz_step)))
+    disbelieved = replace(step, disbelieved=True)
+    console, out = _console()
+    trace._draw_pack(console, trace.PackTrace(state, (told, disbelieved), Checkpoint("log.example", 2, bytes(32))), [])
+    assert out.getvalue().splitlines()[1] == f"  {words} (unspecified)"
+
+
 def test_step_is_told_to_machines() -> None:
     document = trace._step_document(trace.prove(*_proven()))
     assert document["biz_step"] == STATEMENT.biz_step
@@ -151,11 +170,11 @@ def test_lot_is_drawn_with_its_empty_classes(units: int, words: str) -> None:
     assert lines[0] == f"GTIN 00300010123455, lot A[/]  pack, {words}"
     assert lines[1] == "  recalled by urn:uuid:[/]"
     when = "since 2026-05-04T10:00:00Z to 2026-05-05T10:00:00Z"
-    assert lines[2].strip() == f"{units} on hand, {MAKER} {when} (unspecified)"
+    assert lines[2].strip() == f"{units} last known with {MAKER} {when} (unspecified)"
     assert lines[3].split()[:3] == ["2.5", "KGM", "consumed"]
     assert "none: at maker, in transit" in lines[4]
     assert "on hand" not in lines[4]
-    assert lines[5] == f"  /01/00300010123455/21/[/]1  on hand, {MAKER}"
+    assert lines[5] == f"  /01/00300010123455/21/[/]1  last known with {MAKER}"
     assert lines[6] == "complete up to entry 9 of log.example"
 
 
