@@ -4,7 +4,8 @@ Trading partners send it to the FDA within 24 hours after they determined that p
 up, and to ask that the notification be terminated. Fields are numbered as on the form (edition 8/15); where the form
 has a list to choose from whose words change with its editions, the field is a text.
 
-Source: Form FDA 3911 and its instructions; FD&C Act, section 582.
+Source: Form FDA 3911 and its instructions, and FDA's style sheet for structured product labeling, which prints the same
+form, for items 20 to 23; FD&C Act, section 582.
 """
 
 import json

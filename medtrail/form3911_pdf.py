@@ -1,6 +1,7 @@
 """Form FDA 3911 drawn as a filled document: a layout of our own, numbered like the form, the same bytes each time."""
 
 import io
+import json
 from collections.abc import Sequence
 from datetime import date
 from typing import Any, Final
@@ -13,7 +14,15 @@ from reportlab.lib.units import mm
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
-from medtrail.form3911 import Classification, CompanyCategory, Form3911, Mechanism, ReportType, missing_fields
+from medtrail.form3911 import (
+    Classification,
+    CompanyCategory,
+    Form3911,
+    Mechanism,
+    ReportType,
+    form_document,
+    missing_fields,
+)
 
 _MARGIN: Final = 16 * mm
 _WIDTH: Final = LETTER[0] - 2 * _MARGIN
@@ -121,6 +130,7 @@ def _flow(form: Form3911) -> Sequence[Flowable]:
         *_event(form),
         *_company(form),
         *_missing(form),
+        *_unprinted(form),
     ]
 
 
@@ -220,6 +230,14 @@ def _missing(form: Form3911) -> list[Flowable]:
         return []
     text = "Not complete. Still needed: " + ", ".join(name.replace("_", " ") for name in names) + "."
     return [Spacer(1, 3 * mm), Paragraph(_markup(text), ParagraphStyle("missing", parent=_UNDER, textColor=colors.red))]
+
+
+def _unprinted(form: Form3911) -> list[Flowable]:
+    text = json.dumps(form_document(form), ensure_ascii=False)
+    if _plain(text) == text:
+        return []
+    told = "Letters that this print has no font for are shown as ?. The JSON document of the form has them."
+    return [Spacer(1, 3 * mm), Paragraph(told, _UNDER)]
 
 
 def _section(title: str) -> Table:

@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
+from reportlab.platypus import Paragraph
 
+from medtrail import form3911_pdf
 from medtrail.errors import MalformedError, TooLargeError
 from medtrail.form3911 import (
     Classification,
@@ -148,3 +150,9 @@ def test_pdf_of_any_text_is_drawn() -> None:
     assert draw_form(Form3911())
     assert draw_form(Form3911(product_name="W" * 300, event_description="W" * 8000))
     assert draw_form(Form3911(event_description="\n" * 3000, company_name="<b>&nbsp;</para>"))
+
+
+@pytest.mark.parametrize(("name", "told"), [("Ω-Pharma", True), ("Apothèque “Zürich” 2 €", False)])
+def test_pdf_says_where_its_font_lacks_letters(name: str, told: bool) -> None:
+    texts = [item.text for item in form3911_pdf._flow(Form3911(company_name=name)) if isinstance(item, Paragraph)]
+    assert any("shown as ?" in text for text in texts) is told
