@@ -43,6 +43,7 @@ from services.portal.runner import JobRunner
 from services.portal.uploads import Uploads
 
 SECOND_HAND: Final = "Medtrail-Second-Hand"
+HAPPENED: Final = "Medtrail-Happened"
 LARGEST_EVENT_BODY: Final = 4 * 1024 * 1024
 LARGEST_AT_ONCE: Final = 4 * 1024 * 1024
 """Of documents whose head is looked at before the answer; the heads of larger ones are looked at by their job."""
@@ -88,7 +89,7 @@ async def _receive(desk: CaptureDesk, request: Request) -> Response:
     check_versions(request.headers)
     media_type = content_type(request)
     behaviour = error_behaviour(request)
-    second_hand = flag(request, SECOND_HAND)
+    second_hand, happened = flag(request, SECOND_HAND), flag(request, HAPPENED)
     settings = desk.parts.settings
     if await desk.parts.database.read(jobs.count_running) >= settings.most_jobs:
         message = f"{settings.most_jobs} captures wait already; come back later"
@@ -108,6 +109,7 @@ async def _receive(desk: CaptureDesk, request: Request) -> Response:
                 behaviour=behaviour,
                 document_format=document_format,
                 second_hand=second_hand,
+                happened=happened,
             )
         )
     except BaseException:
@@ -188,12 +190,12 @@ def _time(moment: datetime) -> str:
 async def _event(desk: CaptureDesk, request: Request) -> Response:
     media_type = content_type(request)
     asked = wanted(request)
-    second_hand = flag(request, SECOND_HAND)
+    second_hand, happened = flag(request, SECOND_HAND), flag(request, HAPPENED)
     body = await read_body(request, most=LARGEST_EVENT_BODY, timeout_s=desk.parts.settings.upload_timeout_s)
     event, item = await asyncio.to_thread(_only_event, body, "xml" if media_type.is_xml else "json")
     if item.message is None:
         raise item.faults[0]
-    chunk = Chunk(str(uuid.uuid4()), [item.message], second_hand=second_hand)
+    chunk = Chunk(str(uuid.uuid4()), [item.message], second_hand=second_hand, happened=happened)
     answer = await capture_one(desk.parts.custody, chunk, timeout_s=SERVICE_PATIENCE_S)
     if answer.refusal is not None:
         raise refusal_error(answer.refusal)

@@ -1,9 +1,11 @@
 """The part of the portal that captures: its routes, and the jobs that run beside them."""
 
 from datetime import timedelta
+from functools import partial
 
 from starlette.routing import BaseRoute
 
+from medtrail.runtime.tables import prepare
 from medtrail.runtime.tokens import Clock, utc_now
 from services.portal import jobs
 from services.portal.capture import CaptureDesk, capture_routes
@@ -21,7 +23,7 @@ class Capturing:
     def __init__(self, parts: PortalParts, *, clock: Clock = utc_now) -> None:
         """Make what is absent, remove what a crash left, and put the parts together. Blocks: for a process's start."""
         settings = parts.settings
-        parts.database.create_tables(jobs.JOB_METADATA)
+        parts.database.write_now(partial(prepare, metadata=jobs.JOB_METADATA))
         uploads = Uploads(
             settings.data_dir / UPLOAD_FOLDER,
             largest=settings.capture_file_size_limit,

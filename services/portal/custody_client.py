@@ -34,12 +34,14 @@ class Chunk:
     Attributes:
         request_id: UUID.
         events: 1 to 500, at most 2 MiB.
+        happened: They tell what has happened already: what breaks a rule is recorded with an alert.
         continued: The next chunk belongs to the same transaction.
     """
 
     request_id: str
     events: Sequence[EventMessage]
     second_hand: bool = False
+    happened: bool = False
     continued: bool = False
 
 
@@ -114,6 +116,7 @@ async def capture(
                 request_id=chunk.request_id,
                 events=chunk.events,
                 second_hand=chunk.second_hand,
+                happened=chunk.happened,
                 continued=chunk.continued,
             )
 

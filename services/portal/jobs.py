@@ -50,6 +50,7 @@ class CaptureJobRow(JobTable, table=True):
     behaviour: str
     format: str
     second_hand: bool
+    happened: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
     next_event: int = Field(default=0, sa_type=BigInteger)
     next_offset: int = Field(default=-1, sa_type=BigInteger)
     captured: int = Field(default=0, sa_type=BigInteger)
@@ -84,6 +85,7 @@ class Job:
         success: No error so far.
         format: ``json`` or ``xml``.
         second_hand: Its events are passed on for others.
+        happened: They tell what has happened already: what breaks a rule is recorded with an alert.
         position: Where reading goes on; None for the start.
         captured: Events that the service has, those that it had before included.
         resends: Of these, those that it had before.
@@ -100,6 +102,7 @@ class Job:
     behaviour: ErrorBehaviour
     format: str
     second_hand: bool
+    happened: bool
     position: Position | None
     captured: int
     resends: int
@@ -120,6 +123,7 @@ def insert_job(
     behaviour: ErrorBehaviour,
     document_format: str,
     second_hand: bool,
+    happened: bool = False,
 ) -> None:
     """Write a job that is to be run; its upload lies on the disk already."""
     connection.execute(
@@ -132,6 +136,7 @@ def insert_job(
             behaviour=behaviour.value,
             format=document_format,
             second_hand=second_hand,
+            happened=happened,
             next_event=0,
             next_offset=-1,
             captured=0,
@@ -281,6 +286,7 @@ def _job(row: Any) -> Job:  # noqa: ANN401 - a row of capture_job
         behaviour=ErrorBehaviour(row["behaviour"]),
         format=row["format"],
         second_hand=bool(row["second_hand"]),
+        happened=bool(row["happened"]),
         position=None if row["next_offset"] < 0 else Position(row["next_event"], row["next_offset"]),
         captured=row["captured"],
         resends=row["resends"],

@@ -139,7 +139,7 @@ def _root_paths() -> Schema:
 
 
 def _capture_paths() -> Schema:
-    second = ("GS1-Capture-Error-Behaviour", "Medtrail-Second-Hand")
+    second = ("GS1-Capture-Error-Behaviour", "Medtrail-Second-Hand", "Medtrail-Happened")
     job = {**bodies("CaptureJob")}
     jobs = {kind: {"schema": {"type": "array", "items": ref("schemas", "CaptureJob")}} for kind in job}
     return {
@@ -223,7 +223,7 @@ def _event_paths() -> Schema:
                 "Capture one event, at once.",
                 "capture",
                 _answer(201, "Captured, now or before.", bodies("Event", xml=True), headers=("Location",)),
-                parameters=(*_VERSIONS, *_FORMATS, "Medtrail-Second-Hand"),
+                parameters=(*_VERSIONS, *_FORMATS, "Medtrail-Second-Hand", "Medtrail-Happened"),
                 body=bodies("Event", "EpcisDocument", xml=True),
                 statuses=WITH_BODY,
             ),

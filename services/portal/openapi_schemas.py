@@ -134,6 +134,11 @@ def parameters() -> Schema:
             "true: the document tells what others did, and is passed on as their counterpart.",
             words("true", "false"),
         ),
+        "Medtrail-Happened": header(
+            "Medtrail-Happened",
+            "true: it has happened already; what breaks a rule of the books is recorded with an alert.",
+            words("true", "false"),
+        ),
         "GS1-Query-Min-Record-Time": header(
             "GS1-Query-Min-Record-Time", "Only events recorded then or later.", _time("Moment.")
         ),

@@ -276,7 +276,7 @@ def _request_id(job: Job, first: int, last: int) -> str:
 def _chunk(job: Job, items: Sequence[Item], *, continued: bool = False) -> Chunk:
     messages = [item.message for item in items if item.message is not None]
     request_id = _request_id(job, items[0].index, items[-1].index)
-    return Chunk(request_id, messages, second_hand=job.second_hand, continued=continued)
+    return Chunk(request_id, messages, second_hand=job.second_hand, happened=job.happened, continued=continued)
 
 
 async def _transaction(job: Job, document: Reading, sent: list[tuple[int, ...]]) -> AsyncIterator[Chunk]:

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import httpx
 
 from medtrail.runtime.portal_tokens import Scope, add_token
 from medtrail.runtime.settings import PortalSettings
-from services.portal.bootstrap import running
+from services.portal.bootstrap import DATABASE_NAME, running
 
 if TYPE_CHECKING:
     from tests.integration.services.conftest import Client, Play, World
@@ -221,6 +222,29 @@ def test_xml_goes_in_and_comes_out(play: "Play") -> None:
                 answer = await client.get(answer.headers["Location"], headers=links)
                 [told] = read_xml(answer.content).events
                 assert told.epc_list == ("https://id.gs1.org/01/00300010123455/21/1",)
+
+    play(story)
+
+
+def test_what_has_happened_already_is_captured_with_an_alert(play: "Play") -> None:
+    async def story(world: "World") -> None:
+        maker = await world.start("maker")
+        async with portal(world, maker) as client:
+            assert (await captured(client, document([commissioning(n) for n in range(2)])))["success"]
+        # A portal of before this header has kept its jobs in a table without it.
+        with closing(sqlite3.connect(world.folder / "portal" / "data" / DATABASE_NAME)) as database:
+            database.execute("ALTER TABLE capture_job DROP COLUMN happened")
+        later, happened = {"eventTime": "2026-03-02T12:00:00.000Z"}, {"Medtrail-Happened": "true"}
+        async with portal(world, maker) as client:
+            again = document([commissioning(0, **later)])
+            refused = await captured(client, again)
+            assert [error["code"] for error in refused["errors"]] == ["ALREADY_COMMISSIONED"]
+            job = await captured(client, again, **happened)
+            assert (job["success"], job["medtrail:capturedCount"]) == (True, 1)
+            one = single(commissioning(1, **later))
+            assert (await client.post("/events", content=one, headers=JSON)).json()["code"] == "ALREADY_COMMISSIONED"
+            answer = await client.post("/events", content=one, headers=JSON | happened)
+            assert answer.status_code == 201, answer.text
 
     play(story)
 
