@@ -12,6 +12,7 @@ void        void_shipping
 receive     receiving, accepting
 arrive      arriving, unloading
 pass        loading, departing, transporting and what else happens on the way: places it only with its holder
+miss        aggregation DELETE of named children with disposition unknown: they are not in the container
 observe     all other steps, packing and unpacking included: the actor has it
 ==========  ========================================================================================================
 
@@ -35,6 +36,7 @@ class Act(Enum):
     RECEIVE = auto()
     ARRIVE = auto()
     PASS = auto()
+    MISS = auto()
     OBSERVE = auto()
 
 
@@ -76,6 +78,8 @@ _ENDING_OF_STEP = {
 _ENDING_OF_ENDED = {"unknown": Ending.LOST, "damaged": Ending.DAMAGED}
 # Endings for which CBV has no word of their own: the event's reason says which.
 _ENDINGS_BY_REASON = frozenset({Ending.EXPORTED, Ending.FREE_SAMPLE, Ending.LOCKED})
+# What is not where it should be: nobody knows its condition, and who says so has not got it.
+_ABSENT = "unknown"
 _CLASS_OF_ENDING = {
     Ending.DISPENSED: UnitClass.DISPENSED,
     Ending.CONSUMED: UnitClass.CONSUMED,
@@ -97,7 +101,12 @@ def act_of(fact: EventFact, part: Part) -> Act:
     deleted = fact.kind is Kind.OBJECT and fact.action == "DELETE"
     if deleted or fact.disposition in _ENDING_OF_DISPOSITION or fact.biz_step in _ENDING_OF_STEP:
         return Act.END
-    return _ACT_OF_STEP.get(fact.biz_step, Act.OBSERVE)
+    return Act.MISS if _says_absent(fact) else _ACT_OF_STEP.get(fact.biz_step, Act.OBSERVE)
+
+
+def _says_absent(fact: EventFact) -> bool:
+    deleted = fact.kind is Kind.AGGREGATION and fact.action == "DELETE" and not fact.empties
+    return deleted and fact.disposition == _ABSENT
 
 
 def ending_of(fact: EventFact) -> Ending:

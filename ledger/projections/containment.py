@@ -1,6 +1,7 @@
 """What is in what, while a history is replayed.
 
-ADD puts in, DELETE takes out what it names, or all where it names nothing; OBSERVE changes nothing. An event on a unit
+ADD puts in, DELETE takes out what it names, or all where it names nothing; OBSERVE changes nothing. That a unit is
+missing takes it out, too, and changes nothing else. An event on a unit
 alone takes it, with what is inside of it, out of its container, when what it says cannot be so inside: with an alert,
 for an unpacking may be missing. The table is in docs/custody-rules.md.
 """
@@ -70,7 +71,7 @@ class Containment:
 
     def _is_alone(self, fact: EventFact, act: Act, state: UnitState, container: UnitState) -> bool:
         """Tell whether what is said of a unit cannot be so inside its container."""
-        if state.phase is Phase.ENDED or act in {Act.COMMISSION, Act.PASS}:
+        if state.phase is Phase.ENDED or act in {Act.COMMISSION, Act.PASS, Act.MISS}:
             return False
         if act in _OPENS_THE_CONTAINER:
             return True

@@ -120,6 +120,10 @@ class LotReplay:
         actor = self._directory.actor(fact)
         key = (fact.parent, ref.uom)
         parcel = self._parcels.get(key)
+        if act_of(fact, ref.part) is Act.MISS:
+            if parcel is not None:
+                self._miss(parcel, amount, fact)
+            return
         if fact.action == "DELETE":
             if parcel is not None:
                 self._reduce(parcel.balance, amount)
@@ -142,6 +146,13 @@ class LotReplay:
             parcel.state.evidence = evidence_of(fact, inherited=False)
             attach(parcel.state, container)
         self._increase(parcel.balance, amount, fact)
+
+    def _miss(self, parcel: _Parcel, amount: Decimal | None, fact: EventFact) -> None:
+        """Take in that a quantity is not in its container: it is loose, and where the container was believed."""
+        inside = parcel.balance.quantity
+        gone = inside if amount is None or inside is None else min(amount, inside)
+        self._add(self._spot_of(parcel), gone, fact)
+        self._reduce(parcel.balance, amount)
 
     def _move(self, fact: EventFact, ref: UnitRef, amount: Decimal | None) -> None:
         act = act_of(fact, ref.part)
@@ -250,13 +261,7 @@ class LotReplay:
         for spot, balance in self._balances.items():
             self._sum(summed, spot, balance)
         for parcel in self._parcels.values():
-            state = parcel.state
-            spot = _Spot(
-                class_of(state, maker=self._maker, directory=self._directory),
-                state.holder,
-                state.destination,
-                parcel.uom,
-            )
+            state, spot = parcel.state, self._spot_of(parcel)
             inside = _Balance(parcel.balance.quantity, parcel.balance.newest_us, parcel.balance.evidence)
             if state.since_us > inside.newest_us:
                 inside.newest_us = state.since_us
@@ -274,6 +279,11 @@ class LotReplay:
             )
             for spot, balance in sorted(summed.items(), key=lambda item: _sort_key(item[0]))
         )
+
+    def _spot_of(self, parcel: _Parcel) -> _Spot:
+        state = parcel.state
+        unit_class = class_of(state, maker=self._maker, directory=self._directory)
+        return _Spot(unit_class, state.holder, state.destination, parcel.uom)
 
     @staticmethod
     def _sum(summed: dict[_Spot, _Balance], spot: _Spot, balance: _Balance) -> None:

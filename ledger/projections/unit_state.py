@@ -130,6 +130,10 @@ class UnitState:
             inherited: It names a container of the unit, not the unit.
         """
         directory = around.directory
+        if act is Act.MISS:
+            # That it is not in its container says nothing of where it is: no use, and nobody has seen it.
+            self._flag(fact, directory=directory)
+            return
         actor = directory.actor(fact)
         if act is Act.COMMISSION:
             self._commission(fact, actor, inherited=inherited)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from medtrail.document import Document, DocumentFunction
-from medtrail.epcis.model import EpcisEvent
+from medtrail.epcis.model import Action, EpcisEvent, EventType
 from medtrail.errors import MalformedError
 from medtrail.event import Capture, Enrolment, Event, Genesis, Product, Recall
 
@@ -26,13 +26,20 @@ def event_summary(event: Event) -> str:
 
 
 def _epcis_summary(event: Event, statement: EpcisEvent) -> str:
-    what = statement.biz_step or statement.type.value
+    what = step_words(statement)
     named = len(statement.epc_list) + len(statement.child_epcs) + len(statement.output_epc_list)
     container = f" in {short_epc(statement.parent_id)}" if statement.parent_id else ""
     units = f"{named} unit{'' if named == 1 else 's'}"
     second = ", second-hand" if event.header.capture is Capture.SECOND_HAND else ""
     error = ", declared an error" if statement.error_declaration else ""
     return f"{what} of {units}{container} at {format_time(statement.event_time)}{second}{error}"
+
+
+def step_words(statement: EpcisEvent) -> str:
+    """Return what was done: the business step, or that units were missing in their container."""
+    absent = statement.type is EventType.AGGREGATION and statement.action is Action.DELETE and statement.child_epcs
+    missing = " (missing)" if absent and statement.disposition == "unknown" else ""
+    return f"{statement.biz_step or statement.type.value}{missing}"
 
 
 def short_epc(text: str) -> str:

@@ -25,7 +25,7 @@ from medtrail.cli.answers import (
     time_text,
 )
 from medtrail.cli.main import Globals
-from medtrail.cli.render import event_summary, format_time, parse_time, short_epc
+from medtrail.cli.render import event_summary, format_time, parse_time, short_epc, step_words
 from medtrail.cli.session import Session, run_session
 from medtrail.envelope import verify_signatures
 from medtrail.epcis.model import EpcisEvent
@@ -244,7 +244,7 @@ def _draw_pack(console: Console, trace: PackTrace, files: list[str]) -> None:
     for step in trace.steps:
         statement = step.event.statement
         when = format_time(statement.event_time) if isinstance(statement, EpcisEvent) else ""
-        what = escape(statement.biz_step or statement.type.value) if isinstance(statement, EpcisEvent) else "statement"
+        what = escape(step_words(statement)) if isinstance(statement, EpcisEvent) else "statement"
         mark = "[yellow]disbelieved[/]" if step.disbelieved else "[green]proven[/]"
         table.add_row(when, what, str(step.event.header.actor), escape(short_epc(step.via)), str(step.leaf_index), mark)
     console.print(table)

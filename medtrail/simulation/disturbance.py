@@ -15,8 +15,6 @@ FIRST_S = 1.0
 LEAST_S = 3.0
 MOST_S = 7.0
 STILL_S = 4.0
-# The witness has a rest: the network needs its signature, but the simulator asks it nothing.
-SPARED = frozenset({"witness"})
 
 
 class Disturber:
@@ -42,7 +40,7 @@ class Disturber:
         """Go on until cancelled."""
         await asyncio.sleep(FIRST_S)
         while self._ways:
-            names = sorted(self._pids().keys() - SPARED)
+            names = sorted(self._pids())
             name = self._chance.choice(names)
             way = self._chance.choice(self._ways)
             pid = self._pids().get(name)

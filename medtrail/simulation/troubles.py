@@ -69,7 +69,12 @@ def overage(script: Script) -> None:
 
 @trouble
 def shortage(script: Script) -> None:
-    """A pack that was advised has not come."""
+    """A pack that was advised has not come; of every other delivery the others came out of an opened case."""
+    goods = script.goods
+    if goods.number % 2:
+        script.on(Wave.DESPATCH).send()
+        script.on(Wave.RECEIVE).deliver(goods.packs[1:])
+        return
     loose = take_loose(script)
     script.on(Wave.DESPATCH).send(loose)
     script.on(Wave.RECEIVE).deliver(loose[1:])

@@ -4,11 +4,11 @@ Every function makes the events of its verb and records them; the rules stand in
 same for all, and name the field of the request that breaks them.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from medtrail.epcis.model import BizTransaction
+from medtrail.epcis.model import BizTransaction, EpcisEvent
 from medtrail.errors import AuthorizationError, ConflictError, MalformedError
 from medtrail.event import ErasureOrder
 from medtrail.gs1 import Gln
@@ -65,6 +65,20 @@ def unpack(session: Session, parent: Named, children: Sequence[Named], occasion:
 
 def take_out(session: Session, units: Sequence[Named], occasion: Occasion) -> list[Accepted]:
     """Take units out of the containers that they are in, where they are handled alone."""
+    return _part(session, units, occasion, events.unpacking)
+
+
+def say_absent(session: Session, units: Sequence[Named], occasion: Occasion) -> list[Accepted]:
+    """Say that units are not in the containers that they are in by the books."""
+    return _part(session, units, occasion, events.absence)
+
+
+def _part(
+    session: Session,
+    units: Sequence[Named],
+    occasion: Occasion,
+    say: Callable[[Unit, Sequence[Unit], Occasion], EpcisEvent],
+) -> list[Accepted]:
     by_parent: dict[Unit, list[Named]] = {}
     for named in units:
         holding = session.books.get(named.unit)
@@ -74,8 +88,7 @@ def take_out(session: Session, units: Sequence[Named], occasion: Occasion) -> li
     for parent, children in by_parent.items():
         fields = {**_fields(children), parent: children[0].field}
         made += [
-            session.record(events.unpacking(parent, group, occasion), fields=fields)
-            for group in events.split(_units(children))
+            session.record(say(parent, group, occasion), fields=fields) for group in events.split(_units(children))
         ]
     return made
 

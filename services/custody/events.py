@@ -136,6 +136,15 @@ def unpacking(parent: Unit, children: Sequence[Unit], occasion: Occasion) -> Epc
     return _aggregation(parent, children, occasion, action=Action.DELETE)
 
 
+def absence(parent: Unit, children: Sequence[Unit], occasion: Occasion) -> EpcisEvent:
+    """Return that units were not in a container in which data said they were: where they are, nobody here knows.
+
+    CBV has no word for missing: "disposition condition is not known" is the nearest. The mismatches of CBV are said of
+    what is there.
+    """
+    return replace(unpacking(parent, children, occasion), disposition="unknown")
+
+
 def shipping(
     units: Sequence[Unit], occasion: Occasion, route: Route, documents: Sequence[BizTransaction] = ()
 ) -> EpcisEvent:

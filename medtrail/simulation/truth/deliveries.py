@@ -1,6 +1,6 @@
 """Deliveries: what was expected, what was scanned, and what that means for the goods when the door is closed."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -66,7 +66,10 @@ class Delivery:
         labels: How each was read.
         samples: What is to be scanned of sealed containers all the same.
         inferred: What came sealed inside a scanned container.
+        taken: What was taken out of its container at the closing: units by container.
+        absent: What was said not to be in its container: likewise.
         held: What was put on hold at the closing, by code.
+        closed_at: When it was closed last, as an act's time; None before.
     """
 
     house: House
@@ -75,8 +78,10 @@ class Delivery:
     found: dict[str, str] = field(default_factory=dict)
     labels: dict[str, Label] = field(default_factory=dict)
     inferred: set[str] = field(default_factory=set)
+    taken: dict[str, list[str]] = field(default_factory=dict)
+    absent: dict[str, list[str]] = field(default_factory=dict)
     held: dict[str, list[str]] = field(default_factory=dict)
-    closed: bool = False
+    closed_at: int | None = None
 
     @classmethod
     def open(cls, house: House, despatches: frozenset[str], *, share: Decimal = Decimal(0)) -> "Delivery":
@@ -87,7 +92,7 @@ class Delivery:
 
     def scan(self, label: Label, known: Known) -> str:
         """Take in a scan; return what it shows."""
-        if self.closed:
+        if self.closed_at is not None:
             raise RefusedError("DELIVERY_CLOSED")
         unit = label.unit
         before = self.labels.get(unit)
@@ -140,45 +145,65 @@ class Delivery:
         packs = (unit for unit in self.expected if is_pack(self.house, unit))
         return tuple(sorted(unit for unit in packs if unit not in self.found and unit not in self.inferred))
 
-    def close(self, *, day: str, recalled: set[str], samples_missing: bool = False) -> dict[str, list[str]]:
+    def close(self, *, at: int, day: str, recalled: set[str], samples_missing: bool = False) -> None:
         """Receive what is good, put aside what is not, and open a case for everything that is wrong.
 
         Args:
+            at: When.
             day: Of the closing, where the goods are.
             recalled: What is under recall.
             samples_missing: Whether samples that were not scanned are not there.
-
-        Returns:
-            What was taken out of its container by it: units by container.
         """
-        if self.closed:
+        if self.closed_at is not None:
             raise RefusedError("DELIVERY_CLOSED")
         self.inferred -= self.samples.finish(self.found, missing=samples_missing)
-        house, taken = self.house, dict[str, list[str]]()
+        house = self.house
         missing = self.missing()
-        alone = [unit for unit in self.received if self._came_alone(unit)]
-        absent = [unit for unit in missing if self._is_named(house.entries[unit].parent)]
-        for unit in (*alone, *absent, *self.put_aside):
-            parent = house.entries[unit].parent if unit in house.entries else ""
-            if parent:
-                taken.setdefault(parent, []).append(unit)
-                house.put_into(unit, "")
+        self._open_containers(missing)
+        for unit in (unit for units in (*self.taken.values(), *self.absent.values()) for unit in units):
+            house.put_into(unit, "")
         house.receive(self.received)
         for unit in self.put_aside:
             self._put_aside(unit)
         house.open_case("SHORTAGE", missing)
         for code, case in _CASE_OF.items():
             house.open_case(case, [unit for unit, found in self.found.items() if found == code])
-        self.closed = True
+        self.closed_at = at
         self.held = self._hold_flawed(day=day, recalled=recalled)
-        return taken
+
+    def _open_containers(self, missing: Iterable[str]) -> None:
+        """Say what came out of containers alone, and what is in none in which it should be: of those that came."""
+        house = self.house
+        elsewhere = [unit for unit in self.received if self.found[unit] == OTHER_CONTAINER]
+        alone = [unit for unit in self.received if unit not in elsewhere and self._came_alone(unit)]
+        self.taken = self._by_container((*alone, *self.put_aside))
+        came = {*self.taken, *self.received}
+        opened = came.union(*(house.around(unit) for unit in self.received))
+        lost = dict.fromkeys(self._outermost(unit, opened) for unit in missing if came & {*house.around(unit)})
+        self.absent = self._by_container((*elsewhere, *lost))
+
+    def _outermost(self, unit: str, opened: Container[str]) -> str:
+        """Return a missing unit, or what is missing with it: the outermost around it in which nobody has looked."""
+        for container in self.house.around(unit):
+            if container in opened:
+                break
+            unit = container
+        return unit
+
+    def _by_container(self, units: Iterable[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for unit in units:
+            parent = self.house.entries[unit].parent if unit in self.house.entries else ""
+            if parent:
+                found.setdefault(parent, []).append(unit)
+        return found
 
     def _is_named(self, unit: str) -> bool:
         return self.found.get(unit) in GOOD
 
     def _came_alone(self, unit: str) -> bool:
         parent = self.house.entries[unit].parent
-        return bool(parent) and (self.found[unit] == OTHER_CONTAINER or not self._is_named(parent))
+        return bool(parent) and not self._is_named(parent)
 
     def _put_aside(self, unit: str) -> None:
         house, label = self.house, self.labels[unit]

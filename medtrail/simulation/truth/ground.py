@@ -35,8 +35,8 @@ class Said:
     """What a party said that it did.
 
     Attributes:
-        what: commission, pack, unpack, ship, send_back, receive, arrive, take_back, hold, suspect, release, inspect,
-            dispense, open, end, void, sense.
+        what: commission, pack, unpack, absent, ship, send_back, receive, arrive, take_back, hold, suspect, release,
+            inspect, dispense, open, end, void, sense.
         number: Order of telling.
         how: Final class of an end.
         withdrawn: It was declared an error later.
@@ -142,6 +142,9 @@ class Ground:
     # --- one act ---
 
     def _apply(self, said: Said) -> None:
+        if said.what == "absent":
+            self._miss(said)
+            return
         if said.what in {"pack", "unpack"}:
             self._pack(said)
             return
@@ -181,6 +184,12 @@ class Ground:
         if said.what == "unpack" and not said.units:
             for child in tuple(self._contents.get(said.parent, ())):
                 self._move(child, "")
+
+    def _miss(self, said: Said) -> None:
+        """Let units not be in a container; where they are, who says so does not know."""
+        for unit in said.units:
+            if self._fact(unit).parent == said.parent:
+                self._move(unit, "")
 
     def _take_alone(self, unit: str, named: frozenset[str], said: Said) -> None:
         """Take a unit out of the container that it is believed in, when what happens to it cannot happen inside."""

@@ -283,8 +283,10 @@ class Truth:
         recalled = {unit for unit in delivery.expected if self.recalled(unit)}
         day = self.day(act.at + int(act.details.get("offset", "+00:00")[:3]) * HOUR)
         samples_missing = act.details.get("samples") == "missing"
-        for parent, units in delivery.close(day=day, recalled=recalled, samples_missing=samples_missing).items():
-            self.say(replace(act, units=tuple(units), parent=parent), "unpack")
+        delivery.close(at=act.at, day=day, recalled=recalled, samples_missing=samples_missing)
+        for what, by_container in (("absent", delivery.absent), ("unpack", delivery.taken)):
+            for parent, units in by_container.items():
+                self.say(replace(act, units=tuple(units), parent=parent), what)
         for unit in delivery.received:
             sent = self._deeds.get(delivery.house.entries[unit].despatch)
             if sent is not None and sent.act.of:
@@ -435,7 +437,10 @@ class Truth:
             house.entries[unit].state, house.entries[unit].inferred = INBOUND, False
         if act.units:
             house.open_case("CONCEALED_SHORTAGE", act.units)
-            self.say(act, "unpack")
+            # It never was inside: that is so from before the container was received.
+            closed_at = self._deliveries[act.of].closed_at or act.at
+            self.say(replace(act, at=closed_at - 1), "absent")
+            self.bound_for.update(dict.fromkeys(act.units, act.who))
         over = tuple(act.details.get("over", "").split())
         for unit in over:
             house.add(unit, Entry(EXCEPTION, exception=UNADVISED))

@@ -77,6 +77,8 @@ def close_delivery(session: Session, delivery: Delivery, occasion: Occasion, *, 
     _find_second_packs(session, delivery, plan)
     closed = Closed(delivery)
     before = {path: session.books.get(line.unit) for path, line in plan.good.items()}
+    # Absences first: whoever opens a container has what is in it, unless that was said before.
+    closed.accepted += commands.say_absent(session, _named(plan.absent.values()), occasion)
     closed.accepted += commands.take_out(session, _named(plan.take_out.values()), occasion)
     closed.accepted += _receive(session, plan, occasion)
     troubles, held = _hold_flawed(session, plan, occasion)
@@ -240,7 +242,8 @@ def _post_containers(session: Session, number: int, plan: Plan) -> None:
     rest = [line for path, line in plan.lines.items() if path not in done]
     came = [line.path for line in rest if line.result in FOUND]
     lines_store.change_paths(session.connection, number, came, posting=Posting.RECEIVED)
-    opened = {item.path for line in plan.good.values() for item in above(plan.lines, line)}
+    scanned = (*plan.good.values(), *(line for line, _ in plan.aside.values()))
+    opened = {item.path for line in scanned for item in above(plan.lines, line)}
     left = [line.path for line in rest if line.result not in FOUND and line.path in opened]
     lines_store.change_paths(session.connection, number, left, posting=Posting.LEFT)
     missing = [line.path for line in rest if line.result not in FOUND and line.path not in opened]

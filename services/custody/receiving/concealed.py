@@ -1,7 +1,7 @@
 """What was found wrong in sealed containers after a delivery was closed: exactly those units are reopened.
 
 A pack that was received by inference and is not there was not in its container when that was received. The event that
-says so is an unpacking dated one millisecond before the receiving: whoever reads the events by their time finds the
+says so is an absence dated one millisecond before the container came: whoever reads the events by their time finds the
 pack on its way still, and nothing has to be declared an error.
 """
 
@@ -31,6 +31,9 @@ BEFORE = timedelta(milliseconds=1)
 """The event hash knows nothing finer."""
 RECEIVING = "receiving"
 """Business step by which goods are received (CBV 2.0, section 7.1)."""
+ARRIVING = "arriving"
+"""Likewise, by which goods are put aside that wait for data."""
+_ANOTHER_STAY = frozenset({RECEIVING, "shipping"})
 _RECEIVED = frozenset({Posting.RECEIVED, Posting.RECEIVED_LATER})
 
 
@@ -94,7 +97,10 @@ def _inferred(session: Session, delivery: Delivery, named: Named) -> Holding:
 
 
 def _received_by(session: Session, delivery: Delivery, named: Named) -> tuple[int, EpcisEvent]:
-    """Return the event of ours by which a unit was received, and its number: what held it since is later.
+    """Return the number of the event of ours by which a unit was received, and the event of ours by which it came.
+
+    That is the receiving itself, or the arrival before it, where its container waited for data; what held it since is
+    later.
 
     Raises:
         ConflictError: None names a container in which it came (UNIT_MOVED).
@@ -105,14 +111,21 @@ def _received_by(session: Session, delivery: Delivery, named: Named) -> tuple[in
         paths |= {container.path for container in lines_store.ancestors(session.connection, line)}
     own = [item for item in events_store.events_naming(session.connection, paths) if item.own]
     declared = {item.event.header.event_id for item in own if item.event.is_declaration}
-    for item in reversed(own):
-        statement = item.event.statement
-        if not isinstance(statement, EpcisEvent) or statement.biz_step != RECEIVING:
-            continue
-        if item.event.header.event_id not in declared:
-            return item.number, statement
-    message = f"no event of ours has received {named.unit.path}"
-    raise ConflictError(message, code="UNIT_MOVED", field=named.field)
+    told = (
+        (item.number, item.event.statement)
+        for item in reversed(own)
+        if isinstance(item.event.statement, EpcisEvent) and item.event.header.event_id not in declared
+    )
+    found = next(((number, event) for number, event in told if event.biz_step == RECEIVING), None)
+    if found is None:
+        message = f"no event of ours has received {named.unit.path}"
+        raise ConflictError(message, code="UNIT_MOVED", field=named.field)
+    number, came = found
+    for _, earlier in told:
+        if earlier.biz_step in _ANOTHER_STAY:
+            break
+        came = earlier if earlier.biz_step == ARRIVING else came
+    return number, came
 
 
 def _was_not_inside(
@@ -121,7 +134,7 @@ def _was_not_inside(
     location = holdings[0].location or session.desk.default_location
     occasion = Occasion(received.event_time - BEFORE, received.event_time_zone_offset, location)
     return [
-        session.record(events.unpacking(parent, group, occasion), effect=_on_its_way(group))
+        session.record(events.absence(parent, group, occasion), effect=_on_its_way(group))
         for group in events.split([holding.unit for holding in holdings])
     ]
 

@@ -1,10 +1,11 @@
 """What closing does with each unit of a delivery: decided here from lines and books, without I/O.
 
 Only containers that were scanned as advised, and good packs that were scanned, are named in the receiving; what is
-inside of a named container comes with it. So what is not good, or not there, is taken out of named containers first.
+inside of a named container comes with it. So what is not good is taken out of named containers first, and what is not
+in a container that was opened is said not to be.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from services.custody.holding import Books, Holding, HoldingState
@@ -29,6 +30,7 @@ class Plan:
         missing: Leaves that are on their way still.
         left: Were received otherwise, or are none of ours: nothing happens.
         gone: Expected once; nothing tells of them any more.
+        absent: Were not in their containers.
         take_out: To be taken out of their containers first.
     """
 
@@ -40,6 +42,7 @@ class Plan:
     missing: dict[str, Line] = field(default_factory=dict)
     left: dict[str, Line] = field(default_factory=dict)
     gone: dict[str, Line] = field(default_factory=dict)
+    absent: dict[str, Line] = field(default_factory=dict)
     take_out: dict[str, Line] = field(default_factory=dict)
 
 
@@ -55,6 +58,7 @@ def make_plan(lines: Iterable[Line], books: Books) -> Plan:
         elif line.scan and line.result in MISMATCHED and _inbound(holding):
             plan.aside[line.path] = (line, line.result)
     _take_out(plan, books)
+    _say_absent(plan, books)
     return plan
 
 
@@ -111,25 +115,39 @@ def above(lines: Mapping[str, Line], line: Line) -> Iterator[Line]:
 
 
 def _take_out(plan: Plan, books: Books) -> None:
-    good_inside = {item.path for line in plan.good.values() for item in above(plan.lines, line)}
     for line in plan.named.values():
-        around = tuple(above(plan.lines, line))
-        alone = not any(item.path in plan.named for item in around)
-        if _is_contained(books, line) and (alone or line.result is ResultCode.OTHER_CONTAINER):
+        alone = not any(item.path in plan.named for item in above(plan.lines, line))
+        if not _is_contained(books, line):
+            continue
+        if line.result is ResultCode.OTHER_CONTAINER:
+            plan.absent[line.path] = line
+        elif alone:
             plan.take_out[line.path] = line
-    for path in (*plan.missing, *plan.gone):
-        line = plan.lines[path]
-        if any(item.path in plan.named for item in above(plan.lines, line)):
-            topmost = _topmost_without_good(plan, line, good_inside)
-            plan.take_out[topmost.path] = topmost
     for line, _ in plan.aside.values():
         if _is_contained(books, line):
             plan.take_out[line.path] = line
 
 
-def _topmost_without_good(plan: Plan, line: Line, good_inside: set[str]) -> Line:
+def _say_absent(plan: Plan, books: Books) -> None:
+    """Say of what is missing that it was not in its container, if that came: it was scanned, or others came out of it.
+
+    The ledger takes what is in an opened container to be where that is.
+    """
+    holdings = (books.get(line.unit) for line in plan.take_out.values())
+    opened = {holding.parent.path for holding in holdings if holding is not None and holding.parent is not None}
+    came = opened.union(plan.named)
+    filled = {item.path for line in plan.good.values() for item in above(plan.lines, line)} | came
+    for path in (*plan.missing, *plan.gone):
+        line = plan.lines[path]
+        if not came.isdisjoint(item.path for item in above(plan.lines, line)):
+            topmost = _topmost_outside(plan, line, filled)
+            plan.absent[topmost.path] = topmost
+
+
+def _topmost_outside(plan: Plan, line: Line, containers: Collection[str]) -> Line:
+    """Return the outermost of a unit and what is around it, inside of the innermost of some containers."""
     for container in above(plan.lines, line):
-        if container.path in plan.named or container.path in good_inside:
+        if container.path in containers:
             break
         line = container
     return line

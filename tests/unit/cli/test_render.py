@@ -63,6 +63,14 @@ ENROLMENT = Enrolment(
     [
         (SHIPPED, "shipping of 1 unit at 2026-05-04T10:00:00Z"),
         (PACKED, "packing of 3 units in /00/003000112345678905 at 2026-05-04T10:00:00Z"),
+        (
+            replace(PACKED, action=Action.DELETE, biz_step="unpacking", disposition="unknown"),
+            "unpacking (missing) of 3 units in /00/003000112345678905 at 2026-05-04T10:00:00Z",
+        ),
+        (
+            replace(PACKED, action=Action.DELETE, biz_step="unpacking", disposition="in_progress"),
+            "unpacking of 3 units in /00/003000112345678905 at 2026-05-04T10:00:00Z",
+        ),
         (REPACKED, "TransformationEvent of 2 units at 2026-05-04T10:00:00Z"),
         (
             replace(SHIPPED, error_declaration=ErrorDeclaration(MOMENT)),
@@ -82,7 +90,7 @@ ENROLMENT = Enrolment(
         (ORDER, f"po P-1 of {MAKER} to {SHOP}"),
         (replace(ORDER, function=DocumentFunction.CLOSURE), f"po P-1, closure of {MAKER} to {SHOP}"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_every_statement_has_a_line(statement: Statement, summary: str) -> None:
     assert event_summary(Event(HEADER, statement)) == summary

@@ -162,6 +162,10 @@ class Story:
     def take_out(self, parent: str, *epcs: str, actor: str, **fields: Any) -> Event:
         return self.put(parent, *epcs, actor=actor, action=Action.DELETE, biz_step="unpacking", **fields)
 
+    def miss(self, parent: str, *epcs: str, actor: str, **fields: Any) -> Event:
+        """Say that units are not in a container."""
+        return self.take_out(parent, *epcs, actor=actor, disposition="unknown", **fields)
+
     def ship(self, *epcs: str, actor: str = MAKER, to: str = WHOLESALER, **fields: Any) -> Event:
         values = {
             "biz_step": "shipping",

@@ -31,6 +31,7 @@ _deed = st.tuples(
             "commission",
             "put",
             "take_out",
+            "miss",
             "empty",
             "ship",
             "receive",
@@ -61,7 +62,7 @@ def _tell(story: Story, deed: tuple[str, list[str], str, str, int]) -> None:
         _declare(story, at)
     elif kind == "recall":
         story.recall(at=at, signer=MAKER)
-    elif kind in {"put", "take_out", "empty"}:
+    elif kind in {"put", "take_out", "miss", "empty"}:
         _contain(story, kind, units, how)
     elif kind == "ship":
         story.ship(*units, to=OUTSIDE if at % 11 == 0 else other, **how)
@@ -79,7 +80,9 @@ def _tell(story: Story, deed: tuple[str, list[str], str, str, int]) -> None:
 def _contain(story: Story, kind: str, units: list[str], how: dict[str, Any]) -> None:
     inside = [unit for unit in units if unit != PALLET and kind != "empty"]
     parent = PALLET if CASE in inside else CASE
-    if kind != "put":
+    if kind == "miss":
+        story.miss(parent, *inside, **how)
+    elif kind != "put":
         story.take_out(parent, *inside, **how)
     elif inside:
         story.put(parent, *inside, **how)

@@ -1,5 +1,6 @@
 """What is in what over time, and when a unit that is told of alone leaves its container (docs/custody-rules.md)."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -67,6 +68,71 @@ def test_unpacking_all_takes_cases_out_with_what_they_hold(packed: Story) -> Non
     packed.take_out(PALLET, actor=MAKER)
     assert packed.belief(CASE).parent == ""
     assert [container.path for container in packed.belief(ONE).containers] == [path(CASE)]
+
+
+# --- missing ---
+
+
+def test_pack_missing_in_a_case_that_came_stays_on_its_way(packed: Story) -> None:
+    packed.ship(PALLET, at=10)
+    packed.miss(CASE, ONE, actor=WHOLESALER, at=20)
+    packed.receive(PALLET, at=20)
+    before = packed.belief(ONE, true_time=START + timedelta(minutes=15))
+    assert packed.belief(ONE) == replace(before, containers=())
+    assert (before.unit_class, before.holder, before.destination) == ("in_transit", MAKER, WHOLESALER)
+    assert [step.fact.disposition for step in packed.replay(traced=path(ONE)).steps(path(ONE))][-1] == "unknown"
+    assert (packed.belief(TWO).holder, packed.belief(TWO).parent, packed.belief(CASE).parent) == (
+        WHOLESALER,
+        path(CASE),
+        path(PALLET),
+    )
+    assert packed.codes(ONE) | packed.codes(TWO) | packed.codes(CASE) == set()
+
+
+def test_missing_case_is_on_its_way_with_what_is_in_it_until_it_comes(packed: Story) -> None:
+    packed.ship(PALLET)
+    packed.miss(PALLET, CASE, actor=WHOLESALER)
+    packed.receive(PALLET)
+    assert (packed.belief(CASE).unit_class, packed.belief(ONE).unit_class) == ("in_transit", "in_transit")
+    assert packed.belief(ONE).parent == path(CASE)
+    packed.receive(CASE)
+    assert (packed.belief(CASE).holder, packed.belief(ONE).holder) == (WHOLESALER, WHOLESALER)
+    assert packed.codes(CASE) | packed.codes(ONE) == set()
+
+
+def test_pack_missing_where_it_is_held_is_held_there_still(packed: Story) -> None:
+    before = packed.belief(ONE)
+    packed.miss(CASE, ONE, actor=MAKER)
+    assert packed.belief(ONE) == replace(before, containers=())
+
+
+def test_who_misses_a_pack_has_not_used_it(packed: Story) -> None:
+    packed.miss(CASE, pack("nobody's"), actor=WHOLESALER)
+    assert packed.replay().belief(path(pack("nobody's"))) is None
+    packed.dispense(ONE, actor=MAKER)
+    packed.miss(CASE, ONE, actor=WHOLESALER)
+    assert packed.belief(ONE).ending == "dispensed"
+    assert "USED_AFTER_END" not in packed.codes(ONE)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"disposition": "in_progress"},
+        {"disposition": None},
+        {"action": Action.OBSERVE, "biz_step": "inspecting", "disposition": "unknown"},
+    ],
+)
+def test_not_missing_by_other_words(packed: Story, words: dict[str, Any]) -> None:
+    packed.ship(CASE)
+    packed.put(CASE, ONE, actor=WHOLESALER, **{"action": Action.DELETE, "biz_step": "unpacking", **words})
+    assert (packed.belief(ONE).unit_class, packed.belief(ONE).holder) == ("on_hand", WHOLESALER)
+
+
+def test_emptying_a_case_misses_nothing(packed: Story) -> None:
+    packed.ship(CASE)
+    packed.miss(CASE, actor=WHOLESALER)
+    assert {packed.belief(unit).holder for unit in (CASE, ONE, TWO)} == {WHOLESALER}
 
 
 # --- alone ---

@@ -88,6 +88,10 @@ class Model:
 
     def aggregate(self) -> None:
         what, box = self.deed.what, self.deed.box
+        if what == "miss":
+            for unit in sorted(self.deed.units):
+                self.contain(unit)
+            return
         self.leave_alone(box)
         self.happen(box)
         facts = self.of(box)
@@ -108,12 +112,12 @@ class Model:
     def contain(self, unit: str) -> None:
         facts, box = self.of(unit), self.deed.box
         if facts["phase"] == "ended" or facts["box"] == box:
-            if self.deed.what == "unpack":
+            if self.deed.what in {"unpack", "miss"}:
                 facts["box"] = ""
             return
         if self.deed.what == "pack" and unit not in self.around(box):
             facts["box"] = box
-        elif self.deed.what == "unpack" and box in self.around(unit):
+        elif self.deed.what in {"unpack", "miss"} and box in self.around(unit):
             facts.update(box="", alone=True)
 
     def leave_alone(self, unit: str) -> None:
@@ -210,10 +214,11 @@ class Model:
 def tell(story: Story, deed: Deed) -> None:
     how: dict[str, Any] = {"actor": deed.who, "at": deed.at * TWO_DAYS}
     what, units = deed.what, deed.units
-    if what in {"pack", "unpack", "empty", "look"}:
+    if what in {"pack", "unpack", "miss", "empty", "look"}:
         actions = {"pack": Action.ADD, "look": Action.OBSERVE}
         step = {"pack": "packing", "look": "inspecting"}.get(what, "unpacking")
         how |= {"type": EventType.AGGREGATION, "action": actions.get(what, Action.DELETE), "biz_step": step}
+        how |= {"disposition": "unknown"} if what == "miss" else {}
         story.tell(how.pop("actor"), parent_id=deed.box, child_epcs=units, **how)
     elif what == "commission":
         story.commission(*units, **how)
@@ -308,7 +313,7 @@ class CustodyMachine(RuleBasedStateMachine):
         who=_party,
         box=st.sampled_from(BOXES),
         units=_some,
-        what=st.sampled_from(["pack", "pack", "unpack", "look"]),
+        what=st.sampled_from(["pack", "pack", "unpack", "miss", "look"]),
     )
     def fill(self, at: int, who: str, box: str, units: tuple[str, ...], what: str) -> None:
         inside = tuple(unit for unit in units if unit != box)

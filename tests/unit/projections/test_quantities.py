@@ -53,6 +53,24 @@ def test_shipped_received_and_dispensed_quantities_are_told_apart(story: Story) 
     }
 
 
+def test_quantity_missing_in_a_case_stays_on_its_way(story: Story) -> None:
+    _made(story)
+    story.put(CASE, child_quantity_list=(quantity("60"),))
+    story.ship(CASE)
+    story.miss(CASE, actor=WHOLESALER, child_quantity_list=(quantity("10"),))
+    story.receive(CASE)
+    wanted = {
+        ("unaccounted", MAKER, "", "40"),
+        ("in_transit", MAKER, WHOLESALER, "10"),
+        ("on_hand", WHOLESALER, "", "50"),
+    }
+    assert _where(story) == wanted
+    # What was never inside is missing nowhere, and no more is than was inside.
+    story.miss(PALLET, actor=WHOLESALER, child_quantity_list=(quantity("10"),))
+    story.miss(CASE, actor=WHOLESALER, child_quantity_list=(quantity("70"),))
+    assert _where(story) == wanted
+
+
 def test_quantity_seen_where_nothing_was_sent_is_counted_there(story: Story) -> None:
     story.receive(quantity_list=(quantity("7"),))
     assert _where(story) == {("on_hand", WHOLESALER, "", "7")}

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from medtrail.epcis.model import Action, EpcisEvent
 from medtrail.gs1 import Sgtin
 from medtrail.verdict import Verdict
 from services.custody import inbound_store
+from services.custody.dossier import units_of
 from services.custody.exceptions import store as case_store
 from services.custody.exceptions.case import Case
 from services.custody.exceptions.store import CaseQuery
@@ -181,6 +183,18 @@ def biz_steps(house: House) -> list[tuple[str, int]]:
             statement = event.statement
             found.append((step, len(statement.epc_list) + len(statement.child_epcs)))  # type: ignore[union-attr]
     return found
+
+
+def said_absent(house: House) -> list[tuple[Unit, Unit]]:
+    """Containers and units of which a house said that they were not in them."""
+    statements = [event.statement for event in house.events()]
+    return [
+        (units_of((statement.parent_id or "",))[0], child)
+        for statement in statements
+        if isinstance(statement, EpcisEvent)
+        if (statement.biz_step, statement.disposition, statement.action) == ("unpacking", "unknown", Action.DELETE)
+        for child in units_of(statement.child_epcs)
+    ]
 
 
 def ship_cases(

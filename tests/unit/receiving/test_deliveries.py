@@ -32,6 +32,7 @@ from tests.unit.receiving.conftest import (
     cases,
     inbound,
     packs_of,
+    said_absent,
     ship_cases,
 )
 
@@ -232,7 +233,7 @@ def test_no_under_of_what_was_received_by_another_way_meanwhile(maker: House, ph
     assert {bay.line(unit).posting for unit in packs_of(boxes[1])} == {Posting.LEFT}
 
 
-def test_a_missing_case_is_taken_out_of_its_pallet(maker: House, pharmacy: House) -> None:
+def test_a_missing_case_was_not_on_a_pallet_off_which_another_came(maker: House, pharmacy: House) -> None:
     boxes = [case_of(number) for number in (1, 2)]
     for box in boxes:
         maker.commission(packs_of(box))
@@ -250,11 +251,13 @@ def test_a_missing_case_is_taken_out_of_its_pallet(maker: House, pharmacy: House
     bay.scan(pallet)
     bay.undo(4)
     closed = bay.close()
-    assert [unit.parent for unit in map(pharmacy.held, boxes)] == [None, pallet]
+    assert [unit.parent for unit in map(pharmacy.held, boxes)] == [None, None]
     assert pharmacy.held(boxes[1]).state is HoldingState.INBOUND
     assert bay.line(boxes[1]).posting is Posting.MISSING
     assert case_units(pharmacy, "SHORTAGE") == {unit.path for unit in packs_of(boxes[1])}
-    assert len(closed.accepted) == 2
+    assert said_absent(pharmacy) == [(pallet, boxes[1])]
+    assert {pharmacy.held(unit).parent for unit in packs_of(boxes[1])} == {boxes[1]}
+    assert len(closed.accepted) == 3
 
 
 @pytest.mark.parametrize(
