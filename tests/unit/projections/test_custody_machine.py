@@ -111,7 +111,10 @@ class Model:
 
     def contain(self, unit: str) -> None:
         facts, box = self.of(unit), self.deed.box
-        if facts["phase"] == "ended" or facts["box"] == box:
+        if facts["phase"] == "ended":
+            # What has ended stays where it ended, whatever is told of it.
+            return
+        if facts["box"] == box:
             if self.deed.what in {"unpack", "miss"}:
                 facts["box"] = ""
             return
