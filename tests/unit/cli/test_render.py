@@ -248,5 +248,7 @@ def test_verdict_document_tells_all_that_is_known() -> None:
 def test_whereabouts_are_told_in_words() -> None:
     transit, held = ledger_pb2.UNIT_CLASS_IN_TRANSIT, ledger_pb2.UNIT_CLASS_ON_HAND
     assert answers.place_words(transit, "A", "B") == "in transit from A to B"
-    assert answers.place_words(held, "A", "") == "on hand, A"
-    assert answers.place_words(held, "", "") == "on hand"
+    assert answers.place_words(held, "A", "") == "last known with A"
+    assert answers.place_words(held, "", "") == "last known with an unnamed party"
+    assert answers.place_words(ledger_pb2.UNIT_CLASS_DISPENSED, "A", "") == "dispensed, A"
+    assert answers.place_words(ledger_pb2.UNIT_CLASS_DISPENSED, "", "") == "dispensed"

@@ -374,7 +374,7 @@ def pass_on(house: House, actor: House, *statements: EpcisEvent) -> None:
     house.write(lambda s: capture.capture(s, said, second_hand=True), tuple(units))
 
 
-def test_what_a_partner_tells_second_hand_is_heard_of_goods_that_it_sent(
+def test_sensor_not_party_of_goods_that_the_one_it_comes_from_did_not_send(
     cold: dict[str, House], partner: House
 ) -> None:
     distributor = cold["distributor"]
@@ -404,7 +404,7 @@ def test_a_file_is_heard_of_the_goods_that_it_brings_wherever_their_despatch_sta
     assert codes_raised(distributor) == ["SENSOR_NOT_PARTY"]
 
 
-def test_what_a_partner_tells_second_hand_is_heard_of_goods_that_were_sent_to_it(
+def test_no_sensor_not_party_of_goods_that_were_sent_to_the_one_it_comes_from(
     cold: dict[str, House], partner: House
 ) -> None:
     distributor = cold["distributor"]
