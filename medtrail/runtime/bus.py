@@ -104,7 +104,8 @@ class Bus:
                 await cancellable(client.close())
 
     async def _keep_up(self) -> None:
-        # nats-py reconnects by itself, except after some refusals of the server, when it closes for good: then anew.
+        # A new client for each connection. nats-py would reconnect by itself, but a reconnection that meets its own end
+        # leaves sockets open, and may live on beside the close that cancelled it.
         while True:
             closed = asyncio.Event()
             client = Client()
@@ -122,8 +123,8 @@ class Bus:
                 continue
             self._note_up()
             await closed.wait()
+            # Again: it may have gone between its connection and our note of it.
             self._up.clear()
-            log.warning("connection to the exchange closed")
             await asyncio.sleep(RECONNECT_WAIT_S)
 
     async def _connect(self, client: Client, closed: asyncio.Event) -> None:
@@ -137,9 +138,6 @@ class Bus:
             message = "the exchange went away before it answered"
             self._fail(None, lambda: UnavailableError(message, code="EXCHANGE_TIMEOUT"))
 
-        async def on_reconnected() -> None:
-            self._note_up()
-
         async def on_closed() -> None:
             closed.set()
 
@@ -150,8 +148,9 @@ class Bus:
             inbox_prefix=inbox_prefix(self._gln),
             error_cb=on_error,
             disconnected_cb=on_disconnected,
-            reconnected_cb=on_reconnected,
             closed_cb=on_closed,
+            allow_reconnect=False,
+            # Of the first connection: it tries until the exchange is there.
             max_reconnect_attempts=-1,
             # nats-py takes fractions, though it says int.
             reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]
