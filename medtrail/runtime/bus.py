@@ -37,6 +37,8 @@ log = get_logger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
 RECONNECT_WAIT_S = 0.25
+LOOK_EVERY_S = 1.0
+"""Between looks at a connection whose end nobody told of."""
 
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 
@@ -107,12 +109,12 @@ class Bus:
         # A new client for each connection. nats-py would reconnect by itself, but a reconnection that meets its own end
         # leaves sockets open, and may live on beside the close that cancelled it.
         while True:
-            closed = asyncio.Event()
+            gone = asyncio.Event()
             client = Client()
             # Before it connects: whoever closes us meanwhile closes it too.
             self._client = client
             try:
-                await cancellable(self._connect(client, closed))
+                await cancellable(self._connect(client, gone))
                 for subject, callback in self._listeners:
                     await cancellable(client.subscribe(subject, cb=callback))
             except Exception as error:  # noqa: BLE001 - whatever answers there may be no exchange, and may be one later
@@ -122,24 +124,21 @@ class Bus:
                 await asyncio.sleep(RECONNECT_WAIT_S)
                 continue
             self._note_up()
-            await closed.wait()
-            # Again: it may have gone between its connection and our note of it.
-            self._up.clear()
+            # nats-py says so late in its own close, which fails where a connection was reset with data yet to be sent,
+            # and stands still as long as a server does that takes none. Its status tells from the beginning.
+            while not (gone.is_set() or client.is_closed):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await gone.wait()
+            self._note_down()
             await asyncio.sleep(RECONNECT_WAIT_S)
 
-    async def _connect(self, client: Client, closed: asyncio.Event) -> None:
+    async def _connect(self, client: Client, gone: asyncio.Event) -> None:
         async def on_error(error: Exception) -> None:
             self._note_error(error)
 
         async def on_disconnected() -> None:
-            self._up.clear()
-            log.info("exchange disconnected")
-            # No answer comes over a new connection: waiting for it would only cost time.
-            message = "the exchange went away before it answered"
-            self._fail(None, lambda: UnavailableError(message, code="EXCHANGE_TIMEOUT"))
-
-        async def on_closed() -> None:
-            closed.set()
+            gone.set()
 
         await client.connect(
             self._url,
@@ -148,7 +147,6 @@ class Bus:
             inbox_prefix=inbox_prefix(self._gln),
             error_cb=on_error,
             disconnected_cb=on_disconnected,
-            closed_cb=on_closed,
             allow_reconnect=False,
             # Of the first connection: it tries until the exchange is there.
             max_reconnect_attempts=-1,
@@ -164,6 +162,13 @@ class Bus:
         for watcher in tuple(self._watchers):
             watcher()
         log.info("exchange connected", url=self._url)
+
+    def _note_down(self) -> None:
+        self._up.clear()
+        log.info("exchange disconnected")
+        # No answer comes over a new connection: waiting for it would only cost time.
+        message = "the exchange went away before it answered"
+        self._fail(None, lambda: UnavailableError(message, code="EXCHANGE_TIMEOUT"))
 
     def _note_error(self, error: Exception) -> None:
         found = _VIOLATION.search(str(error))

@@ -2,6 +2,8 @@ import asyncio
 import contextlib
 import hashlib
 import signal
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -282,6 +284,49 @@ def test_a_bus_ends_at_whatever_moment_of_a_refused_connection(
             closing = asyncio.create_task(bus.close())
             await eventually(closing.done)
             assert not bus.connected
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("steps", range(6, 26, 2))
+def test_a_connection_reset_with_data_still_to_be_sent_is_made_anew(
+    network: "Network", eventually: "Eventually", steps: int
+) -> None:
+    # nats-py's close fails then, at some of these moments, before it tells anybody.
+    maker = network["maker"]
+    connections: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        with contextlib.suppress(OSError):
+            writer.write(b'INFO {"nonce": "abc", "max_payload": 1048576, "headers": true}\r\n')
+            while line := await reader.readline():
+                if line.startswith(b"PING"):
+                    writer.write(b"PONG\r\n")
+            writer.close()
+
+    async def send_on(bus: Bus) -> None:
+        with contextlib.suppress(UnavailableError):
+            while True:
+                await bus.send("anything", b"x" * 200)
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        bus = Bus(f"nats://127.0.0.1:{port}", seed=maker.nats_seed(), gln=maker.gln, name="maker")
+        bus.start()
+        await bus.ready(60)
+        lingering: socket.socket = connections[0].get_extra_info("socket")
+        lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        senders = [asyncio.create_task(send_on(bus)) for _ in range(3)]
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        connections[0].transport.abort()
+        await eventually(lambda: bus.generation == 2 and bus.connected, within_s=30)
+        await asyncio.gather(*senders)
+        await bus.close()
+        server.close()
+        await server.wait_closed()
 
     asyncio.run(main())
 
