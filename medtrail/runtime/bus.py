@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
 
-import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 from nats.js import JetStreamContext
 
 from medtrail.errors import AuthorizationError, MedtrailError, UnavailableError
@@ -35,10 +35,14 @@ __all__ = ["Bus", "Stored", "StoredMessage", "StreamState", "connect_bus", "stor
 
 log = get_logger(__name__)
 
+T = TypeVar("T")
+
 REQUEST_TIMEOUT_S = 5.0
 RECONNECT_WAIT_S = 0.25
 LOOK_EVERY_S = 1.0
 """Between looks at a connection whose end nobody told of."""
+CLOSE_TIMEOUT_S = 2.0
+"""For what is still to be sent when a connection is closed."""
 
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 
@@ -99,11 +103,10 @@ class Bus:
         if task is not None:
             await end(task)
         client, self._client = self._client, None
-        self._up.clear()
+        if self.connected:
+            self._note_down()
         if client is not None:
-            # What cannot be closed in good order any more is closed.
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await cancellable(client.close())
+            await _close(client)
 
     async def _keep_up(self) -> None:
         # A new client for each connection. nats-py would reconnect by itself, but a reconnection that meets its own end
@@ -119,8 +122,7 @@ class Bus:
                     await cancellable(client.subscribe(subject, cb=callback))
             except Exception as error:  # noqa: BLE001 - whatever answers there may be no exchange, and may be one later
                 log.warning("exchange refused the connection", reason=str(error)[:200] or type(error).__name__)
-                with contextlib.suppress(Exception):
-                    await cancellable(client.close())
+                await _close(client)
                 await asyncio.sleep(RECONNECT_WAIT_S)
                 continue
             self._note_up()
@@ -131,6 +133,7 @@ class Bus:
                     async with asyncio.timeout(LOOK_EVERY_S):
                         await gone.wait()
             self._note_down()
+            await _close(client)
             await asyncio.sleep(RECONNECT_WAIT_S)
 
     async def _connect(self, client: Client, gone: asyncio.Event) -> None:
@@ -222,10 +225,9 @@ class Bus:
         """Publish without an answer; lost when the connection is down.
 
         Raises:
-            UnavailableError: EXCHANGE_UNREACHABLE.
+            UnavailableError: EXCHANGE_UNREACHABLE; EXCHANGE_TIMEOUT: it takes nothing for 5 s, or went away.
         """
-        with translated():
-            await cancellable(self._connected_client().publish(subject, data, reply=reply))
+        await self._ended(subject, self._connected_client().publish(subject, data, reply=reply), REQUEST_TIMEOUT_S)
 
     async def request(
         self, subject: str, data: bytes, *, headers: dict[str, str] | None = None, timeout_s: float = REQUEST_TIMEOUT_S
@@ -238,16 +240,23 @@ class Bus:
             TooLargeError: More than the server takes.
         """
         client = self._connected_client()
+        work = client.request(subject, data, timeout=timeout_s, headers=headers or None)
+        return await self._ended(subject, work, timeout_s)
+
+    async def _ended(self, subject: str, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        # nats-py waits for ever where a server takes nothing, or where the connection went away meanwhile.
         failed: asyncio.Future[MedtrailError] = asyncio.get_running_loop().create_future()
         waiting = self._unanswered.setdefault(subject.lower(), set())
         waiting.add(failed)
-        answer = asyncio.ensure_future(client.request(subject, data, timeout=timeout_s, headers=headers or None))
+        answer = asyncio.ensure_future(cancellable(work))
         try:
             either: list[asyncio.Future[Any]] = [answer, failed]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if failed.done() and not answer.done():
                 raise failed.result()
             with translated():
+                if not answer.done():
+                    raise TimeoutError
                 return outcome(answer)
         finally:
             failed.cancel()
@@ -359,3 +368,16 @@ async def connect_bus(url: str, *, seed: bytes, gln: Gln, name: str, timeout_s: 
         await bus.close()
         raise
     return bus
+
+
+async def _close(client: Client) -> None:
+    # nats-py's close waits for a server that stands still, and what fails or cancels it half way leaves the connection
+    # open for good: a second close does nothing. What cannot be closed in good order is closed without.
+    try:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await cancellable(client.close())
+    finally:
+        transport = client._transport  # noqa: SLF001 - nothing public tells of it
+        if isinstance(transport, TcpTransport) and transport._io_writer is not None:  # noqa: SLF001
+            transport._io_writer.transport.abort()  # noqa: SLF001

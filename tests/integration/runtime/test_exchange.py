@@ -224,18 +224,22 @@ def test_stranger_is_not_let_in_and_learns_it_as_unavailable(nats_server: "NatsS
 
 
 @contextlib.asynccontextmanager
-async def other_server(greeting: bytes) -> AsyncIterator[tuple[str, list["asyncio.Task[Any] | None"]]]:
-    """Serve as what is no exchange: greet whoever comes, and hang up; give the address, and a task for each call.
+async def other_server(
+    greeting: bytes, *, hangs_up: bool = True
+) -> AsyncIterator[tuple[str, list["asyncio.Task[Any] | None"]]]:
+    """Serve as what is no exchange: greet whoever comes, and hang up, or else wait until the caller does.
 
-    Nothing that it opened is open behind it, once its callers have gone.
+    Give the address, and a task for each call. Nothing that it opened is open behind it, once its callers have gone.
     """
     asked: list[asyncio.Task[Any] | None] = []
 
-    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append(asyncio.current_task())
         with contextlib.suppress(OSError):
             writer.write(greeting)
             await writer.drain()
+            while not hangs_up and await reader.read(1000):
+                pass
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
@@ -266,15 +270,17 @@ def test_what_is_no_exchange_is_asked_again_until_one_is_there(
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("steps", range(6))
-def test_a_bus_ends_at_whatever_moment_of_a_refused_connection(
-    network: "Network", eventually: "Eventually", steps: int
+@pytest.mark.parametrize("steps", range(12))
+@pytest.mark.parametrize("greeting", [b"INFO {}\r\n", b"INFO []\r\n"], ids=["nothing", "a list"])
+def test_a_bus_ends_at_whatever_moment_of_a_refused_connection_and_leaves_none_open(
+    network: "Network", eventually: "Eventually", greeting: bytes, steps: int
 ) -> None:
-    # nats-py swallows a cancellation for two or three turns of the loop after such a greeting, and goes on.
+    # nats-py swallows a cancellation for two or three turns of the loop after such a greeting, and goes on; one that
+    # meets its close leaves the connection open.
     maker = network["maker"]
 
     async def main() -> None:
-        async with other_server(b"INFO {}\r\n") as (url, asked):
+        async with other_server(greeting, hangs_up=False) as (url, asked):
             bus = Bus(url, seed=maker.nats_seed(), gln=maker.gln, name="maker")
             bus.start()
             while not asked:  # noqa: ASYNC110 - one turn of the loop at a time
@@ -284,8 +290,42 @@ def test_a_bus_ends_at_whatever_moment_of_a_refused_connection(
             closing = asyncio.create_task(bus.close())
             await eventually(closing.done)
             assert not bus.connected
+            await eventually(lambda: all(task is not None and task.done() for task in asked))
 
     asyncio.run(main())
+
+
+def test_a_bus_ends_while_the_exchange_stands_still(
+    nats_server: "NatsServer", network: "Network", eventually: "Eventually"
+) -> None:
+    # What is still to be sent fills all buffers, and nats-py's close would wait until it is taken.
+    async def story(exchange: Exchange) -> None:
+        bus = await exchange.bus("maker")
+        sent = 0
+
+        async def send_on() -> None:
+            nonlocal sent
+            with contextlib.suppress(UnavailableError):
+                while True:
+                    await bus.send(f"_INBOX_{network['maker'].gln}.nobody", bytes(1_000_000))
+                    sent += 1
+
+        async def no_more_fits() -> bool:
+            before = sent
+            await asyncio.sleep(0.5)
+            return sent == before > 0
+
+        nats_server.signal(signal.SIGSTOP)
+        try:
+            sending = asyncio.create_task(send_on())
+            await eventually(no_more_fits)
+            closing = asyncio.create_task(bus.close())
+            await eventually(closing.done)
+            await eventually(sending.done)
+        finally:
+            nats_server.signal(signal.SIGCONT)
+
+    run(nats_server, network, story)
 
 
 @pytest.mark.parametrize("steps", range(7, 27))
