@@ -19,7 +19,7 @@ from nats.js import JetStreamContext
 
 from medtrail.errors import AuthorizationError, MedtrailError, UnavailableError
 from medtrail.gs1 import Gln
-from medtrail.runtime.cancelling import cancellable, end, outcome
+from medtrail.runtime.cancelling import cancellable, disregard, end, outcome
 from medtrail.runtime.logging import get_logger
 from medtrail.runtime.nats_config import inbox_prefix
 from medtrail.runtime.stream_messages import (
@@ -225,6 +225,7 @@ class Bus:
         """Publish without an answer; lost when the connection is down.
 
         Raises:
+            AuthorizationError: SUBJECT_FORBIDDEN, where that is told in time.
             UnavailableError: EXCHANGE_UNREACHABLE; EXCHANGE_TIMEOUT: it takes nothing for 5 s, or went away.
         """
         await self._ended(subject, self._connected_client().publish(subject, data, reply=reply), REQUEST_TIMEOUT_S)
@@ -372,12 +373,18 @@ async def connect_bus(url: str, *, seed: bytes, gln: Gln, name: str, timeout_s: 
 
 async def _close(client: Client) -> None:
     # nats-py's close waits for a server that stands still, and what fails or cancels it half way leaves the connection
-    # open for good: a second close does nothing. What cannot be closed in good order is closed without.
+    # open and its tasks running or unheard for good: a second close does nothing. What cannot be closed in good order
+    # is closed without, and nothing public tells of it.
+    # ruff: disable[SLF001]
     try:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await cancellable(client.close())
     finally:
-        transport = client._transport  # noqa: SLF001 - nothing public tells of it
-        if isinstance(transport, TcpTransport) and transport._io_writer is not None:  # noqa: SLF001
-            transport._io_writer.transport.abort()  # noqa: SLF001
+        transport = client._transport
+        if isinstance(transport, TcpTransport) and transport._io_writer is not None:
+            transport._io_writer.transport.abort()
+        for task in (client._reading_task, client._flusher_task, client._ping_interval_task):
+            if task is not None:
+                disregard(task)
+    # ruff: enable[SLF001]

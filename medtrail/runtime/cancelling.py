@@ -62,6 +62,12 @@ async def end(task: asyncio.Future[Any]) -> None:
     _look_at(task)
 
 
+def disregard(task: asyncio.Future[Any]) -> None:
+    """Cancel a task, whose end nobody waits for; an error of it is nobody's concern."""
+    task.cancel()
+    task.add_done_callback(_look_at)
+
+
 def _look_at(task: asyncio.Future[Any]) -> None:
     # So that nobody complains of an error that nobody saw.
     if not task.cancelled():
