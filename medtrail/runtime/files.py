@@ -32,16 +32,7 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644, replace: bool =
 def put_file(path: Path, content: bytes, *, mode: int = 0o644, replace: bool = True) -> None:
     """Put a file in place whole as :func:`write_file` does, but for the last step: :func:`sync_folder` is the caller's.
 
-    Before it, a crash may leave the old name where the new one was seen already.
-
-    Args:
-        path: Where; its folder exists.
-        content: All of it.
-        mode: Permission bits, set at creation, so that a secret is never readable for a moment.
-        replace: False refuses to overwrite.
-
-    Raises:
-        FileExistsError: The file is there and must not be replaced.
+    Before it, a crash may leave the old name where the new one was seen already. Arguments and errors are the same.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

@@ -12,6 +12,7 @@ from medtrail.simulation.calls import Answer, Call, Calls, Stubs, label, link, l
 
 # PDG messages are dated to the second: of two within one nobody can tell the later.
 PDG_RESOLUTION_S = 1.0
+PERSON = "Kim Lee"
 
 
 def case_calls(calls: Calls) -> Mapping[Verb, Call]:
@@ -26,6 +27,10 @@ def case_calls(calls: Calls) -> Mapping[Verb, Call]:
         Verb.PROPOSE: partial(_propose, calls),
         Verb.ANSWER: partial(_answer, calls),
     }
+
+
+def _code(word: str) -> exceptions_pb2.ExceptionCode.ValueType:
+    return exceptions_pb2.ExceptionCode.Value(f"EXCEPTION_CODE_{word}")
 
 
 async def _concealed(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answer:
@@ -43,7 +48,7 @@ async def _concealed(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> A
 async def _open_case(stubs: Stubs, act: Act, request_id: str) -> Answer:
     request = exceptions_pb2.OpenCaseRequest(
         request_id=request_id,
-        code=exceptions_pb2.ExceptionCode.Value(f"EXCEPTION_CODE_{act.reason}"),
+        code=_code(act.reason),
         epcs=links(act.units),
         detail="found at the bay",
     )
@@ -51,7 +56,7 @@ async def _open_case(stubs: Stubs, act: Act, request_id: str) -> Answer:
 
 
 async def _resolve(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answer:
-    code = exceptions_pb2.ExceptionCode.Value(f"EXCEPTION_CODE_{act.details['code']}")
+    code = _code(act.details["code"])
     wanted = exceptions_pb2.ListCasesRequest(epc=link(act.units[0]), code=code, include_resolved=True, page_size=100)
     cases = (await stubs.exceptions.ListCases(wanted)).cases
     if not cases:
@@ -61,7 +66,7 @@ async def _resolve(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Ans
         case_id=cases[-1].case_id,
         resolution=exceptions_pb2.CaseResolution.Value(f"CASE_RESOLUTION_{act.reason.upper()}"),
         reason="agreed by telephone",
-        person="Kim Lee",
+        person=PERSON,
         occasion=calls.occasion(act),
     )
     return made(await stubs.exceptions.ResolveCase(request))
@@ -72,7 +77,7 @@ async def _suspect(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Ans
         request_id=request_id,
         epcs=links(act.units),
         reason=act.reason,
-        person="Kim Lee",
+        person=PERSON,
         occasion=calls.occasion(act),
     )
     answer = await stubs.exceptions.MarkSuspect(request)
@@ -85,7 +90,7 @@ async def _clear(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answe
         case_id=calls.answer(act.of).made_id,
         verified_epcs=links(act.units),
         reason=act.reason,
-        person="Kim Lee",
+        person=PERSON,
         occasion=calls.occasion(act),
     )
     return made(await stubs.exceptions.ClearSuspect(request))
@@ -102,7 +107,7 @@ async def _case_id(calls: Calls, stubs: Stubs, act: Act) -> str:
     """
     if act.of:
         return calls.answer(act.of).made_id
-    code = exceptions_pb2.ExceptionCode.Value(f"EXCEPTION_CODE_{act.details['code']}")
+    code = _code(act.details["code"])
     wanted = exceptions_pb2.ListCasesRequest(epc=link(act.units[0]), code=code)
     for case in (await stubs.exceptions.ListCases(wanted)).cases:
         return case.case_id
@@ -124,7 +129,7 @@ async def _say(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Answer:
         request_id=request_id,
         case_id=case_id,
         text="we have looked in every tote",
-        person="Kim Lee",
+        person=PERSON,
         internal=act.details.get("internal") == "yes",
     )
     await stubs.exceptions.AddMessage(request)
@@ -139,7 +144,7 @@ async def _propose(calls: Calls, stubs: Stubs, act: Act, request_id: str) -> Ans
         case_id=case_id,
         resolution_request=_resolution(act.details.get("asks", "")),
         contact=_contact(act),
-        person="Kim Lee",
+        person=PERSON,
     )
     await stubs.exceptions.ProposeResolution(request)
     return Answer(made_id=case_id)

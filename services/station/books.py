@@ -12,9 +12,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Connection, delete, func, select, update
+from sqlalchemy import BigInteger, Column, Connection, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Field, col
 
@@ -221,22 +222,23 @@ def set_word(connection: Connection, path: str, row: Any) -> None:  # noqa: ANN4
 
 
 def _put_unit(connection: Connection, path: str, row: Any) -> None:  # noqa: ANN401  # as above
-    if row is None:
-        connection.execute(delete(_UNITS).where(_UNITS.c.path == path))
-        return
     # An earlier version may have written it, without the columns of this one.
-    values = {name: value for name, value in dict(row).items() if name in _UNITS.c}
-    statement = insert(_UNITS).values(values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["path"], set_=values))
+    known = None if row is None else {name: value for name, value in dict(row).items() if name in _UNITS.c}
+    _put(connection, _UNITS.c.path, path, known)
 
 
-def _shipment(connection: Connection, change: FeedChange, _gln: Gln) -> None:
-    if change.row is None:
-        connection.execute(delete(_SHIPMENTS).where(_SHIPMENTS.c.despatch_id == change.key))
+def _put(connection: Connection, column: Column[str], key: str, row: Any) -> None:  # noqa: ANN401  # as above
+    """Let a row stand under its key as it is told; None: let there be none."""
+    if row is None:
+        connection.execute(delete(column.table).where(column == key))
         return
-    values = dict(change.row)
-    statement = insert(_SHIPMENTS).values(values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["despatch_id"], set_=values))
+    values = dict(row)
+    statement = insert(column.table).values(values)
+    connection.execute(statement.on_conflict_do_update(index_elements=[column.name], set_=values))
+
+
+def _keep(column: Column[str], connection: Connection, change: FeedChange, _gln: Gln) -> None:
+    _put(connection, column, change.key, change.row)
 
 
 def _entry(connection: Connection, change: FeedChange, _gln: Gln) -> None:
@@ -265,31 +267,13 @@ def _own_recall(connection: Connection, change: FeedChange, gln: Gln) -> None:
         events_store.insert_event(connection, event, signer=gln, own=True, sha256=digest, signed_event=data, units=())
 
 
-def _lot_hold(connection: Connection, change: FeedChange, _gln: Gln) -> None:
-    if change.row is None:
-        connection.execute(delete(_LOT_HOLDS).where(_LOT_HOLDS.c.lot_hold_id == change.key))
-        return
-    values = dict(change.row)
-    statement = insert(_LOT_HOLDS).values(values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["lot_hold_id"], set_=values))
-
-
-def _conflict_case(connection: Connection, change: FeedChange, _gln: Gln) -> None:
-    if change.row is None:
-        connection.execute(delete(_CASES).where(_CASES.c.case_id == change.key))
-        return
-    values = dict(change.row)
-    statement = insert(_CASES).values(values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["case_id"], set_=values))
-
-
 _APPLY: dict[FeedKind, Callable[[Connection, FeedChange, Gln], None]] = {
     FeedKind.UNIT: _unit,
-    FeedKind.SHIPMENT: _shipment,
+    FeedKind.SHIPMENT: partial(_keep, _SHIPMENTS.c.despatch_id),
     FeedKind.ENTRY: _entry,
     FeedKind.OWN_RECALL: _own_recall,
-    FeedKind.LOT_HOLD: _lot_hold,
-    FeedKind.CONFLICT_CASE: _conflict_case,
+    FeedKind.LOT_HOLD: partial(_keep, _LOT_HOLDS.c.lot_hold_id),
+    FeedKind.CONFLICT_CASE: partial(_keep, _CASES.c.case_id),
 }
 
 # What there is of a kind, by key.
