@@ -11,7 +11,7 @@ A replica (``MEDTRAIL_REPLICA_OF``) has a database of its own and adopts what an
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -79,17 +79,27 @@ class Ledger:
         self.folder = OrganisationFolder(settings.org_dir)
         self._signer = None if settings.replica_of else NoteSigner(settings.log_origin, self.folder.log_seed())
         verifier = _verifier(self._signer, settings)
+        # Whatever fails here leaves nothing open.
+        with ExitStack() as opened:
+            self._open(opened)
+            self._build(verifier)
+            self._opened = opened.pop_all()
+
+    def _open(self, opened: ExitStack) -> None:
+        settings = self.settings
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._map_salt = self.folder.map_salt()
         self.database = open_storage(settings.data_dir, settings.database_url)
-        try:
-            self._authority_gln = self._create(self._map_salt)
-            self.trust = TrustState(self.database.read_now(self._load_registry))
-            self._projection = open_projection(settings.data_dir / PROJECTION_NAME)
-        except MedtrailError:
-            self.database.close()
-            raise
+        opened.callback(self.database.close)
+        self._authority_gln = self._create(self._map_salt)
+        self.trust = TrustState(self.database.read_now(self._load_registry))
+        self._projection = open_projection(settings.data_dir / PROJECTION_NAME)
+        opened.callback(self._projection.close)
         self._examiners = Examiners(map_salt=self._map_salt)
+        opened.callback(self._examiners.close)
+
+    def _build(self, verifier: NoteVerifier) -> None:
+        settings = self.settings
         self._bus = Bus(
             settings.nats_url, seed=self.folder.nats_seed(), gln=self.folder.gln, name=self.folder.profile.name
         )
@@ -222,6 +232,10 @@ class Ledger:
     def _load_registry(self, connection: Any) -> Registry:  # noqa: ANN401 - a SQLAlchemy connection
         return load_registry(connection, authority_key_id=self.settings.authority_key_id, tree_size=2**62)
 
+    def close(self) -> None:
+        """Close the databases; one that runs does so at its end. Safe to call twice."""
+        self._opened.close()
+
     # --- running ---
 
     async def run(self, stop: Coroutine[Any, Any, object]) -> None:
@@ -231,7 +245,7 @@ class Ledger:
             Exception: What a part failed with.
         """
         async with AsyncExitStack() as stack:
-            stack.callback(self._close_databases)
+            stack.callback(self.close)
             stack.push_async_callback(self._bus.close)
             if self.witnessing is not None:
                 stack.push_async_callback(self.witnessing.close)
@@ -353,11 +367,6 @@ class Ledger:
             task = asyncio.get_running_loop().create_task(self._server.set_serving(service, serving=serving))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-
-    def _close_databases(self) -> None:
-        self._examiners.close()
-        self._projection.close()
-        self.database.close()
 
 
 def _verifier(signer: NoteSigner | None, settings: LedgerSettings) -> NoteVerifier:

@@ -6,6 +6,7 @@ after ``rebuild``. It never runs ahead of the published checkpoint, so that ever
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -32,18 +33,23 @@ def open_projection(path: Path) -> Database:
     Raises:
         UnavailableError: The file cannot be opened or written.
     """
-    database = Database(path)
     try:
-        database.write_now(store.prepare)
+        return _prepared(path)
     except UnavailableError as error:
-        database.close()
         if error.code != "STORAGE_CORRUPT":
             raise
-        structlog.get_logger("ledger.projector").warning("projection damaged, starting anew", path=str(path))
-        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-            path.with_name(name).unlink(missing_ok=True)
+    structlog.get_logger("ledger.projector").warning("projection damaged, starting anew", path=str(path))
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+    return _prepared(path)
+
+
+def _prepared(path: Path) -> Database:
+    with ExitStack() as opened:
         database = Database(path)
+        opened.callback(database.close)
         database.write_now(store.prepare)
+        opened.pop_all()
     return database
 
 

@@ -52,5 +52,5 @@ def test_instance_that_comes_second_takes_the_log_that_the_first_has_begun(
     second.join()
     (ledger,) = started
     assert ledger.database.read_now(log_store.require_state).tree.size == 1
-    ledger._close_databases()
+    ledger.close()
     first.close()

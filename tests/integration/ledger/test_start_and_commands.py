@@ -130,6 +130,20 @@ def test_log_is_not_created_from_a_wrong_genesis(new_log: "NewLog", network: "Ne
         assert caught.value.code == code
 
 
+@pytest.mark.parametrize(("policy", "code"), [(None, "FILE_MISSING"), ("witness", "POLICY_MALFORMED")])
+def test_ledger_with_a_wrong_policy_leaves_no_database_open(
+    policy: str | None, code: str, log: "OfflineLog", tmp_path: "Path"
+) -> None:
+    rules, home = tmp_path / "policy.txt", tmp_path / "new"
+    if policy is not None:
+        rules.write_text(policy)
+    with pytest.raises(MedtrailError) as caught:
+        Ledger(log.home.settings(data_dir=home, policy_file=rules))
+    assert caught.value.code == code
+    # Whoever closes a database last takes its write-ahead log away.
+    assert sorted(path.name for path in home.iterdir()) == ["ledger.db", "projection.db"]
+
+
 def test_fsck_of_a_database_without_a_log_says_so(new_log: "NewLog") -> None:
     log = new_log()
     log.change("DELETE FROM log_state")
