@@ -15,6 +15,13 @@ def _key(name: str) -> "sa.Column[int]":
 
 def upgrade() -> None:
     """Make the tables."""
+    _make_state()
+    _make_entries()
+    _make_messages()
+    _make_published()
+
+
+def _make_state() -> None:
     op.create_table(
         "log_state",
         sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
@@ -27,6 +34,9 @@ def upgrade() -> None:
         sa.Column("stream_created", sa.String(), nullable=False),
         sa.Column("fence", INT64, nullable=False),
     )
+
+
+def _make_entries() -> None:
     op.create_table(
         "entry",
         _key("leaf_index"),
@@ -56,6 +66,9 @@ def upgrade() -> None:
         sa.Column("declaration", sa.Boolean(), nullable=False),
         sa.UniqueConstraint("event_id", "signer_gln", "declaration"),
     )
+
+
+def _make_messages() -> None:
     op.create_table(
         "message",
         _key("number"),
@@ -90,6 +103,9 @@ def upgrade() -> None:
         sa.Column("message", sa.String(), nullable=False),
         sa.Column("signer_gln", sa.String(), nullable=False),
     )
+
+
+def _make_published() -> None:
     op.create_table(
         "checkpoint",
         _key("tree_size"),
