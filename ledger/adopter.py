@@ -11,8 +11,9 @@ from functools import partial
 from sqlalchemy import Connection
 
 from ledger.deriving import derive_tree
-from ledger.storage import log_store
-from ledger.storage.log_store import FenceLostError, MustReach, StoredCheckpoint
+from ledger.storage import checkpoint_store, log_store
+from ledger.storage.checkpoint_store import StoredCheckpoint
+from ledger.storage.log_store import FenceLostError, MustReach
 from medtrail.checkpoint import Checkpoint, open_checkpoint
 from medtrail.errors import MedtrailError, RootMismatchError, UnavailableError
 from medtrail.note import NoteVerifier
@@ -89,7 +90,7 @@ class Adopter:
         note = await self._fetch()
         state = await self._database.read(log_store.require_state)
         published = open_checkpoint(note, origin=state.origin, verifiers=[self._verifier]).checkpoint
-        newest = await self._database.read(log_store.newest_checkpoint)
+        newest = await self._database.read(checkpoint_store.newest_checkpoint)
         signed = 0 if newest is None else newest.tree.size
         if published.size > state.tree.size:
             return False
@@ -111,7 +112,7 @@ class Adopter:
 
     async def _check_older(self, published: Checkpoint) -> None:
         # A cache may hand out an older one; it still must be of this history.
-        base = await self._database.read(partial(log_store.checkpoint_below, size=published.size))
+        base = await self._database.read(partial(checkpoint_store.checkpoint_below, size=published.size))
         tree = await self._database.read(lambda connection: derive_tree(connection, base, published.size))
         if tree.root() != published.root_hash:
             raise RootMismatchError(expected=published.root_hash, computed=tree.root())
@@ -120,7 +121,7 @@ class Adopter:
 def _swap(
     connection: Connection, *, expected: bytes | None, adopted: StoredCheckpoint, fence: int, reached: MustReach | None
 ) -> None:
-    log_store.swap_checkpoint(connection, expected=expected, new=adopted, fence=fence)
+    checkpoint_store.swap_checkpoint(connection, expected=expected, new=adopted, fence=fence)
     if reached is not None and log_store.require_state(connection).must_reach == reached:
         # What this replica had published before its database was rolled back is what it derives again.
         log_store.thaw(connection)

@@ -25,7 +25,7 @@ from pathlib import Path
 from sqlalchemy import Connection, func, inspect, select, text
 
 from ledger.fsck import check_folder
-from ledger.storage import log_store
+from ledger.storage import checkpoint_store, log_store
 from ledger.storage.bulk import bulk_insert
 from ledger.storage.log_store import MustReach
 from ledger.storage.migrate import HEAD, migrate, require_current
@@ -295,7 +295,7 @@ def _one_file(path: Path) -> Iterator[Database]:
 def _describe(copy: Path, now: datetime) -> Manifest:
     with _one_file(copy) as database:
         state = database.read_now(log_store.require_state)
-        newest = database.read_now(log_store.newest_checkpoint)
+        newest = database.read_now(checkpoint_store.newest_checkpoint)
     return Manifest(
         format=FORMAT,
         made=now.isoformat(timespec="seconds"),

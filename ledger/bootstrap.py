@@ -37,7 +37,7 @@ from ledger.servicer import LEDGER_SERVICE, TRUST_SERVICE, ledger_bindings
 from ledger.signer import Signer
 from ledger.standby import StandbyCheck
 from ledger.status import StatusReader
-from ledger.storage.log_store import StoredCheckpoint
+from ledger.storage.checkpoint_store import StoredCheckpoint
 from ledger.storage.migrate import migrate
 from ledger.storage.open import open_storage
 from ledger.stream import EventStream

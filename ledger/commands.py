@@ -23,7 +23,7 @@ from ledger.projections.projector import PROJECTION_NAME, Projector, open_projec
 from ledger.projections.store import ChainedEvent
 from ledger.projector_process import project_from_environment, read_chained
 from ledger.published import fetch_checkpoint
-from ledger.storage import log_store
+from ledger.storage import checkpoint_store, log_store
 from ledger.storage.migrate import require_current
 from ledger.storage.open import open_standing
 from ledger.witness.bootstrap import make_key
@@ -227,7 +227,7 @@ def _rebuild(parsed: argparse.Namespace) -> int:
     database = open_standing(folder, parsed.database)
     projection = open_projection(folder / PROJECTION_NAME)
     try:
-        newest = database.read_now(log_store.newest_checkpoint)
+        newest = database.read_now(checkpoint_store.newest_checkpoint)
         size = 0 if newest is None else newest.tree.size
         with progress("taking in entries") as tell:
 

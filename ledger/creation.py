@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from ledger.intake import Unreadable, event_of, examine, to_us
 from ledger.judgement import Chained
-from ledger.storage import log_store
+from ledger.storage import entry_store, log_store
 from medtrail.codec import decode_signed_event
 from medtrail.errors import VerificationError
 from medtrail.event import Event, Genesis
@@ -49,7 +49,7 @@ def ensure_log(
 
 
 def _existing(connection: Connection, *, origin: str, authority_key_id: str, map_salt: bytes) -> Gln:
-    signed_event = log_store.entry_at(connection, 0).require_event()
+    signed_event = entry_store.entry_at(connection, 0).require_event()
     examined = event_of(signed_event)
     key_id = decode_signed_event(signed_event).signatures[0].key_id
     _check(examined, key_id, origin=origin, authority_key_id=authority_key_id, map_salt=map_salt)

@@ -4,8 +4,9 @@ import hashlib
 
 from sqlalchemy import Connection
 
-from ledger.storage import log_store
-from ledger.storage.log_store import StoredCheckpoint, StoredEntry
+from ledger.storage import entry_store
+from ledger.storage.checkpoint_store import StoredCheckpoint
+from ledger.storage.entry_store import StoredEntry
 from medtrail.errors import RootMismatchError, VerificationError
 from medtrail.item_map import log_entry
 from medtrail.merkle import CompactRange, hash_leaf
@@ -39,7 +40,7 @@ def extended(connection: Connection, tree: CompactRange, size: int) -> CompactRa
     Raises:
         VerificationError: ENTRY_CORRUPT or ENTRY_MISSING, with the index.
     """
-    stored = log_store.each_entry(connection, start=tree.size, end=size)
+    stored = entry_store.each_entry(connection, start=tree.size, end=size)
     derived = tree.extend([derive_leaf(entry, index) for index, entry in enumerate(stored, tree.size)])
     if derived.size != size:
         raise VerificationError(f"entry {derived.size} is missing", code="ENTRY_MISSING", leaf_index=derived.size)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from ledger.storage.log_store import StoredCheckpoint
+from ledger.storage.checkpoint_store import StoredCheckpoint
 from medtrail.errors import UnavailableError
 
 

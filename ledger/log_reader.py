@@ -11,9 +11,10 @@ from threading import Lock
 
 from ledger.event_index import event_id_hash
 from ledger.feed import CheckpointFeed
-from ledger.storage import erasure_store, log_store
+from ledger.storage import entry_store, erasure_store
+from ledger.storage.checkpoint_store import StoredCheckpoint
+from ledger.storage.entry_store import StoredEntry
 from ledger.storage.erasure_store import ErasedEntry, Outcome
-from ledger.storage.log_store import StoredCheckpoint, StoredEntry
 from ledger.tile_files import TileFiles
 from medtrail.errors import MalformedError, NotFoundError
 from medtrail.merkle import consistency_proof, inclusion_proof
@@ -69,7 +70,7 @@ class LogReader:
     async def entries_at(self, indices: Sequence[int]) -> dict[int, StoredEntry]:
         """Return the entries at these indices that stand, by index: the first of them, as many as fill an answer."""
         found = await self._database.read(
-            lambda connection: log_store.entries_at(connection, indices, most_bytes=LARGEST_PAGE_BYTES)
+            lambda connection: entry_store.entries_at(connection, indices, most_bytes=LARGEST_PAGE_BYTES)
         )
         return {entry.leaf_index: entry for entry in found}
 
@@ -81,7 +82,7 @@ class LogReader:
         At most ``limit`` of them, and as many as fill an answer.
         """
         return await self._database.read(
-            lambda connection: log_store.entries_of_types(
+            lambda connection: entry_store.entries_of_types(
                 connection, payload_types, start=start, end=end, limit=limit, most_bytes=LARGEST_PAGE_BYTES
             )
         )
@@ -94,12 +95,12 @@ class LogReader:
         """
         if sha256:
             found = await self._database.read(
-                lambda connection: log_store.index_of_signed_event(connection, sha256=sha256)
+                lambda connection: entry_store.index_of_signed_event(connection, sha256=sha256)
             )
         else:
             digest = event_id_hash(self._map_salt, event_id)
             found = await self._database.read(
-                lambda connection: log_store.index_of_event(connection, event_id_hash=digest)
+                lambda connection: entry_store.index_of_event(connection, event_id_hash=digest)
             )
         if found is None:
             field = "signed_event_sha256" if sha256 else "event_id"
@@ -115,7 +116,7 @@ class LogReader:
         if leaf_index >= checkpoint.tree.size:
             message = f"the checkpoint covers {checkpoint.tree.size} entries, asked for {leaf_index}"
             raise NotFoundError(message, code="ENTRY_UNKNOWN", field="leaf_index")
-        return await self._database.read(lambda connection: log_store.entry_at(connection, leaf_index))
+        return await self._database.read(lambda connection: entry_store.entry_at(connection, leaf_index))
 
     async def prove(self, entries: Sequence[StoredEntry], checkpoint: StoredCheckpoint) -> list[ProvenEntry]:
         """Return entries with their inclusion proofs in a checkpoint.

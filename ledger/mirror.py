@@ -17,8 +17,10 @@ from itertools import takewhile
 from sqlalchemy import Connection, select
 
 from ledger.feed import CheckpointFeed
-from ledger.storage import log_store
-from ledger.storage.log_store import ENTRY, MustReach, StoredCheckpoint
+from ledger.storage import checkpoint_store, log_store
+from ledger.storage.checkpoint_store import StoredCheckpoint
+from ledger.storage.log_store import MustReach
+from ledger.storage.tables import ENTRY
 from ledger.tile_files import TileFiles, edge_or_none
 from medtrail.checkpoint import Checkpoint, open_checkpoint
 from medtrail.errors import ConflictError, MedtrailError, RootMismatchError, UnavailableError, VerificationError
@@ -173,7 +175,7 @@ class Mirror:
 
     async def _grow(self) -> bool:
         """Write the tiles of the newest signed checkpoint; return whether some were missing."""
-        newest = await self._database.read(log_store.newest_checkpoint)
+        newest = await self._database.read(checkpoint_store.newest_checkpoint)
         edge = self._edge
         if newest is None or edge is None:
             return False
@@ -201,7 +203,7 @@ class Mirror:
         await asyncio.to_thread(self._files.drop_partials, old_size=old_size, new_size=stored.tree.size)
 
     async def _write_checkpoint(self, stored: StoredCheckpoint) -> None:
-        lines = await self._database.read(partial(log_store.cosignatures, tree_size=stored.tree.size))
+        lines = await self._database.read(partial(checkpoint_store.cosignatures, tree_size=stored.tree.size))
         told = with_lines(stored, lines)
         if await asyncio.to_thread(self._files.checkpoint) != told.note:
             await asyncio.to_thread(self._files.write_checkpoint, told.note)
@@ -209,7 +211,7 @@ class Mirror:
 
     async def _add_lines(self) -> None:
         """Add cosignatures that came late, or by way of another instance, to what is published."""
-        newest = await self._database.read(log_store.newest_checkpoint)
+        newest = await self._database.read(checkpoint_store.newest_checkpoint)
         if newest is not None and newest.tree.size == self._published_size:
             await self._write_checkpoint(newest)
 
@@ -217,7 +219,9 @@ class Mirror:
         # Every size that was signed gets its partial tiles, unless full ones come: a reader may hold any of them.
         seen = edge.size
         while seen < newest.tree.size:
-            sizes = await self._database.read(partial(log_store.checkpoint_sizes, after=seen, limit=SIZES_A_READ))
+            sizes = await self._database.read(
+                partial(checkpoint_store.checkpoint_sizes, after=seen, limit=SIZES_A_READ)
+            )
             for size in takewhile(lambda one: one <= newest.tree.size, sizes):
                 if size == newest.tree.size or _has_lasting_partials(size, before=seen, newest=newest.tree.size):
                     edge = await self._write_tiles(edge, size)
@@ -269,7 +273,7 @@ def _has_lasting_partials(size: int, *, before: int, newest: int) -> bool:
 def _newest_and_of_size(
     connection: Connection, *, size: int
 ) -> tuple[StoredCheckpoint | None, StoredCheckpoint | None]:
-    return log_store.newest_checkpoint(connection), log_store.checkpoint_of_size(connection, size)
+    return checkpoint_store.newest_checkpoint(connection), checkpoint_store.checkpoint_of_size(connection, size)
 
 
 def _entry_chunks(connection: Connection, *, start: int, end: int) -> Iterator[list[bytes]]:

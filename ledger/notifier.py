@@ -18,7 +18,8 @@ from ledger.feed import CheckpointFeed
 from ledger.intake import from_us
 from ledger.projections.facts import party_of_uri
 from ledger.storage import log_store
-from ledger.storage.log_store import DUPLICATE, ENTRY, MESSAGE, REFUSAL, StoredCheckpoint
+from ledger.storage.checkpoint_store import StoredCheckpoint
+from ledger.storage.tables import DUPLICATE, ENTRY, MESSAGE, REFUSAL
 from ledger.trust_state import TrustState
 from medtrail.codec import decode_payload, decode_signed_event, encode_payload, encode_receipt, encode_signed_event
 from medtrail.document import Document

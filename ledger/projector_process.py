@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from ledger.projections.projector import BATCH_BYTES, PROJECTION_NAME, Projector
 from ledger.projections.store import ChainedEvent
-from ledger.storage import log_store
+from ledger.storage import entry_store
 from ledger.storage.open import open_storage
 from medtrail.errors import MalformedError, MedtrailError
 from medtrail.runtime.database import Database
@@ -214,7 +214,7 @@ async def read_chained(database: Database, start: int, stop: int) -> list[Chaine
 def _chained(connection: Connection, *, start: int, stop: int) -> list[ChainedEvent]:
     found: list[ChainedEvent] = []
     size = 0
-    for each in log_store.each_entry(connection, start=start, end=stop):
+    for each in entry_store.each_entry(connection, start=start, end=stop):
         found.append(
             ChainedEvent(each.leaf_index, b"", each.map_keys)
             if each.erased

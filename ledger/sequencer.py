@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from ledger.examiners import Examiners
 from ledger.intake import Accepted, OpenMessage
 from ledger.judgement import Judge, Key, Refused, StandingEvent, refusal_texts
-from ledger.storage import log_store
+from ledger.storage import entry_store, log_store
 from ledger.storage.log_store import FenceLostError, State
 from ledger.stream import EventStream, StreamHaltError, position_of
 from ledger.trust_state import TrustState, load_registry
@@ -229,13 +229,13 @@ def _standing(connection: Connection, opened: Sequence[OpenMessage]) -> Callable
         for candidate in message.candidates
         if isinstance(candidate, Accepted)
     )
-    known = log_store.standing_keys(connection, hashes)
+    known = entry_store.standing_keys(connection, hashes)
 
     def standing(key: Key) -> StandingEvent | None:
         leaf_index = known.get(key)
         if leaf_index is None:
             return None
-        entry = log_store.entry_at(connection, leaf_index)
+        entry = entry_store.entry_at(connection, leaf_index)
         signed_event = None if entry.erased else entry.require_event()
         return StandingEvent(leaf_index, entry.entry[1:33], signed_event)
 

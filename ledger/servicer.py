@@ -20,8 +20,9 @@ from ledger.intake import from_us
 from ledger.log_reader import LARGEST_PAGE_BYTES, LogReader, ProvenEntry
 from ledger.queries import EventFilter, Queries, Scan
 from ledger.status import LedgerStatus
+from ledger.storage.checkpoint_store import StoredCheckpoint
+from ledger.storage.entry_store import StoredEntry
 from ledger.storage.erasure_store import Outcome
-from ledger.storage.log_store import StoredCheckpoint, StoredEntry
 from medtrail.api.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from medtrail.api.trust.v1 import trust_pb2, trust_pb2_grpc
 from medtrail.codec import from_timestamp, to_timestamp

@@ -16,8 +16,9 @@ from functools import partial
 from sqlalchemy import Connection
 
 from ledger.deriving import derive_tree
-from ledger.storage import log_store
-from ledger.storage.log_store import FenceLostError, MustReach, State, StoredCheckpoint
+from ledger.storage import checkpoint_store, log_store
+from ledger.storage.checkpoint_store import StoredCheckpoint
+from ledger.storage.log_store import FenceLostError, MustReach, State
 from medtrail.checkpoint import Checkpoint, sign_checkpoint
 from medtrail.errors import ConflictError, MedtrailError, RootMismatchError, UnavailableError
 from medtrail.note import NoteSigner
@@ -156,14 +157,14 @@ def _swap(connection: Connection, *, due: _Due, expected: bytes | None, signed: 
     state = log_store.require_fence(connection, fence)
     if (state.frozen, state.must_reach) != (due.state.frozen, due.state.must_reach):
         return False
-    log_store.swap_checkpoint(connection, expected=expected, new=signed, fence=fence)
+    checkpoint_store.swap_checkpoint(connection, expected=expected, new=signed, fence=fence)
     if state.must_reach is not None:
         log_store.thaw(connection)
     return True
 
 
 def _read_due(connection: Connection) -> _Due:
-    return _Due(log_store.require_state(connection), log_store.newest_checkpoint(connection))
+    return _Due(log_store.require_state(connection), checkpoint_store.newest_checkpoint(connection))
 
 
 def _check_not_shrunk(due: _Due) -> None:

@@ -3,8 +3,8 @@
 from sqlalchemy import Connection
 
 from ledger.deriving import ENTRIES_A_READ, extended
-from ledger.storage import log_store
-from ledger.storage.log_store import StoredCheckpoint
+from ledger.storage import checkpoint_store, log_store
+from ledger.storage.checkpoint_store import StoredCheckpoint
 from medtrail.errors import RootMismatchError, VerificationError
 from medtrail.merkle import CompactRange
 from medtrail.runtime.database import Database
@@ -42,18 +42,18 @@ class StandbyCheck:
         if state.tree.size < tree.size:
             message = f"{tree.size} entries were checked or signed, {state.tree.size} stand"
             raise VerificationError(message, code="LOG_ROLLED_BACK")
-        sizes = log_store.checkpoint_sizes(connection, after=tree.size, limit=1)
+        sizes = checkpoint_store.checkpoint_sizes(connection, after=tree.size, limit=1)
         size = min(sizes[0] if sizes else state.tree.size, tree.size + ENTRIES_A_READ)
         tree = extended(connection, tree, size)
         if sizes and size == sizes[0]:
-            _check_root(tree, log_store.checkpoint_of_size(connection, size))
+            _check_root(tree, checkpoint_store.checkpoint_of_size(connection, size))
         elif size == state.tree.size and tree != state.tree:
             raise RootMismatchError(expected=state.tree.root(), computed=tree.root())
         return tree, size == state.tree.size
 
 
 def _first_tree(connection: Connection) -> CompactRange:
-    newest = log_store.newest_checkpoint(connection)
+    newest = checkpoint_store.newest_checkpoint(connection)
     if newest is None:
         return CompactRange()
     _check_root(newest.tree, newest)

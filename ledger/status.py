@@ -11,7 +11,7 @@ from ledger.feed import CheckpointFeed
 from ledger.leadership import InstanceRole
 from ledger.notifier import FOLLOWER_NAME
 from ledger.storage import log_store
-from ledger.storage.log_store import MESSAGE
+from ledger.storage.tables import MESSAGE
 from ledger.witnessing import WitnessStatus
 from medtrail.errors import MedtrailError, UnavailableError
 from medtrail.runtime.database import Database

@@ -4,7 +4,7 @@ import copy
 
 from sqlalchemy import Connection
 
-from ledger.storage import log_store
+from ledger.storage import entry_store
 from medtrail.codec import decode_payload, decode_signed_event
 from medtrail.envelope import verify_signatures
 from medtrail.event import PayloadType
@@ -23,7 +23,7 @@ def load_registry(connection: Connection, *, authority_key_id: str, tree_size: i
     registry = Registry(authority_key_id=authority_key_id)
     start = 0
     while True:
-        found = log_store.entries_of_types(
+        found = entry_store.entries_of_types(
             connection, [PayloadType.TRUST], start=start, end=tree_size, limit=ENTRIES_A_READ
         )
         for entry in found:
@@ -55,7 +55,7 @@ class TrustState:
         """
         start = self._current.next_index
         newer = await database.read(
-            lambda connection: log_store.entries_of_types(
+            lambda connection: entry_store.entries_of_types(
                 connection, [PayloadType.TRUST], start=start, end=2**62, limit=1
             )
         )

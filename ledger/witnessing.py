@@ -16,8 +16,9 @@ from functools import partial
 from sqlalchemy import Connection
 
 from ledger.deriving import derive_tree
-from ledger.storage import log_store
-from ledger.storage.log_store import MustReach, StoredCheckpoint
+from ledger.storage import checkpoint_store, log_store
+from ledger.storage.checkpoint_store import StoredCheckpoint
+from ledger.storage.log_store import MustReach
 from ledger.witness.service import AddCheckpoint
 from ledger.witness_client import SizeTold, WitnessClient
 from medtrail.checkpoint import Checkpoint
@@ -181,7 +182,7 @@ class Witnessing:
 
     async def _keep(self, stored: StoredCheckpoint, witness: KnownWitness, line: str, time_s: int) -> None:
         put = partial(
-            log_store.put_cosignature,
+            checkpoint_store.put_cosignature,
             tree_size=stored.tree.size,
             witness=witness.verifier.name,
             line=line,
@@ -261,7 +262,7 @@ def _asked(witness: KnownWitness) -> _Asked:
 
 def _root_at(connection: Connection, *, size: int) -> bytes | None:
     """Return the root of the first ``size`` entries; None when nothing so large was signed."""
-    newest = log_store.newest_checkpoint(connection)
+    newest = checkpoint_store.newest_checkpoint(connection)
     if newest is None or newest.tree.size < size:
         return None
-    return derive_tree(connection, log_store.checkpoint_below(connection, size), size).root()
+    return derive_tree(connection, checkpoint_store.checkpoint_below(connection, size), size).root()

@@ -9,9 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, delete, insert, select, update
 
-from ledger.storage import log_store
-from ledger.storage.log_store import ENTRY, ERASURE, REFUSAL, SIGNED_EVENT, table_of
-from ledger.storage.tables import ErasureRefusal
+from ledger.storage import entry_store
+from ledger.storage.tables import ENTRY, ERASURE, REFUSAL, SIGNED_EVENT, ErasureRefusal, table_of
 from medtrail.event import PayloadType
 
 ERASURE_REFUSAL = table_of(ErasureRefusal)
@@ -69,7 +68,7 @@ class Outcome:
 
 def statements(connection: Connection, *, start: int, end: int, limit: int) -> list[Statement]:
     """Return the first orders and consents among the entries [start, end), in log order."""
-    found = log_store.entries_of_types(connection, [PayloadType.ERASURE], start=start, end=end, limit=limit)
+    found = entry_store.entries_of_types(connection, [PayloadType.ERASURE], start=start, end=end, limit=limit)
     indices = [entry.leaf_index for entry in found]
     query = select(ENTRY.c.leaf_index, ENTRY.c.signer_gln).where(ENTRY.c.leaf_index.in_(indices))
     signers: dict[int, str] = {row.leaf_index: row.signer_gln for row in connection.execute(query)}

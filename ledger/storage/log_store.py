@@ -1,64 +1,23 @@
-"""What the log's database is asked and told: the whole contract between the ledger and its storage.
+"""The log as committed, and all that makes it grow: its tree, the stream's cursor, the fence, each batch in one step.
 
 Functions take a connection inside a transaction (:meth:`medtrail.runtime.database.Database.write`, ``read``), so that
 whoever calls decides what is one step. Bulk statements are SQLAlchemy Core with lists of rows; nothing here is a row at
-a time on the hot path.
+a time on the hot path. What stands in the log is read through :mod:`ledger.storage.entry_store`, signed checkpoints
+through :mod:`ledger.storage.checkpoint_store`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, func, insert, select, text, update
-from sqlalchemy import Row as SqlRow
+from sqlalchemy import Connection, Table, func, insert, select, text, update
 
 from ledger.intake import to_us
-from ledger.judgement import Chained, JudgedMessage, Key, Refused, Resent, outcomes_of, refusal_texts
+from ledger.judgement import Chained, JudgedMessage, Refused, Resent, outcomes_of, refusal_texts
 from ledger.storage.bulk import bulk_insert, bulk_insert_rows
-from ledger.storage.tables import (
-    OTHER_THAN_EPCIS,
-    CheckpointRow,
-    Cosignature,
-    Duplicate,
-    Entry,
-    Epoch,
-    Erasure,
-    Follower,
-    Lease,
-    LedgerTable,
-    LogState,
-    Message,
-    RefusalRow,
-    SignedEventRow,
-)
-from medtrail.errors import ConflictError, NotFoundError, VerificationError
-from medtrail.event import PayloadType
+from ledger.storage.tables import DUPLICATE, ENTRY, EPOCH, FOLLOWER, LEASE, MESSAGE, REFUSAL, SIGNED_EVENT, STATE
+from medtrail.errors import ConflictError, NotFoundError
 from medtrail.merkle import CompactRange
-
-IDS_A_QUERY = 10_000
-"""Most values in one IN list; SQLite takes 32,766."""
-ROWS_A_FETCH = 64
-"""Entries in memory at once where they are read one by one: an event has at most 256 KiB."""
-
-
-def table_of(kind: type[LedgerTable]) -> Table:
-    """Return the Core table of a table class."""
-    table: Table = kind.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
-    return table
-
-
-STATE = table_of(LogState)
-LEASE = table_of(Lease)
-EPOCH = table_of(Epoch)
-ENTRY = table_of(Entry)
-SIGNED_EVENT = table_of(SignedEventRow)
-MESSAGE = table_of(Message)
-DUPLICATE = table_of(Duplicate)
-REFUSAL = table_of(RefusalRow)
-CHECKPOINT = table_of(CheckpointRow)
-COSIGNATURE = table_of(Cosignature)
-ERASURE = table_of(Erasure)
-FOLLOWER = table_of(Follower)
 
 
 class FenceLostError(ConflictError):
@@ -77,7 +36,7 @@ class MustReach:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The log as committed: its tree, and how far the stream is integrated (see :class:`LogState`)."""
+    """The log as committed: its tree, and how far the stream is integrated (see ``LogState``)."""
 
     origin: str
     tree: CompactRange
@@ -97,48 +56,6 @@ class LeaseState:
     fence: int
     holder: str
     beat: int
-
-
-class StoredEntry(NamedTuple):
-    """An entry with all that its leaf is derived from.
-
-    Attributes:
-        signed_event: The bytes; None when they were erased, or are lost.
-        erased: Whether they were erased.
-    """
-
-    leaf_index: int
-    entry: bytes
-    signed_event: bytes | None
-    list_salt: bytes
-    map_keys: bytes
-    stream_time_us: int
-    payload_type: str
-    erased: bool
-
-    def require_event(self) -> bytes:
-        """Return the SignedEvent.
-
-        Raises:
-            NotFoundError: EVENT_ERASED.
-            VerificationError: EVENT_MISSING: it is gone, and nobody ordered that.
-        """
-        if self.signed_event is not None:
-            return self.signed_event
-        if self.erased:
-            message = f"the event of entry {self.leaf_index} was erased"
-            raise NotFoundError(message, code="EVENT_ERASED", field="leaf_index")
-        message = f"the event of entry {self.leaf_index} is missing"
-        raise VerificationError(message, code="EVENT_MISSING", leaf_index=self.leaf_index)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCheckpoint:
-    """A signed checkpoint and the tree that it names; the note may hold cosignatures as well."""
-
-    tree: CompactRange
-    root_hash: bytes
-    note: bytes
 
 
 # --- the log's state ---
@@ -398,223 +315,6 @@ class _Rows:
                 bulk_insert(connection, table, rows)
         for table, values in ((ENTRY, self._entries), (SIGNED_EVENT, self._events)):
             bulk_insert_rows(connection, table, table.columns.keys(), values)
-
-
-# --- what stands in the log ---
-
-
-def standing_keys(connection: Connection, hashes: Iterable[bytes]) -> dict[Key, int]:
-    """Return the index under each duplicate key with one of these hashes of event ids."""
-    wanted = sorted(set(hashes))
-    found: dict[Key, int] = {}
-    columns = (ENTRY.c.event_id_hash, ENTRY.c.signer_gln, ENTRY.c.declaration, ENTRY.c.leaf_index)
-    query = select(*columns).where(ENTRY.c.event_id_hash.in_(bindparam("hashes", expanding=True)))
-    for start in range(0, len(wanted), IDS_A_QUERY):
-        for digest, signer_gln, declaration, leaf_index in connection.execute(
-            query, {"hashes": wanted[start : start + IDS_A_QUERY]}
-        ):
-            found[digest, signer_gln, declaration] = leaf_index
-    return found
-
-
-def entry_at(connection: Connection, leaf_index: int) -> StoredEntry:
-    """Return an entry.
-
-    Raises:
-        NotFoundError: ENTRY_UNKNOWN.
-    """
-    found = entries(connection, start=leaf_index, end=leaf_index + 1)
-    if not found:
-        raise NotFoundError(f"the log has no entry {leaf_index}", code="ENTRY_UNKNOWN", field="leaf_index")
-    return found[0]
-
-
-_ENTRIES = (
-    select(
-        ENTRY.c.leaf_index,
-        ENTRY.c.entry,
-        SIGNED_EVENT.c.data,
-        ENTRY.c.list_salt,
-        ENTRY.c.map_keys,
-        ENTRY.c.stream_time_us,
-        ENTRY.c.payload_type,
-        ERASURE.c.leaf_index.is_not(None),
-    )
-    .join(SIGNED_EVENT, SIGNED_EVENT.c.leaf_index == ENTRY.c.leaf_index, isouter=True)
-    .join(ERASURE, ERASURE.c.leaf_index == ENTRY.c.leaf_index, isouter=True)
-    .order_by(ENTRY.c.leaf_index)
-)
-
-
-def entries(connection: Connection, *, start: int, end: int) -> list[StoredEntry]:
-    """Return the entries [start, end) that stand, in order: for few, since all are in memory at once."""
-    return list(each_entry(connection, start=start, end=end))
-
-
-def each_entry(connection: Connection, *, start: int, end: int) -> Iterator[StoredEntry]:
-    """Yield the entries [start, end) that stand, in order; some of them are in memory at once."""
-    query = _ENTRIES.where(ENTRY.c.leaf_index >= start, ENTRY.c.leaf_index < end)
-    with connection.execute(query, execution_options={"yield_per": ROWS_A_FETCH}) as rows:
-        for row in rows:
-            yield StoredEntry._make(row)
-
-
-def entries_of_types(
-    connection: Connection,
-    payload_types: Sequence[str],
-    *,
-    start: int,
-    end: int,
-    limit: int,
-    most_bytes: int | None = None,
-) -> list[StoredEntry]:
-    """Return the first entries in [start, end) of these payload types (empty: all), in order.
-
-    Args:
-        connection: In a transaction.
-        payload_types: Those wanted.
-        start: First index.
-        end: Index behind the last.
-        limit: Most entries.
-        most_bytes: No more entries come after those that fill so many bytes; None: however large they are.
-    """
-
-    def of_types(query: Select[Any]) -> Select[Any]:
-        query = query.where(ENTRY.c.leaf_index >= start, ENTRY.c.leaf_index < end)
-        if payload_types:
-            query = query.where(ENTRY.c.payload_type.in_(payload_types))
-            if PayloadType.EPCIS not in payload_types:
-                query = query.where(text(OTHER_THAN_EPCIS))
-        return query.limit(limit)
-
-    if most_bytes is not None:
-        sizes = connection.execute(of_types(_SIZES).order_by(ENTRY.c.leaf_index))
-        return entries_at(connection, _filling(sizes, most_bytes))
-    return [StoredEntry._make(row) for row in connection.execute(of_types(_ENTRIES))]
-
-
-def entries_at(connection: Connection, indices: Sequence[int], *, most_bytes: int | None = None) -> list[StoredEntry]:
-    """Return the entries at these indices that stand, in log order.
-
-    Args:
-        connection: In a transaction.
-        indices: Of which entries, in the order in which they are wanted.
-        most_bytes: None is returned of those that come after such as fill so many bytes; None: of all.
-    """
-    if most_bytes is not None:
-        found = connection.execute(_SIZES.where(ENTRY.c.leaf_index.in_(indices)))
-        sizes: dict[int, int] = {row[0]: row[1] for row in found}
-        indices = _filling([(index, sizes.get(index, 0)) for index in indices], most_bytes)
-    return [StoredEntry._make(row) for row in connection.execute(_ENTRIES.where(ENTRY.c.leaf_index.in_(indices)))]
-
-
-# Sizes first, so that no more than one answer's bytes are ever in memory.
-_SIZES = select(ENTRY.c.leaf_index, func.coalesce(func.length(SIGNED_EVENT.c.data), 0)).join(
-    SIGNED_EVENT, SIGNED_EVENT.c.leaf_index == ENTRY.c.leaf_index, isouter=True
-)
-
-
-def _filling(sizes: Iterable[Any], most_bytes: int) -> list[int]:
-    """Return the first indices up to the one, inclusive, with which their events have more than so many bytes."""
-    found: list[int] = []
-    filled = 0
-    for index, size in sizes:
-        found.append(index)
-        filled += size
-        if filled > most_bytes:
-            break
-    return found
-
-
-def index_of_event(connection: Connection, *, event_id_hash: bytes) -> int | None:
-    """Return the index of the first entry with an event id, given by its keyed hash, or None."""
-    query = select(func.min(ENTRY.c.leaf_index)).where(ENTRY.c.event_id_hash == event_id_hash)
-    found: int | None = connection.execute(query).scalar_one()
-    return found
-
-
-def index_of_signed_event(connection: Connection, *, sha256: bytes) -> int | None:
-    """Return the index of the entry of these signed bytes, or None."""
-    query = select(func.min(ENTRY.c.leaf_index)).where(ENTRY.c.signed_event_sha256 == sha256)
-    found: int | None = connection.execute(query).scalar_one()
-    return found
-
-
-# --- checkpoints ---
-
-
-def newest_checkpoint(connection: Connection) -> StoredCheckpoint | None:
-    """Return the newest signed checkpoint: the lock."""
-    row = connection.execute(select(CHECKPOINT).order_by(CHECKPOINT.c.tree_size.desc()).limit(1)).one_or_none()
-    return None if row is None else _stored_checkpoint(row)
-
-
-def checkpoint_of_size(connection: Connection, size: int) -> StoredCheckpoint | None:
-    """Return the signed checkpoint of a size, or None."""
-    row = connection.execute(select(CHECKPOINT).where(CHECKPOINT.c.tree_size == size)).one_or_none()
-    return None if row is None else _stored_checkpoint(row)
-
-
-def checkpoint_below(connection: Connection, size: int) -> StoredCheckpoint | None:
-    """Return the largest signed checkpoint of at most a size, or None."""
-    query = select(CHECKPOINT).where(CHECKPOINT.c.tree_size <= size).order_by(CHECKPOINT.c.tree_size.desc()).limit(1)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else _stored_checkpoint(row)
-
-
-def _stored_checkpoint(row: SqlRow[Any]) -> StoredCheckpoint:
-    return StoredCheckpoint(CompactRange.from_bytes(row.tree_range), row.root_hash, row.note)
-
-
-def swap_checkpoint(
-    connection: Connection, *, expected: bytes | None, new: StoredCheckpoint, fence: int | None = None
-) -> None:
-    """Put a new signed checkpoint in the place of the newest, if that is still the expected note (None: none yet).
-
-    Args:
-        connection: In a write transaction.
-        expected: Note of the newest as it was read.
-        new: What was signed.
-        fence: The signer's.
-
-    Raises:
-        FenceLostError: Another instance took the log.
-        ConflictError: CHECKPOINT_MOVED: somebody else signed; LOG_ROLLED_BACK: the new tree is not larger.
-    """
-    state = require_state(connection, lock=True)
-    if fence is not None and state.fence != fence:
-        raise FenceLostError(f"expected fence {fence}, the log has {state.fence}: another instance took it")
-    newest = newest_checkpoint(connection)
-    if (None if newest is None else newest.note) != expected:
-        raise ConflictError("another publisher signed a checkpoint", code="CHECKPOINT_MOVED")
-    if newest is not None and new.tree.size <= newest.tree.size:
-        message = f"expected more than {newest.tree.size} leaves, got {new.tree.size}"
-        raise ConflictError(message, code="LOG_ROLLED_BACK")
-    connection.execute(
-        insert(CHECKPOINT).values(
-            tree_size=new.tree.size, root_hash=new.root_hash, tree_range=new.tree.to_bytes(), note=new.note
-        )
-    )
-
-
-def checkpoint_sizes(connection: Connection, *, after: int, limit: int) -> list[int]:
-    """Return the sizes of the first signed checkpoints that are larger than a size, ascending."""
-    query = select(CHECKPOINT.c.tree_size).where(CHECKPOINT.c.tree_size > after).order_by(CHECKPOINT.c.tree_size)
-    return list(connection.execute(query.limit(limit)).scalars())
-
-
-def put_cosignature(connection: Connection, *, tree_size: int, witness: str, line: str, time_s: int) -> None:
-    """Keep a witness's signature line of a checkpoint; a newer one of the same takes the place of the older."""
-    same = (COSIGNATURE.c.tree_size == tree_size, COSIGNATURE.c.witness == witness)
-    changed = connection.execute(update(COSIGNATURE).where(*same).values(line=line, time_s=time_s))
-    if changed.rowcount == 0:
-        connection.execute(insert(COSIGNATURE).values(tree_size=tree_size, witness=witness, line=line, time_s=time_s))
-
-
-def cosignatures(connection: Connection, *, tree_size: int) -> list[str]:
-    """Return the signature lines of witnesses under a checkpoint, by the witnesses' names."""
-    query = select(COSIGNATURE.c.line).where(COSIGNATURE.c.tree_size == tree_size).order_by(COSIGNATURE.c.witness)
-    return list(connection.execute(query).scalars())
 
 
 # --- followers ---

@@ -9,7 +9,7 @@ only steer: the lease, the followers' positions, and the log state's ``stream_cr
 
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, Index, MetaData, UniqueConstraint, text
+from sqlalchemy import BigInteger, Index, MetaData, Table, UniqueConstraint, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import TypeCompiler
 from sqlmodel import Field, SQLModel
@@ -281,3 +281,23 @@ class Follower(LedgerTable, table=True):
 
     name: str = Field(primary_key=True)
     position: int = Field(sa_type=Int64)
+
+
+def table_of(kind: type[LedgerTable]) -> Table:
+    """Return the Core table of a table class."""
+    table: Table = kind.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table classes
+    return table
+
+
+STATE = table_of(LogState)
+LEASE = table_of(Lease)
+EPOCH = table_of(Epoch)
+ENTRY = table_of(Entry)
+SIGNED_EVENT = table_of(SignedEventRow)
+MESSAGE = table_of(Message)
+DUPLICATE = table_of(Duplicate)
+REFUSAL = table_of(RefusalRow)
+CHECKPOINT = table_of(CheckpointRow)
+COSIGNATURE = table_of(Cosignature)
+ERASURE = table_of(Erasure)
+FOLLOWER = table_of(Follower)

@@ -29,8 +29,8 @@ from ledger.intake import StreamMessage, examine_message
 from ledger.mirror import Mirror
 from ledger.sequencer import integrate
 from ledger.signer import Signer
-from ledger.storage import log_store
-from ledger.storage.log_store import StoredCheckpoint
+from ledger.storage import checkpoint_store, log_store
+from ledger.storage.checkpoint_store import StoredCheckpoint
 from ledger.storage.open import open_storage
 from ledger.tile_files import TileFiles
 from ledger.trust_state import load_registry
@@ -129,7 +129,7 @@ class Child:
         text = stored.note.partition(b"\n\n")[0].decode() + "\n"
         line = COSIGNER.cosign(text, timestamp=COSIGN_TIME_S).line
         put = partial(
-            log_store.put_cosignature,
+            checkpoint_store.put_cosignature,
             tree_size=stored.tree.size,
             witness=COSIGNER.name,
             line=line,

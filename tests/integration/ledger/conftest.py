@@ -36,8 +36,9 @@ from ledger.intake import StreamMessage, examine_message
 from ledger.mirror import Mirror
 from ledger.sequencer import integrate
 from ledger.signer import Signer
-from ledger.storage import log_store
-from ledger.storage.log_store import State, StoredCheckpoint
+from ledger.storage import log_store, tables
+from ledger.storage.checkpoint_store import StoredCheckpoint
+from ledger.storage.log_store import State
 from ledger.storage.migrate import migrate
 from ledger.storage.open import open_storage
 from ledger.tile_files import TileFiles
@@ -234,7 +235,7 @@ class Running:
 
     async def checkpoints(self) -> list[tuple[int, bytes]]:
         """Return sizes and roots of all signed checkpoints."""
-        query = select(log_store.CHECKPOINT.c.tree_size, log_store.CHECKPOINT.c.root_hash)
+        query = select(tables.CHECKPOINT.c.tree_size, tables.CHECKPOINT.c.root_hash)
         return await self.ledger.database.read(
             lambda connection: [(row.tree_size, row.root_hash) for row in connection.execute(query)]
         )

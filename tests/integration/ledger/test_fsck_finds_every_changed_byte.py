@@ -11,7 +11,7 @@ import pytest
 from ledger.commands import main
 from ledger.fsck import check_files, check_folder
 from ledger.fsck_report import Report
-from ledger.storage import log_store
+from ledger.storage import checkpoint_store
 from medtrail.codec import encode_batch
 from medtrail.note import Cosigner, NoteSigner, format_vkey
 from medtrail.policy import parse_policy
@@ -67,7 +67,9 @@ def checked_log(new_log: "NewLog", events: "Events") -> Path:
     log.publish()
     note = log.rows("SELECT note FROM checkpoint WHERE tree_size = 10")[0][0]
     line = COSIGNER.cosign(note.partition(b"\n\n")[0].decode() + "\n", timestamp=1_700_000_000).line
-    put = partial(log_store.put_cosignature, tree_size=10, witness=COSIGNER.name, line=line, time_s=1_700_000_000)
+    put = partial(
+        checkpoint_store.put_cosignature, tree_size=10, witness=COSIGNER.name, line=line, time_s=1_700_000_000
+    )
     log.database.write_now(put)
     log.close()
     return log.home.root

@@ -17,12 +17,13 @@ from sqlalchemy import Connection, select, text, update
 from ledger.commands import main
 from ledger.projections.projector import PROJECTION_NAME, Projector, open_projection
 from ledger.projector_process import read_chained
-from ledger.storage import log_store
+from ledger.storage import checkpoint_store, entry_store, log_store
 from ledger.storage.bulk import bulk_insert
-from ledger.storage.log_store import REFUSAL, SIGNED_EVENT, STATE, FenceLostError, MustReach, StoredCheckpoint
+from ledger.storage.checkpoint_store import StoredCheckpoint
+from ledger.storage.log_store import FenceLostError, MustReach
 from ledger.storage.migrate import HEAD, migrate, require_current
 from ledger.storage.open import open_storage
-from ledger.storage.tables import LEDGER_METADATA
+from ledger.storage.tables import LEDGER_METADATA, REFUSAL, SIGNED_EVENT, STATE
 from medtrail.codec import encode_batch
 from medtrail.epcis.model import Extension
 from medtrail.errors import ConflictError, MalformedError, MedtrailError, NotFoundError, UnavailableError
@@ -61,16 +62,16 @@ def test_large_entries_are_read_as_many_as_fill_an_answer(log: "OfflineLog", eve
     for event in large:
         log.integrate(log.message(encode_batch([event])))
     read = log.database.read_now
-    of_all = partial(log_store.entries_of_types, payload_types=[], start=8, end=14, limit=100)
+    of_all = partial(entry_store.entries_of_types, payload_types=[], start=8, end=14, limit=100)
     assert [entry.leaf_index for entry in read(of_all)] == [8, 9, 10, 11, 12, 13]
     # Up to the first that does not fit any more, so that it is known to be there.
     assert [entry.leaf_index for entry in read(partial(of_all, most_bytes=450_000))] == [8, 9, 10]
     assert [entry.leaf_index for entry in read(partial(of_all, most_bytes=1))] == [8]
     assert read(partial(of_all, most_bytes=450_000, payload_types=["application/none"])) == []
-    some = partial(log_store.entries_at, indices=[13, 2, 9, 8, 99])
+    some = partial(entry_store.entries_at, indices=[13, 2, 9, 8, 99])
     assert [entry.leaf_index for entry in read(partial(some, most_bytes=450_000))] == [2, 8, 9, 13]
     assert [entry.leaf_index for entry in read(partial(some, most_bytes=300_000))] == [2, 9, 13]
-    assert len(read(partial(log_store.entries, start=0, end=20))) == 14
+    assert len(read(partial(entry_store.entries, start=0, end=20))) == 14
 
     async def projected() -> int:
         projection = open_projection(log.home.root / PROJECTION_NAME)
@@ -229,14 +230,14 @@ def test_fence_is_lost_to_whoever_took_it_last(log: "OfflineLog") -> None:
 
 def test_of_checkpoints_signed_at_once_exactly_one_is_kept(log: "OfflineLog") -> None:
     others = [open_storage(log.home.root, log.home.database_url) for _ in range(4)]
-    newest = log.database.read_now(log_store.newest_checkpoint)
+    newest = log.database.read_now(checkpoint_store.newest_checkpoint)
     assert newest is not None
     outcomes: list[str] = []
 
     def sign(database: Database, number: int) -> None:
         tree = newest.tree.append(hash_leaf(b"%d" % number))
         new = StoredCheckpoint(tree, tree.root(), b"note %d" % number)
-        swap = partial(log_store.swap_checkpoint, expected=newest.note, new=new, fence=log.fence)
+        swap = partial(checkpoint_store.swap_checkpoint, expected=newest.note, new=new, fence=log.fence)
         try:
             database.write_now(swap)
             outcomes.append("signed")
@@ -254,11 +255,11 @@ def test_of_checkpoints_signed_at_once_exactly_one_is_kept(log: "OfflineLog") ->
 
 
 def test_smaller_checkpoint_is_not_kept(log: "OfflineLog") -> None:
-    newest = log.database.read_now(log_store.newest_checkpoint)
+    newest = log.database.read_now(checkpoint_store.newest_checkpoint)
     assert newest is not None
     new = StoredCheckpoint(CompactRange(), bytes(32), b"note")
     with pytest.raises(ConflictError) as caught:
-        log.database.write_now(partial(log_store.swap_checkpoint, expected=newest.note, new=new))
+        log.database.write_now(partial(checkpoint_store.swap_checkpoint, expected=newest.note, new=new))
     assert caught.value.code == "LOG_ROLLED_BACK"
 
 
@@ -290,15 +291,15 @@ def test_followers_keep_their_positions(database: Database) -> None:
 def test_newer_cosignature_takes_the_place_of_the_older(database: Database) -> None:
     for time_s in (1, 2):
         line = f"line {time_s}"
-        put = partial(log_store.put_cosignature, tree_size=3, witness="w", line=line, time_s=time_s)
+        put = partial(checkpoint_store.put_cosignature, tree_size=3, witness="w", line=line, time_s=time_s)
         database.write_now(put)
-    assert database.read_now(partial(log_store.cosignatures, tree_size=3)) == ["line 2"]
+    assert database.read_now(partial(checkpoint_store.cosignatures, tree_size=3)) == ["line 2"]
 
 
 def test_event_without_its_bytes_tells_whether_it_was_erased(log: "OfflineLog") -> None:
     log.change("DELETE FROM signed_event WHERE leaf_index IN (2, 3)")
     log.change("INSERT INTO erasure VALUES (3, 5, NULL, '', '', 1)")
-    found = {entry.leaf_index: entry for entry in log.database.read_now(partial(log_store.entries, start=1, end=4))}
+    found = {entry.leaf_index: entry for entry in log.database.read_now(partial(entry_store.entries, start=1, end=4))}
     assert found[1].require_event()
     for index, code in ((2, "EVENT_MISSING"), (3, "EVENT_ERASED")):
         with pytest.raises(MedtrailError) as caught:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from ledger.storage.log_store import REFUSAL
+from ledger.storage.tables import REFUSAL
 from medtrail.codec import encode_batch
 from medtrail.runtime import tokens
 from medtrail.runtime.tokens import utc_now

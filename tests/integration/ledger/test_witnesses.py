@@ -38,7 +38,7 @@ from medtrail.policy import Policy, parse_policy
 from medtrail.runtime.database import Database
 
 if TYPE_CHECKING:
-    from ledger.storage.log_store import StoredCheckpoint
+    from ledger.storage.checkpoint_store import StoredCheckpoint
     from tests.conftest import Eventually
     from tests.integration.ledger.conftest import CheckLog, Events, LogHome, NewLog, OfflineLog, Producer
 

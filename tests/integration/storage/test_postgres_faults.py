@@ -18,8 +18,8 @@ from sqlalchemy.engine import URL, make_url
 
 from ledger.storage import log_store
 from ledger.storage.bulk import bulk_insert
-from ledger.storage.log_store import FOLLOWER, SIGNED_EVENT
 from ledger.storage.migrate import migrate
+from ledger.storage.tables import FOLLOWER, SIGNED_EVENT
 from medtrail.errors import ConflictError, MedtrailError, UnavailableError
 from medtrail.runtime.postgres import PostgresDatabase
 
