@@ -2,27 +2,22 @@
 
 import asyncio
 import contextlib
-import io
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
-import structlog
 
 from medtrail.api.ledger.v1 import ledger_pb2
-from medtrail.cli.main import main
 from medtrail.cli.network import RunningNetwork, read_network
 from medtrail.cli.session import Session, open_session
 from medtrail.errors import NotFoundError
+from tests.support.command import Run, run_command
 
 PATIENCE_S = 180.0
 POLL_S = 0.02
@@ -31,46 +26,6 @@ REFERENCE_EXAMPLE = REPOSITORY.parent.joinpath(
     "shared/data/openepcis-test-resources/1.2/EPCIS/XML/Capture/Documents/GS1_US_Pharma_Example_2_2_1_1.xml"
 )
 SHIPPED_EXAMPLE = REPOSITORY / "medtrail/cli/data/dscsa_example.xml"
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a command ended, and what it wrote."""
-
-    code: int
-    out: str
-    errors: str
-
-    @property
-    def document(self) -> Any:
-        """Its answer under --json."""
-        return json.loads(self.out)
-
-    @property
-    def error(self) -> Any:
-        """Its error under --json."""
-        return json.loads(self.errors)["error"]
-
-
-def run_command(*arguments: str) -> Run:
-    """Run `medtrail` as its entry point does, in this process."""
-    out, errors = io.StringIO(), io.StringIO()
-    logging = structlog.get_config()
-    try:
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(errors),
-            mock.patch.object(sys, "argv", ["medtrail", *arguments]),
-        ):
-            main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    else:
-        code = 0
-    finally:
-        structlog.configure(**logging)
-        structlog.contextvars.clear_contextvars()
-    return Run(code, out.getvalue(), errors.getvalue())
 
 
 def unmeasured() -> dict[str, str]:

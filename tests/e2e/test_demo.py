@@ -8,7 +8,8 @@ from unittest import mock
 
 import pytest
 
-from tests.e2e.conftest import Run, run_command, run_process, unmeasured
+from tests.e2e.conftest import run_process, unmeasured
+from tests.support.command import Run, run_command
 
 # What the demo promises to show, in its own words.
 CLAIMS = (

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from medtrail.cli.session import Session
-    from tests.e2e.conftest import Net, Run
+    from tests.e2e.conftest import Net
+    from tests.support.command import Run
 
 GTIN = "00300010123455"
 SERIALS = ("CASE1", "CASE2", "CASE3", "CASE4")

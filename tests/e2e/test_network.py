@@ -28,7 +28,8 @@ from medtrail.merkle import CompactRange, hash_leaf, inclusion_proof, verify_con
 from medtrail.note import NoteVerifier, parse_vkey
 from medtrail.tiles import Tile, TileHashReader, decode_entry_bundle, new_entry_bundles, read_edge
 from medtrail.tlog_proof import parse_proof, verify_proof
-from tests.e2e.conftest import PATIENCE_S, Net, believed, run_command, run_process, until
+from tests.e2e.conftest import PATIENCE_S, Net, believed, run_process, until
+from tests.support.command import run_command
 
 MAKER, DISTRIBUTOR, PHARMACY = "gs1-pharma", "gs1-drug-distributor", "elm-street-pharmacy"
 MAKER_GLN, DISTRIBUTOR_GLN = "0300011111116", "0399999999991"

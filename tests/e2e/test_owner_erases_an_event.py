@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from medtrail.epcis import Action, EpcisDocument, EpcisEvent, EventType, write_json
-from tests.e2e.conftest import Net, Run, believed
+from tests.e2e.conftest import Net, believed
+from tests.support.command import Run
 
 MAKER, DISTRIBUTOR = "gs1-pharma", "gs1-drug-distributor"
 MAKER_GLN = "0300011111116"

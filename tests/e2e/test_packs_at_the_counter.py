@@ -14,7 +14,8 @@ from tests.e2e.conftest import believed, until
 
 if TYPE_CHECKING:
     from medtrail.cli.session import Session
-    from tests.e2e.conftest import Net, Run
+    from tests.e2e.conftest import Net
+    from tests.support.command import Run
 
 GTIN = "00300010123455"
 SERIALS = ("COUNTER1", "COUNTER2", "COUNTER3", "COUNTER4", "COUNTER5")

@@ -14,7 +14,8 @@ from medtrail.errors import NotFoundError
 from tests.e2e.conftest import believed, until
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Net, Run
+    from tests.e2e.conftest import Net
+    from tests.support.command import Run
 
 GTIN = "00300010123455"
 MAKER, PHARMACY = "gs1-pharma", "hilltop-pharmacy"

@@ -19,7 +19,7 @@ from medtrail.simulation.script import Goods, Wave
 from medtrail.simulation.staging import network
 from medtrail.simulation.troubles import TROUBLES
 from medtrail.simulation.world import World, make_world
-from tests.e2e.conftest import Run, run_command
+from tests.support.command import Run, run_command
 from tests.unit.simulation.day import PARTIES, Day, book_words, ledger_words, read_days
 
 PACKS, SEED = 600, 5

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -367,6 +367,10 @@ class OfflineLog:
     def enrol(self, events: Events) -> None:
         self.integrate(self.message(encode_batch(events.enrolments()), sender="4012345000993"))
 
+    def commission(self, events: Events, serials: Iterable[int] = range(3)) -> None:
+        batch = encode_batch([events.sign(events.commission(serial)) for serial in serials])
+        self.integrate(self.message(batch))
+
     def signer(self) -> Signer:
         return Signer(self.database, NoteSigner(ORIGIN, self.home.folder.log_seed()), interval_s=0.05)
 
@@ -457,3 +461,13 @@ def new_log(tmp_path: Path, network: "Network", database_url: str) -> Iterator[N
     yield make
     for log in made:
         log.close()
+
+
+@pytest.fixture
+def log(new_log: NewLog, events: Events) -> OfflineLog:
+    """A log with 11 entries, all published."""
+    made = new_log()
+    made.enrol(events)
+    made.commission(events)
+    made.publish()
+    return made

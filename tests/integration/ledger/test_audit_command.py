@@ -1,8 +1,6 @@
 """`medtrail audit` against the real public server: what it says, remembers and leaves as evidence."""
 
 import asyncio
-import contextlib
-import io
 import json
 import os
 import signal
@@ -11,12 +9,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -28,12 +24,12 @@ from ledger.web import WebServer
 from medtrail.checkpoint import Checkpoint, sign_checkpoint
 from medtrail.cli import audit_files
 from medtrail.cli.audit_files import HttpLog
-from medtrail.cli.main import main
 from medtrail.errors import UnavailableError
 from medtrail.monitor import AuditState
 from medtrail.note import Cosigner, NoteSigner, format_vkey
 from medtrail.note_format import add_signatures
 from medtrail.tiles import TileEdge
+from tests.support.command import Run, run_command
 
 LOG = NoteSigner("ledger.example/eu1", bytes(range(32)))
 WITNESS = Cosigner("witness.example/w1", bytes(range(32, 64)))
@@ -85,11 +81,8 @@ def published(folder: Path) -> Iterator[str]:
         yield url
 
 
-@dataclass(frozen=True)
-class Run:
-    code: int
-    out: str
-    errors: str
+class AuditRun(Run):
+    """An audit's run: an answer a look, and what it tells people before an error."""
 
     @property
     def lines(self) -> list[Any]:
@@ -100,21 +93,9 @@ class Run:
         return json.loads(self.errors.splitlines()[-1])["error"]
 
 
-def audit(url: str, *arguments: object, key: object = VKEY) -> Run:
-    """Run the command as its entry point does, in this process."""
-    out, errors = io.StringIO(), io.StringIO()
-    logging = structlog.get_config()
-    former = sys.argv
-    sys.argv = ["medtrail", "audit", url, "--key", str(key), *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as end:
-            main()
-    finally:
-        sys.argv = former
-        structlog.configure(**logging)
-        structlog.contextvars.clear_contextvars()
-    assert isinstance(end.value.code, int)
-    return Run(end.value.code, out.getvalue(), errors.getvalue())
+def audit(url: str, *arguments: object, key: object = VKEY) -> AuditRun:
+    run = run_command("audit", url, "--key", str(key), *map(str, arguments))
+    return AuditRun(run.code, run.out, run.errors)
 
 
 @pytest.fixture

@@ -13,12 +13,11 @@ import pytest
 from ledger.commands import main
 from ledger.fsck import check_folder
 from medtrail.checkpoint import Checkpoint, sign_checkpoint
-from medtrail.codec import encode_batch
 from medtrail.note import Cosigner, NoteSigner, format_vkey
 from medtrail.runtime.database import PAGE_BYTES
 
 if TYPE_CHECKING:
-    from tests.integration.ledger.conftest import Events, NewLog, OfflineLog
+    from tests.integration.ledger.conftest import OfflineLog
 
 COSIGNER = Cosigner("witness.example/w1", bytes(range(32)))
 
@@ -27,15 +26,6 @@ COSIGNER = Cosigner("witness.example/w1", bytes(range(32)))
 def database_url() -> str:
     """Files are damaged here; the drills run on both backends."""
     return ""
-
-
-@pytest.fixture
-def log(new_log: "NewLog", events: "Events") -> "OfflineLog":
-    made = new_log()
-    made.enrol(events)
-    made.integrate(made.message(encode_batch([events.sign(events.commission(serial)) for serial in range(3)])))
-    made.publish()
-    return made
 
 
 @pytest.fixture

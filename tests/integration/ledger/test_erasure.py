@@ -408,7 +408,7 @@ def test_fsck_finds_an_erasure_that_nobody_ordered(erased_log: ErasedLog, change
 
 def test_fsck_finds_refusals_emptied_without_an_erasure(new_log: "NewLog", events: "Events") -> None:
     log = new_log()
-    log.integrate(log.message(encode_batch([events.sign(events.commission(1))])))
+    log.commission(events, [1])
     log.change("UPDATE refusal SET signed_event = x''")
     log.publish()
     assert {finding.code for finding in log.fsck().findings} == {"REFUSAL_CORRUPT"}

@@ -8,7 +8,6 @@ from ledger.leadership import InstanceRole
 from ledger.status import FollowerStatus, LedgerStatus, StatusReader
 from ledger.storage import log_store
 from ledger.witnessing import WitnessStatus
-from medtrail.codec import encode_batch
 from tests.integration.ledger.conftest import NOW
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ class Watched:
     def __init__(self, new_log: "NewLog", events: "Events") -> None:
         self.log = new_log()
         self.log.enrol(events)
-        self.log.integrate(self.log.message(encode_batch([events.sign(events.commission(1))])))
+        self.log.commission(events, [1])
         self.events = events
         self.now = NOW
         self.projected = 0

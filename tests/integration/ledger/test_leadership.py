@@ -16,7 +16,6 @@ from ledger.bootstrap import Ledger
 from ledger.leadership import InstanceRole, Leadership, Times, is_dead
 from ledger.standby import StandbyCheck
 from medtrail.checkpoint import open_checkpoint
-from medtrail.codec import encode_batch
 from medtrail.errors import MedtrailError
 from medtrail.note import parse_vkey
 
@@ -167,7 +166,7 @@ def test_log_that_does_not_add_up_is_not_taken_over(
     log.publish()
     check = StandbyCheck(log.database)
     asyncio.run(check.run_once())
-    log.integrate(log.message(encode_batch([events.sign(events.commission(serial)) for serial in range(3)])))
+    log.commission(events)
     log.publish()
     log.change(damage)
 

@@ -53,6 +53,6 @@ def test_database_of_the_version_before_keeps_its_log(
     assert log.rows("SELECT version_num FROM alembic_version") == [(HEAD,)]
     check_log(log.home.root, acknowledged=sent)
     log.fence = log.rows("SELECT fence FROM lease")[0][0]
-    log.integrate(log.message(encode_batch([events.sign(events.commission(9))])))
+    log.commission(events, [9])
     log.publish()
     assert check_log(log.home.root, acknowledged=sent).tree_size == 12

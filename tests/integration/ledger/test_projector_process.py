@@ -14,7 +14,6 @@ from ledger.bootstrap import Ledger
 from ledger.projections import store
 from ledger.projections.projector import PROJECTION_NAME, open_projection
 from ledger.projector_process import NICENESS, ProjectorProcess
-from medtrail.codec import encode_batch
 from tests.support.processes import runs
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 def log(new_log: "NewLog", events: "Events") -> "OfflineLog":
     made = new_log()
     made.enrol(events)
-    made.integrate(made.message(encode_batch([events.sign(events.commission(serial)) for serial in range(40)])))
+    made.commission(events, range(40))
     made.publish()
     return made
 

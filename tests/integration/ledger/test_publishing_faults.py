@@ -41,7 +41,7 @@ def log(new_log: "NewLog", events: "Events") -> "OfflineLog":
     made = new_log()
     made.enrol(events)
     made.publish()
-    made.integrate(made.message(encode_batch([events.sign(events.commission(serial)) for serial in range(3)])))
+    made.commission(events)
     return made
 
 
@@ -162,8 +162,7 @@ def test_partial_tiles_go_when_the_full_one_is_published(
     log: "OfflineLog", events: "Events", check_log: "CheckLog"
 ) -> None:
     log.publish()
-    batch = [events.sign(events.commission(serial)) for serial in range(100, 400)]
-    log.integrate(log.message(encode_batch(batch)))
+    log.commission(events, range(100, 400))
     log.publish()
     tiles = log.home.root / "public" / "tile"
     assert not (tiles / "0" / "000.p").exists()
@@ -188,8 +187,7 @@ def test_log_that_is_published_anew_gets_those_partial_tiles_that_stay(
     log: "OfflineLog", events: "Events", check_log: "CheckLog"
 ) -> None:
     for serial in range(100, 500, 10):
-        batch = [events.sign(events.commission(serial + number)) for number in range(10)]
-        log.integrate(log.message(encode_batch(batch)))
+        log.commission(events, range(serial, serial + 10))
         asyncio.run(log.signer().sign_once(log.fence))
     shutil.rmtree(log.home.root / "public")
     counting = CountingFiles(log.files)
@@ -206,7 +204,7 @@ def test_database_older_than_the_published_checkpoint_signs_that_tree_again_firs
 ) -> None:
     log.publish()
     (note,) = log.rows("SELECT note FROM checkpoint WHERE tree_size = 11")
-    log.integrate(log.message(encode_batch([events.sign(events.commission(99))])))
+    log.commission(events, [99])
     log.change("DELETE FROM checkpoint WHERE tree_size = 11")
     assert "LOG_ROLLED_BACK" in {finding.code for finding in log.fsck().findings}
     log.publish()
@@ -243,11 +241,11 @@ def test_database_that_lost_entries_signs_nothing_before_it_has_them_again(
 def test_other_history_than_the_published_one_is_never_signed(log: "OfflineLog", events: "Events") -> None:
     older = log.home.root / "older.db"
     log.copy_database(older)
-    log.integrate(log.message(encode_batch([events.sign(events.commission(99))])))
+    log.commission(events, [99])
     log.publish()
     log.restore_database(older)
     log.next_seq -= 1
-    log.integrate(log.message(encode_batch([events.sign(events.commission(100))])))
+    log.commission(events, [100])
     for _ in range(2):
         with pytest.raises(ConflictError) as caught:
             log.publish()
@@ -258,17 +256,16 @@ def test_other_history_than_the_published_one_is_never_signed(log: "OfflineLog",
 def test_fork_that_one_instance_sees_in_its_files_stops_the_signing_of_all(log: "OfflineLog", events: "Events") -> None:
     older = log.home.root / "older.db"
     log.copy_database(older)
-    log.integrate(log.message(encode_batch([events.sign(events.commission(99))])))
+    log.commission(events, [99])
     log.publish()
     log.restore_database(older)
     log.next_seq -= 1
-    more = [events.sign(events.commission(serial)) for serial in (100, 101)]
-    log.integrate(log.message(encode_batch(more)))
+    log.commission(events, [100, 101])
     # Another instance leads, whose own files know nothing of the 12 entries that were published here.
     assert asyncio.run(log.signer().sign_once(log.fence))
     with pytest.raises(ConflictError, match="12 is not one that this database signed"):
         asyncio.run(log.mirror().repair())
-    log.integrate(log.message(encode_batch([events.sign(events.commission(102))])))
+    log.commission(events, [102])
     with pytest.raises(ConflictError) as caught:
         asyncio.run(log.signer().sign_once(log.fence))
     assert caught.value.code == "LOG_FORKED"

@@ -15,7 +15,6 @@ from ledger.bootstrap import Ledger
 from ledger.storage import log_store
 from ledger.storage.log_store import MustReach
 from medtrail.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from medtrail.codec import encode_batch
 from medtrail.errors import MalformedError, MedtrailError, RootMismatchError, UnavailableError
 from medtrail.note import NoteSigner
 
@@ -83,7 +82,7 @@ def test_replica_needs_the_log_s_key_to_verify_with(log_home: "LogHome") -> None
 def log(new_log: "NewLog", events: "Events") -> "OfflineLog":
     made = new_log()
     made.enrol(events)
-    made.integrate(made.message(encode_batch([events.sign(events.commission(serial)) for serial in range(3)])))
+    made.commission(events)
     return made
 
 
@@ -129,7 +128,7 @@ def test_replica_that_was_rolled_back_compares_with_what_it_had_published(
     before = log.database.read_now(log_store.require_state).tree
     reach = MustReach(before.size, before.root() if same else bytes(32))
     log.database.write_now(partial(log_store.freeze, reason="11 entries are published here", must_reach=reach))
-    log.integrate(log.message(encode_batch([events.sign(events.commission(9))])))
+    log.commission(events, [9])
     after = log.database.read_now(log_store.require_state).tree
     adopting = adopter(log, signed(log, after.size, after.root()))
     if same:

@@ -19,26 +19,16 @@ from ledger.published import MAX_NOTE_BYTES, fetch_checkpoint
 from ledger.storage.migrate import migrate
 from ledger.storage.open import open_storage
 from ledger.web import WebServer
-from medtrail.codec import encode_batch
 from medtrail.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from tests.integration.ledger.conftest import Events, NewLog, OfflineLog
+    from tests.integration.ledger.conftest import Events, OfflineLog
 
 
 @pytest.fixture
 def database_url() -> str:
     """Files are named here; the drills run on both backends."""
     return ""
-
-
-@pytest.fixture
-def log(new_log: "NewLog", events: "Events") -> "OfflineLog":
-    made = new_log()
-    made.enrol(events)
-    made.integrate(made.message(encode_batch([events.sign(events.commission(serial)) for serial in range(3)])))
-    made.publish()
-    return made
 
 
 class Drill:
@@ -79,7 +69,7 @@ def test_backup_of_a_file_at_another_place_is_of_that_file(log: "OfflineLog", ev
     shared.parent.mkdir()
     stale = tmp_path / "stale.db"
     log.copy_database(stale)
-    log.integrate(log.message(encode_batch([events.sign(events.commission(9))])))
+    log.commission(events, [9])
     log.copy_database(shared)
     log.restore_database(stale)
     where = ("--dir", str(log.home.root), "--database", f"sqlite:///{shared}")
@@ -113,7 +103,7 @@ def test_restore_that_was_killed_after_it_had_made_tables_can_be_done_again(
 def test_published_checkpoint_is_fetched_from_where_the_log_is_served(
     log: "OfflineLog", drill: Drill, events: "Events", capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log.integrate(log.message(encode_batch([events.sign(events.commission(9))])))
+    log.commission(events, [9])
     log.publish()
 
     async def scenario() -> None:

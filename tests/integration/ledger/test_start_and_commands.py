@@ -13,7 +13,6 @@ from ledger.bootstrap import Ledger
 from ledger.commands import main
 from ledger.log_reader import LogReader
 from ledger.progress import progress
-from medtrail.codec import encode_batch
 from medtrail.envelope import SigningKey
 from medtrail.errors import MedtrailError, UnavailableError, VerificationError
 from medtrail.event import Genesis
@@ -32,15 +31,6 @@ ORIGIN = "ledger.example/test"
 def database_url() -> str:
     """Starts and commands on files; those that take a database have tests of their own elsewhere."""
     return ""
-
-
-@pytest.fixture
-def log(new_log: "NewLog", events: "Events") -> "OfflineLog":
-    made = new_log()
-    made.enrol(events)
-    made.integrate(made.message(encode_batch([events.sign(events.commission(serial)) for serial in range(3)])))
-    made.publish()
-    return made
 
 
 def test_rebuild_fills_the_projection_anew(log: "OfflineLog", capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +157,7 @@ def test_proof_is_not_made_from_damaged_tiles(log: "OfflineLog") -> None:
 
 
 def test_signer_that_must_not_sign_says_why_and_stops(log: "OfflineLog", events: "Events") -> None:
-    log.integrate(log.message(encode_batch([events.sign(events.commission(50))])))
+    log.commission(events, [50])
     log.change("UPDATE signed_event SET data = zeroblob(9) WHERE leaf_index = 11")
     signer = log.signer()
     asyncio.run(signer.run(log.fence))

@@ -360,7 +360,7 @@ def log(new_log: "NewLog", events: "Events") -> "OfflineLog":
     made = new_log()
     made.enrol(events)
     made.publish()
-    made.integrate(made.message(encode_batch([events.sign(events.commission(serial)) for serial in range(3)])))
+    made.commission(events)
     return made
 
 
@@ -417,12 +417,12 @@ def test_published_checkpoint_carries_the_quorum_from_the_first_moment(
             await witnessed.witnessing.check_ahead()
             await witnessed.publish()
             assert witnessed.check_published() == 11
-            log.integrate(log.message(encode_batch([events.sign(events.commission(50))])))
+            log.commission(events, [50])
             await witnessed.publish()
             assert witnessed.check_published() == 12
             assert log.feed.newest.note == log.files.checkpoint()
             # A leader that knows nothing of the witness learns its size from it.
-            log.integrate(log.message(encode_batch([events.sign(events.commission(51))])))
+            log.commission(events, [51])
             second = Witnessed(log, url)
             await second.publish()
             assert second.check_published() == 13
@@ -668,14 +668,13 @@ def test_log_that_took_another_way_than_the_witness_saw_never_signs_again(
     async def scenario() -> None:
         async with served(app) as url:
             witnessed = Witnessed(log, url)
-            log.integrate(log.message(encode_batch([events.sign(events.commission(60))])))
+            log.commission(events, [60])
             await witnessed.publish()
             await witnessed.witnessing.close()
             log.restore_database(older)
             (log.home.root / "public" / "checkpoint").unlink()
             log.next_seq -= 1
-            other = [events.sign(events.commission(serial)) for serial in (70, 71)]
-            log.integrate(log.message(encode_batch(other)))
+            log.commission(events, [70, 71])
             # Signed while no witness answered; the next that does shows what was signed before.
             await log.signer().sign_once(log.fence)
             late = Witnessed(log, url)

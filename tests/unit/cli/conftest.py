@@ -1,37 +1,11 @@
-import contextlib
-import io
-import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
 
-from medtrail.cli.main import main
+from tests.support.command import Run, run_command
 
 SHIPPED_EXAMPLE = Path(__file__).parents[3] / "medtrail/cli/data/dscsa_example.xml"
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a command ended, and what it wrote."""
-
-    code: int
-    out: str
-    errors: str
-
-    @property
-    def document(self) -> Any:
-        """Its answer under --json."""
-        return json.loads(self.out)
-
-    @property
-    def error(self) -> Any:
-        """Its error under --json."""
-        return json.loads(self.errors)["error"]
 
 
 Medtrail = Callable[..., Run]
@@ -45,17 +19,7 @@ def medtrail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Medtrail:
     monkeypatch.delenv("MEDTRAIL_AS", raising=False)
 
     def run(*arguments: object) -> Run:
-        monkeypatch.setattr(sys, "argv", ["medtrail", *map(str, arguments)])
-        out, errors = io.StringIO(), io.StringIO()
-        logging = structlog.get_config()
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as end:
-                main()
-        finally:
-            structlog.configure(**logging)
-            structlog.contextvars.clear_contextvars()
-        assert isinstance(end.value.code, int)
-        return Run(end.value.code, out.getvalue(), errors.getvalue())
+        return run_command(*map(str, arguments))
 
     return run
 

@@ -1,14 +1,15 @@
 """``medtrail epcis validate`` and ``medtrail epcis rules``: what a person and a script get."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from medtrail.cli.main import main
 from medtrail.epcis.rules import RULES
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Medtrail
 
 EVENT: dict[str, Any] = {
     "type": "ObjectEvent",
@@ -32,52 +33,39 @@ def _file(folder: Path, *events: dict[str, Any]) -> Path:
     return path
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["medtrail", "epcis", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
-
-
-def test_refuses_a_file_with_errors_and_shows_each(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refuses_a_file_with_errors_and_shows_each(tmp_path: Path, medtrail: "Medtrail") -> None:
     path = _file(tmp_path, EVENT, {**EVENT, "bizStep": "[bold]x", "disposition": "y"})
 
-    assert _run(monkeypatch, "validate", path) == 1
-    shown = capsys.readouterr().out
-    assert "BIZ_STEP_UNKNOWN" in shown
-    assert "'[bold]x' is neither a CBV word nor a URI" in shown
-    assert "/epcisBody/eventList/1/disposition" in shown
-    assert "A disposition is a word of the vocabulary" in shown
-    assert "refused  2 errors, 0 warnings" in shown
+    run = medtrail("epcis", "validate", path)
+    assert run.code == 1
+    assert "BIZ_STEP_UNKNOWN" in run.out
+    assert "'[bold]x' is neither a CBV word nor a URI" in run.out
+    assert "/epcisBody/eventList/1/disposition" in run.out
+    assert "A disposition is a word of the vocabulary" in run.out
+    assert "refused  2 errors, 0 warnings" in run.out
 
 
-def test_accepts_a_sound_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert _run(monkeypatch, "validate", _file(tmp_path, EVENT)) == 0
-    assert capsys.readouterr().out.startswith("accepted  0 errors, 0 warnings")
+def test_accepts_a_sound_file(tmp_path: Path, medtrail: "Medtrail") -> None:
+    run = medtrail("epcis", "validate", _file(tmp_path, EVENT))
+    assert run.code == 0
+    assert run.out.startswith("accepted  0 errors, 0 warnings")
 
 
-def test_counts_more_findings_than_it_prints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_counts_more_findings_than_it_prints(tmp_path: Path, medtrail: "Medtrail") -> None:
     path = _file(tmp_path, *({**EVENT, "bizStep": "x"} for _ in range(5)))
 
-    assert _run(monkeypatch, "validate", path, "--limit", 2) == 1
-    shown = capsys.readouterr().out
-    assert "3 more findings counted, not printed (--limit)" in shown
-    assert "5 errors" in shown
+    run = medtrail("epcis", "validate", path, "--limit", 2)
+    assert run.code == 1
+    assert "3 more findings counted, not printed (--limit)" in run.out
+    assert "5 errors" in run.out
 
 
-def test_answers_machines_with_findings_and_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_answers_machines_with_findings_and_counts(tmp_path: Path, medtrail: "Medtrail") -> None:
     path = _file(tmp_path, {**EVENT, "bizStep": "shipping"})
 
-    assert _run(monkeypatch, "validate", path, "--profile", "dscsa", "--json", "--limit", 1) == 1
-    answer = json.loads(capsys.readouterr().out)
+    run = medtrail("epcis", "validate", path, "--profile", "dscsa", "--json", "--limit", 1)
+    assert run.code == 1
+    answer = run.document
     assert (answer["valid"], answer["file"]) == (False, str(path))
     assert len(answer["findings"]) == 1
     assert set(answer["findings"][0]) == {"severity", "code", "place", "message", "event_index", "line"}
@@ -85,37 +73,34 @@ def test_answers_machines_with_findings_and_counts(
     assert {"code": "DSCSA_STATEMENT_MISSING", "severity": "error", "count": 1} in answer["by_code"]
 
 
-def test_says_the_line_in_xml(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_says_the_line_in_xml(tmp_path: Path, medtrail: "Medtrail") -> None:
     path = tmp_path / "events.xml"
     path.write_text("<ObjectEvent>\n<eventTime>soon</eventTime>\n</ObjectEvent>")
 
-    assert _run(monkeypatch, "validate", path) == 1
-    shown = capsys.readouterr().out
-    assert "line 2: /ObjectEvent/eventTime" in shown
-    assert "refused  4 errors, 0 warnings" in shown
+    run = medtrail("epcis", "validate", path)
+    assert run.code == 1
+    assert "line 2: /ObjectEvent/eventTime" in run.out
+    assert "refused  4 errors, 0 warnings" in run.out
 
 
 @pytest.mark.parametrize("arguments", [("events.txt",), ("events.json", "--profile", "fmd"), ("missing.json",)])
-def test_wrong_use_ends_with_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
-) -> None:
+def test_wrong_use_ends_with_2(tmp_path: Path, medtrail: "Medtrail", arguments: tuple[str, ...]) -> None:
     _file(tmp_path, EVENT)
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "events.txt").touch()
 
-    assert _run(monkeypatch, "validate", *arguments) == 2
-    assert capsys.readouterr().out == ""
+    run = medtrail("epcis", "validate", *arguments)
+    assert run.code == 2
+    assert run.out == ""
 
 
-def test_prints_the_rules(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run(monkeypatch, "rules") == 0
-    shown = capsys.readouterr().out
-    assert all(rule.code in shown for rule in RULES)
+def test_prints_the_rules(medtrail: "Medtrail") -> None:
+    run = medtrail("epcis", "rules")
+    assert run.code == 0
+    assert all(rule.code in run.out for rule in RULES)
 
-    assert _run(monkeypatch, "rules", "--json") == 0
-    answer = json.loads(capsys.readouterr().out)
+    run = medtrail("epcis", "rules", "--json")
+    assert run.code == 0
+    answer = run.document
     assert answer["rules"][0] == {
         "code": RULES[0].code,
         "severity": RULES[0].severity,

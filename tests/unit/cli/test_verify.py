@@ -23,7 +23,8 @@ from medtrail.tlog_proof import MAX_PROOF_BYTES, TlogProof, format_proof
 if typing.TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.unit.cli.conftest import Medtrail, Run
+    from tests.support.command import Run
+    from tests.unit.cli.conftest import Medtrail
 
 ORIGIN = "log.example/test"
 LOG = NoteSigner(ORIGIN, bytes(range(32)))
