@@ -1,10 +1,13 @@
-"""Answers of the projection as messages; used by the servicer only."""
+"""What the log and the projection answer, as messages; used by the servicer only."""
 
+from ledger.intake import from_us
+from ledger.log_reader import ProvenEntry
 from ledger.projections.belief import Alert, Ending, EvidenceKind, UnitBelief, UnitClass
 from ledger.projections.quantities import QuantityBelief
 from ledger.projections.states import CustodyState, states_of
 from ledger.queries import LotGroup
 from ledger.status import LedgerStatus
+from ledger.storage.erasure_store import Outcome
 from medtrail.api.event.v1 import payload_pb2
 from medtrail.api.ledger.v1 import ledger_pb2
 from medtrail.codec import to_timestamp
@@ -125,4 +128,54 @@ def status_to_message(status: LedgerStatus) -> ledger_pb2.GetStatusResponse:
             ledger_pb2.LedgerAlarm(code=alarm.code, message=alarm.message, since_time=to_timestamp(alarm.since))
             for alarm in status.alarms
         ],
+    )
+
+
+def proven_to_message(item: ProvenEntry, *, via: str = "", disbelieved: bool = False) -> ledger_pb2.ProvenEvent:
+    """Return an event with its proof as message."""
+    stored = item.stored
+    return ledger_pb2.ProvenEvent(
+        leaf_index=stored.leaf_index,
+        signed_event=bytes_of(item),
+        key_list_sha256=item.key_list_sha256,
+        inclusion_proof=item.proof,
+        via=via,
+        log_time=to_timestamp(from_us(stored.stream_time_us)),
+        disbelieved=disbelieved,
+        erased=erased_to_message(item),
+        signed_event_sha256=digest_of(item),
+    )
+
+
+def bytes_of(item: ProvenEntry) -> bytes:
+    """Return the SignedEvent of an entry; of an erased one, nothing."""
+    return b"" if item.erased else item.stored.require_event()
+
+
+def digest_of(item: ProvenEntry) -> bytes:
+    """Return the SHA-256 of an erased SignedEvent; of one that stands, nothing: its bytes tell."""
+    return item.stored.entry[1:33] if item.erased else b""
+
+
+def erased_to_message(item: ProvenEntry) -> ledger_pb2.Erased | None:
+    """Return what became of an erased event as message; None: it stands."""
+    erased = item.erased
+    if erased is None:
+        return None
+    return ledger_pb2.Erased(
+        gln=erased.signer_gln,
+        reason=erased.reason,
+        order_index=erased.order_index,
+        erase_time=to_timestamp(from_us(erased.erase_time_us)),
+        consent_index=erased.consent_index,
+    )
+
+
+def outcome_to_message(outcome: Outcome, order: ProvenEntry) -> ledger_pb2.ErasureOutcome:
+    """Return what became of an order to erase as message, with the proven order."""
+    return ledger_pb2.ErasureOutcome(
+        order=proven_to_message(order),
+        leaf_index=None if outcome.erased is None else outcome.erased.leaf_index,
+        code=outcome.code,
+        message=outcome.message,
     )
