@@ -10,7 +10,7 @@ from medtrail.api.custody.v1 import custody_pb2
 from medtrail.codec import epcis_to_message
 from medtrail.epcis.model import Action, EpcisEvent, EventType, Place
 from medtrail.errors import NotFoundError, TooLargeError
-from services.custody import servicer
+from services.custody import capture_servicer
 
 if TYPE_CHECKING:
     from tests.integration.services.conftest import Client, Play, World
@@ -84,7 +84,7 @@ def _continued(request: custody_pb2.CaptureEventsRequest) -> custody_pb2.Capture
 def test_a_transaction_that_is_never_ended_or_too_large_records_nothing(
     play: "Play", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(servicer, "MAX_TRANSACTION_EVENTS", 3)
+    monkeypatch.setattr(capture_servicer, "MAX_TRANSACTION_EVENTS", 3)
 
     async def story(world: "World") -> None:
         maker = await world.start("maker")
