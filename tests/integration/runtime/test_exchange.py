@@ -740,10 +740,14 @@ def test_message_reaches_its_partner_once_and_goes_when_acknowledged(
             async def acknowledged() -> bool:
                 return await count(databases[0], Outgoing) == 0
 
+            # What was taken in is told to the exchange after the commit.
+            async def nothing_left() -> bool:
+                state = await (await exchange.bus("ledger")).jetstream.stream_info(INBOX_STREAM)
+                return not state.state.messages
+
             await eventually(acknowledged)
+            await eventually(nothing_left)
         assert taken == [(maker, b"1"), (maker, b"2"), (maker, b"3")]
-        state = await (await exchange.bus("ledger")).jetstream.stream_info(INBOX_STREAM)
-        assert state.state.messages == 0
         for each in databases:
             each.close()
 
