@@ -14,7 +14,6 @@ from medtrail.event import Event
 from medtrail.gs1 import Gln, Gtin, Sgtin, Sscc
 from medtrail.gs1.checks import check_digit
 from medtrail.runtime import outbox
-from medtrail.runtime.database import Database
 from medtrail.runtime.tables import RUNTIME_METADATA, OutgoingRow, SignedEventRow
 from medtrail.subjects import MessageKind
 from medtrail.terms import unseal
@@ -25,6 +24,7 @@ from services.custody.events import Occasion
 from services.custody.holding import Holding
 from services.custody.tables import CUSTODY_METADATA
 from services.custody.units import Named, Unit
+from tests.support.books import empty_books, unsynced
 
 if TYPE_CHECKING:
     from services.custody.recalls import KnownRecall
@@ -82,10 +82,12 @@ class House:
             clock=clock,
             unseal=lambda sealed: unseal(sealed, self.folder.sealing_key()),
         )
-        self.open()
+        self.path.write_bytes(empty_books())
+        self.database = unsynced(self.path)
 
     def open(self) -> None:
-        self.database = Database(self.path)
+        """Open the books as the start of a process does."""
+        self.database = unsynced(self.path)
         self.database.create_tables(RUNTIME_METADATA, CUSTODY_METADATA)
 
     def close(self) -> None:

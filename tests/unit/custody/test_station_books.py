@@ -65,6 +65,7 @@ from services.custody.upgrade import upgrade
 from services.custody.verifications import RecordKind
 from services.station import books, handover, prune
 from services.station.books import Word
+from tests.support.books import unsynced
 from tests.unit.custody.conftest import EXPIRY, GTIN, LOT, sscc
 from tests.unit.receiving.conftest import Bay as Dock
 from tests.unit.receiving.test_late_data import declare, refuse
@@ -159,7 +160,7 @@ def make_bay(network: "Network", pharmacy: "House", tmp_path: Path) -> Iterator[
         key = SigningKey.generate()
         addition = KeyAddition(pharmacy.gln, key.key_id, name)
         pharmacy.registry = authority_says(pharmacy.registry, addition, key_id=authority)
-        database = Database(tmp_path / f"{len(made)}.db")
+        database = unsynced(tmp_path / f"{len(made)}.db")
         database.write_now(prepare)
         database.write_now(upgrade)
         made.append(database)
