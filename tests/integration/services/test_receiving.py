@@ -155,65 +155,82 @@ def test_a_blind_delivery_its_scans_samples_and_what_is_concealed(play: "Play") 
         boxes = await commissioned(maker, 2, each=4)
         despatch_id = (await maker.ship(pharmacy, *boxes)).events[0].event_id
         await world.eventually(lambda: _advised(pharmacy))
-        stub = receiving_pb2_grpc.ReceivingServiceStub(pharmacy.channel)
         delivery = await opened(pharmacy)
         assert (delivery.blind, delivery.sample_share) == (True, 0.5)
         station = Station(pharmacy, delivery.delivery_id, "bay")
-        (sealed,) = await station.scan(boxes[0])
-        assert (len(sealed.sample_epcs), sealed.inferred) == (2, 2)
-        assert [
-            unit.epc for unit in await units(pharmacy, delivery.delivery_id, pb.DELIVERY_UNIT_FILTER_SAMPLE)
-        ] == list(sealed.sample_epcs)
-        with pytest.raises(ConflictError) as unfinished:
-            await closed(pharmacy, delivery.delivery_id)
-        assert unfinished.value.code == "SAMPLE_INCOMPLETE"
-        (failed,) = await station.scan(pack(sealed.sample_epcs[0].rpartition("/")[2], lot="B"))
-        assert (failed.code, failed.sample_failed) == (pb.RECONCILIATION_CODE_WRONG_LOT, True)
-        undone = await stub.UndoScan(
-            pb.UndoScanRequest(
-                request_id=request_id(),
-                delivery_id=delivery.delivery_id,
-                delivery_scan_number=failed.delivery_scan_number,
-            )
-        )
-        assert (undone.counts.found, undone.counts.scans) == (2, 1)
-        (again,) = await station.send([_repeat(station, 1, boxes[0])])
-        assert (again.resend, again.delivery_scan_number) == (True, sealed.delivery_scan_number)
-        await station.scan(*(pack(epc.rpartition("/")[2]) for epc in sealed.sample_epcs))
-        await station.scan(boxes[1], condition=pb.UNIT_CONDITION_DAMAGED)
-        answer = await stub.ListDeliveries(pb.ListDeliveriesRequest(despatch_event_id=despatch_id, page_size=1))
-        assert [item.delivery_id for item in answer.deliveries] == [delivery.delivery_id]
-        sample = list(answer.deliveries[0].sample_containers)
-        assert sample == [boxes[1]]
-        await stub.CloseDelivery(
-            pb.CloseDeliveryRequest(request_id=request_id(), delivery_id=delivery.delivery_id, samples_missing=True)
-        )
-        gone = next(
-            f"1-{number}" for number in range(4) if not any(e.endswith(f"1-{number}") for e in sealed.sample_epcs)
-        )
-        reported = await stub.ReportConcealed(
-            pb.ReportConcealedRequest(
-                request_id=request_id(),
-                delivery_id=delivery.delivery_id,
-                shortage_epcs=[pack(gone)],
-                overage_scans=[pack("extra")],
-            )
-        )
-        assert len(reported.case_ids) == 2
-        assert (await pharmacy.holding(pack(gone))).state == custody_pb2.HOLDING_STATE_INBOUND
-        reopened = await stub.ReopenDelivery(
-            pb.ReopenDeliveryRequest(request_id=request_id(), delivery_id=delivery.delivery_id, epcs=[boxes[1]])
-        )
-        assert reopened.delivery.state == pb.DELIVERY_STATE_REOPENED
-        assert reopened.delivery.counts.missing == 5
-        scans = await stub.ListDeliveryScans(pb.ListDeliveryScansRequest(delivery_id=delivery.delivery_id, page_size=2))
-        assert [(scan.delivery_scan_number, scan.undone) for scan in scans.scans] == [(1, False), (2, True)]
-        rest = await stub.ListDeliveryScans(
-            pb.ListDeliveryScansRequest(delivery_id=delivery.delivery_id, page_size=2, page_token=scans.next_page_token)
-        )
-        assert len(rest.scans) == 2
+        sample = await a_sample_that_fails_is_undone_and_taken(pharmacy, station, boxes[0])
+        await a_damaged_case_is_a_sample_that_may_be_left(station, boxes[1], despatch_id=despatch_id)
+        await what_was_concealed_is_reported(pharmacy, station, sample)
+        await what_was_received_is_missing_again(station, boxes[1])
+        await scans_are_listed_by_pages(station)
 
     play(scenario)
+
+
+async def a_sample_that_fails_is_undone_and_taken(pharmacy: "Client", station: Station, box: str) -> list[str]:
+    (sealed,) = await station.scan(box)
+    assert (len(sealed.sample_epcs), sealed.inferred) == (2, 2)
+    wanted = await units(pharmacy, station.delivery_id, pb.DELIVERY_UNIT_FILTER_SAMPLE)
+    assert [unit.epc for unit in wanted] == list(sealed.sample_epcs)
+    with pytest.raises(ConflictError) as unfinished:
+        await closed(pharmacy, station.delivery_id)
+    assert unfinished.value.code == "SAMPLE_INCOMPLETE"
+    (failed,) = await station.scan(pack(sealed.sample_epcs[0].rpartition("/")[2], lot="B"))
+    assert (failed.code, failed.sample_failed) == (pb.RECONCILIATION_CODE_WRONG_LOT, True)
+    undone = await station.stub.UndoScan(
+        pb.UndoScanRequest(
+            request_id=request_id(),
+            delivery_id=station.delivery_id,
+            delivery_scan_number=failed.delivery_scan_number,
+        )
+    )
+    assert (undone.counts.found, undone.counts.scans) == (2, 1)
+    (again,) = await station.send([_repeat(station, 1, box)])
+    assert (again.resend, again.delivery_scan_number) == (True, sealed.delivery_scan_number)
+    await station.scan(*(pack(epc.rpartition("/")[2]) for epc in sealed.sample_epcs))
+    return list(sealed.sample_epcs)
+
+
+async def a_damaged_case_is_a_sample_that_may_be_left(station: Station, box: str, *, despatch_id: str) -> None:
+    await station.scan(box, condition=pb.UNIT_CONDITION_DAMAGED)
+    answer = await station.stub.ListDeliveries(pb.ListDeliveriesRequest(despatch_event_id=despatch_id, page_size=1))
+    assert [item.delivery_id for item in answer.deliveries] == [station.delivery_id]
+    sample = list(answer.deliveries[0].sample_containers)
+    assert sample == [box]
+    await station.stub.CloseDelivery(
+        pb.CloseDeliveryRequest(request_id=request_id(), delivery_id=station.delivery_id, samples_missing=True)
+    )
+
+
+async def what_was_concealed_is_reported(pharmacy: "Client", station: Station, sample: list[str]) -> None:
+    gone = next(f"1-{number}" for number in range(4) if not any(epc.endswith(f"1-{number}") for epc in sample))
+    reported = await station.stub.ReportConcealed(
+        pb.ReportConcealedRequest(
+            request_id=request_id(),
+            delivery_id=station.delivery_id,
+            shortage_epcs=[pack(gone)],
+            overage_scans=[pack("extra")],
+        )
+    )
+    assert len(reported.case_ids) == 2
+    assert (await pharmacy.holding(pack(gone))).state == custody_pb2.HOLDING_STATE_INBOUND
+
+
+async def what_was_received_is_missing_again(station: Station, box: str) -> None:
+    reopened = await station.stub.ReopenDelivery(
+        pb.ReopenDeliveryRequest(request_id=request_id(), delivery_id=station.delivery_id, epcs=[box])
+    )
+    assert reopened.delivery.state == pb.DELIVERY_STATE_REOPENED
+    assert reopened.delivery.counts.missing == 5
+
+
+async def scans_are_listed_by_pages(station: Station) -> None:
+    request = pb.ListDeliveryScansRequest(delivery_id=station.delivery_id, page_size=2)
+    first = await station.stub.ListDeliveryScans(request)
+    assert [(scan.delivery_scan_number, scan.undone) for scan in first.scans] == [(1, False), (2, True)]
+    request.page_token = first.next_page_token
+    rest = await station.stub.ListDeliveryScans(request)
+    assert len(rest.scans) == 2
 
 
 def _repeat(station: Station, number: int, scan: str) -> pb.ScanDeliveryRequest:

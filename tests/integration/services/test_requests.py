@@ -112,67 +112,85 @@ def test_verbs_say_which_field_is_wrong(play: "Play") -> None:
         maker = await world.start("maker")
         await maker.register()
         await maker.commission("1", "2")
-        custody, clock = maker.custody, maker.premises.office.desk.clock
-
-        def occasion(**fields: Any) -> custody_pb2.Occasion:
-            return custody_pb2.Occasion(**fields)
-
-        late = occasion(event_time=to_timestamp(clock() + timedelta(minutes=6)))
-        for wrong, code, field in (
-            (late, "EVENT_IN_FUTURE", "occasion.event_time"),
-            (occasion(event_time_zone_offset="+1:00"), "OFFSET_MALFORMED", "occasion.event_time_zone_offset"),
-            (occasion(location="0399999999991"), "LOCATION_NOT_OWN", "occasion.location"),
-            (occasion(location="1"), "GLN_MALFORMED", "occasion.location"),
-        ):
-            pack_in = custody_pb2.PackRequest(
-                request_id=request_id(), parent=PALLET, children=[pack(1)], occasion=wrong
-            )
-            assert await refused(custody.Pack(pack_in)) == (code, field)
-        here = occasion(location="0300011111208", event_time_zone_offset="-05:00")
-        pack_in = custody_pb2.PackRequest(request_id=request_id(), parent=PALLET, children=[pack(1)], occasion=here)
-        await custody.Pack(pack_in)
-        assert (await maker.holding(pack(1))).location == "0300011111208"
-        ship = custody_pb2.ShipRequest(request_id=request_id(), epcs=[pack(1)])
-        ship.destination_party = "039"
-        assert await refused(custody.Ship(ship)) == ("GLN_MALFORMED", "destination_party")
-        ship.destination_party, ship.destination_location = "0399999999991", "1"
-        assert await refused(custody.Ship(ship)) == ("GLN_MALFORMED", "destination_location")
-        ship.destination_location, ship.purchase_order = "", "P 1"
-        assert await refused(custody.Ship(ship)) == ("TEXT_MALFORMED", "purchase_order")
-        hold = custody_pb2.HoldRequest(request_id=request_id(), epcs=[pack(2)])
-        assert await refused(custody.Hold(hold)) == ("TEXT_LENGTH", "reason")
-        hold.reason = "leaking"
-        await custody.Hold(hold)
-        assert (await maker.holding(pack(2))).hold_reason == "leaking"
-        release = custody_pb2.ReleaseRequest(request_id=request_id(), epcs=[pack(2)], reason="checked")
-        await custody.Release(release)
-        release.request_id = request_id()
-        assert await refused(custody.Release(release)) == ("NOT_ON_HOLD", "epcs[0]")
-        end = custody_pb2.DecommissionRequest(request_id=request_id(), epcs=[pack(1)])
-        assert await refused(custody.Decommission(end)) == ("FIELD_MISSING", "reason")
-        end.reason = custody_pb2.DECOMMISSION_REASON_DAMAGED
-        # A pack that ends alone is taken out of its pallet first.
-        assert len((await custody.Decommission(end)).events) == 2
-        assert (await maker.holding(pack(1))).state == custody_pb2.HOLDING_STATE_ENDED
-        assert await refused(maker.holding("x")) == ("AI_UNKNOWN", "epc")
-        assert await refused(maker.holding(pack(77))) == ("UNIT_UNKNOWN", "epc")
-        unknown = recall_pb2.IssueRecallRequest(
-            request_id=request_id(),
-            recall=payload_pb2.Recall(
-                number="R",
-                depth="retail",
-                reason="x",
-                start_time=to_timestamp(clock()),
-                scopes=[payload_pb2.RecallScope(gtin=GTIN)],
-                terminated_recall_id="urn:uuid:1",
-            ),
-        )
-        assert await refused(maker.recall.IssueRecall(unknown)) == ("RECALL_UNKNOWN", "recall.terminated_recall_id")
-        unknown.recall.terminated_recall_id = ""
-        unknown.recall.scopes[0].serials.append("a b")
-        assert (await refused(maker.recall.IssueRecall(unknown)))[1] == "recall.scopes[0]"
+        await packs_on_an_occasion_of_its_own(maker)
+        await ships_to_whom_it_can_name(maker)
+        await holds_and_releases_for_a_reason(maker)
+        await ends_a_pack_for_a_reason(maker)
+        await knows_only_its_own_units(maker)
+        await recalls_what_can_be_named(maker)
 
     play(story)
+
+
+async def packs_on_an_occasion_of_its_own(maker: "Client") -> None:
+    def pack_in(**occasion: Any) -> custody_pb2.PackRequest:
+        wanted = custody_pb2.Occasion(**occasion)
+        return custody_pb2.PackRequest(request_id=request_id(), parent=PALLET, children=[pack(1)], occasion=wanted)
+
+    late = to_timestamp(maker.premises.office.desk.clock() + timedelta(minutes=6))
+    for wrong, code, field in (
+        (pack_in(event_time=late), "EVENT_IN_FUTURE", "occasion.event_time"),
+        (pack_in(event_time_zone_offset="+1:00"), "OFFSET_MALFORMED", "occasion.event_time_zone_offset"),
+        (pack_in(location="0399999999991"), "LOCATION_NOT_OWN", "occasion.location"),
+        (pack_in(location="1"), "GLN_MALFORMED", "occasion.location"),
+    ):
+        assert await refused(maker.custody.Pack(wrong)) == (code, field)
+    await maker.custody.Pack(pack_in(location="0300011111208", event_time_zone_offset="-05:00"))
+    assert (await maker.holding(pack(1))).location == "0300011111208"
+
+
+async def ships_to_whom_it_can_name(maker: "Client") -> None:
+    ship = custody_pb2.ShipRequest(request_id=request_id(), epcs=[pack(1)])
+    ship.destination_party = "039"
+    assert await refused(maker.custody.Ship(ship)) == ("GLN_MALFORMED", "destination_party")
+    ship.destination_party, ship.destination_location = "0399999999991", "1"
+    assert await refused(maker.custody.Ship(ship)) == ("GLN_MALFORMED", "destination_location")
+    ship.destination_location, ship.purchase_order = "", "P 1"
+    assert await refused(maker.custody.Ship(ship)) == ("TEXT_MALFORMED", "purchase_order")
+
+
+async def holds_and_releases_for_a_reason(maker: "Client") -> None:
+    hold = custody_pb2.HoldRequest(request_id=request_id(), epcs=[pack(2)])
+    assert await refused(maker.custody.Hold(hold)) == ("TEXT_LENGTH", "reason")
+    hold.reason = "leaking"
+    await maker.custody.Hold(hold)
+    assert (await maker.holding(pack(2))).hold_reason == "leaking"
+    release = custody_pb2.ReleaseRequest(request_id=request_id(), epcs=[pack(2)], reason="checked")
+    await maker.custody.Release(release)
+    release.request_id = request_id()
+    assert await refused(maker.custody.Release(release)) == ("NOT_ON_HOLD", "epcs[0]")
+
+
+async def ends_a_pack_for_a_reason(maker: "Client") -> None:
+    end = custody_pb2.DecommissionRequest(request_id=request_id(), epcs=[pack(1)])
+    assert await refused(maker.custody.Decommission(end)) == ("FIELD_MISSING", "reason")
+    end.reason = custody_pb2.DECOMMISSION_REASON_DAMAGED
+    # A pack that ends alone is taken out of its pallet first.
+    assert len((await maker.custody.Decommission(end)).events) == 2
+    assert (await maker.holding(pack(1))).state == custody_pb2.HOLDING_STATE_ENDED
+
+
+async def knows_only_its_own_units(maker: "Client") -> None:
+    assert await refused(maker.holding("x")) == ("AI_UNKNOWN", "epc")
+    assert await refused(maker.holding(pack(77))) == ("UNIT_UNKNOWN", "epc")
+
+
+async def recalls_what_can_be_named(maker: "Client") -> None:
+    unknown = recall_pb2.IssueRecallRequest(
+        request_id=request_id(),
+        recall=payload_pb2.Recall(
+            number="R",
+            depth="retail",
+            reason="x",
+            start_time=to_timestamp(maker.premises.office.desk.clock()),
+            scopes=[payload_pb2.RecallScope(gtin=GTIN)],
+            terminated_recall_id="urn:uuid:1",
+        ),
+    )
+    assert await refused(maker.recall.IssueRecall(unknown)) == ("RECALL_UNKNOWN", "recall.terminated_recall_id")
+    unknown.recall.terminated_recall_id = ""
+    unknown.recall.scopes[0].serials.append("a b")
+    assert (await refused(maker.recall.IssueRecall(unknown)))[1] == "recall.scopes[0]"
 
 
 def test_pages_are_the_callers_own(play: "Play") -> None:

@@ -200,63 +200,82 @@ def test_goes_on_alone_and_hands_in_what_it_signed(play: "Play") -> None:
         async with till(world, folder, f"127.0.0.1:{port}") as station:
             await ready(world, station, units=4)
             await world.stop("pharmacy")
-
-            async def alone() -> bool:
-                return not (await station.status()).knowledge.online
-
-            await world.eventually(alone)
-            answer = await station.scan(scan_of(1))
-            verdict = answer.verdict
-            assert (verdict.code, verdict.reason, verdict.provisional, verdict.action) == (
-                verdict_pb2.VERDICT_CODE_UNCONFIRMED,
-                "SERVICE_UNREACHABLE",
-                True,
-                verdict_pb2.VERDICT_ACTION_HOLD,
-            )
-            assert not answer.knowledge.online
-            assert answer.knowledge.HasField("stale_since")
-            assert answer.product_name == "Epcistra"
-            received = await station.receive(pack(1), pack(2), pack(3))
-            assert [event.outcome for event in received.events] == [station_pb2.EVENT_OUTCOME_QUEUED]
-            await station.dispense(pack(1))
-            await station.hold(pack(2))
-            await station.observe(pack(3))
-            answer = await station.scan(scan_of(1))
-            assert answer.verdict.code == verdict_pb2.VERDICT_CODE_ALREADY_DISPENSED
-            assert (await station.status()).queued.count == 4
-            # As if the service's clock had been six minutes behind this one when it was heard last.
-            state = station.station.sync.state
-            assert state.complete_time is not None
-            heard = state.complete_time - timedelta(minutes=6)
-            station.station.sync.state = replace(state, complete_time=heard, ahead_s=360.0)
-            with pytest.raises(ConflictError) as caught:
-                await station.observe(pack(3))
-            status = await station.status()
-            assert (caught.value.code, status.error_code, status.queued.count) == ("CLOCK_WRONG", "CLOCK_WRONG", 4)
-            # It still judges, for what the service's clock says by now.
-            judged = (await station.scan(scan_of(3))).verdict
-            judge_time = from_timestamp(judged.judge_time, field="judge_time")
-            assert heard <= judge_time < datetime.now(UTC) - timedelta(minutes=5)
+            await judges_alone(world, station)
+            await works_alone(station)
+            await signs_nothing_by_a_clock_that_is_wrong(station)
         async with till(world, folder, f"127.0.0.1:{port}") as station:
-            # Killed and started again, it knows what it knew.
-            assert (await station.status()).queued.count == 4
-            with pytest.raises(ConflictError) as caught:
-                await station.dispense(pack(1))
-            assert caught.value.code == "UNIT_FINAL"
+            await knows_what_it_knew(station)
             pharmacy = await world.start("pharmacy", listen=f"127.0.0.1:{port}")
-            assert (await station.sync()).complete
-            states = [(await pharmacy.holding(pack(number))).state for number in (1, 2, 3, 4)]
-            assert states == [
-                custody_pb2.HOLDING_STATE_DISPENSED,
-                custody_pb2.HOLDING_STATE_ON_HAND,
-                custody_pb2.HOLDING_STATE_ON_HAND,
-                custody_pb2.HOLDING_STATE_INBOUND,
-            ]
-            assert (await pharmacy.holding(pack(2))).hold_reason == "leaking"
-            status = await station.status()
-            assert (status.queued.count, status.next_source_seq, list(status.conflicts)) == (0, 5, [])
+            await hands_in_all(station, pharmacy)
 
     play(story)
+
+
+async def judges_alone(world: "World", station: Till) -> None:
+    async def alone() -> bool:
+        return not (await station.status()).knowledge.online
+
+    await world.eventually(alone)
+    answer = await station.scan(scan_of(1))
+    verdict = answer.verdict
+    assert (verdict.code, verdict.reason, verdict.provisional, verdict.action) == (
+        verdict_pb2.VERDICT_CODE_UNCONFIRMED,
+        "SERVICE_UNREACHABLE",
+        True,
+        verdict_pb2.VERDICT_ACTION_HOLD,
+    )
+    assert not answer.knowledge.online
+    assert answer.knowledge.HasField("stale_since")
+    assert answer.product_name == "Epcistra"
+
+
+async def works_alone(station: Till) -> None:
+    received = await station.receive(pack(1), pack(2), pack(3))
+    assert [event.outcome for event in received.events] == [station_pb2.EVENT_OUTCOME_QUEUED]
+    await station.dispense(pack(1))
+    await station.hold(pack(2))
+    await station.observe(pack(3))
+    answer = await station.scan(scan_of(1))
+    assert answer.verdict.code == verdict_pb2.VERDICT_CODE_ALREADY_DISPENSED
+    assert (await station.status()).queued.count == 4
+
+
+async def signs_nothing_by_a_clock_that_is_wrong(station: Till) -> None:
+    # As if the service's clock had been six minutes behind this one when it was heard last.
+    state = station.station.sync.state
+    assert state.complete_time is not None
+    heard = state.complete_time - timedelta(minutes=6)
+    station.station.sync.state = replace(state, complete_time=heard, ahead_s=360.0)
+    with pytest.raises(ConflictError) as caught:
+        await station.observe(pack(3))
+    status = await station.status()
+    assert (caught.value.code, status.error_code, status.queued.count) == ("CLOCK_WRONG", "CLOCK_WRONG", 4)
+    # It still judges, for what the service's clock says by now.
+    judged = (await station.scan(scan_of(3))).verdict
+    judge_time = from_timestamp(judged.judge_time, field="judge_time")
+    assert heard <= judge_time < datetime.now(UTC) - timedelta(minutes=5)
+
+
+async def knows_what_it_knew(station: Till) -> None:
+    """Killed and started again, a station has what it signed, and what it was told."""
+    assert (await station.status()).queued.count == 4
+    with pytest.raises(ConflictError) as caught:
+        await station.dispense(pack(1))
+    assert caught.value.code == "UNIT_FINAL"
+
+
+async def hands_in_all(station: Till, pharmacy: "Client") -> None:
+    assert (await station.sync()).complete
+    states = [(await pharmacy.holding(pack(number))).state for number in (1, 2, 3, 4)]
+    assert states == [
+        custody_pb2.HOLDING_STATE_DISPENSED,
+        custody_pb2.HOLDING_STATE_ON_HAND,
+        custody_pb2.HOLDING_STATE_ON_HAND,
+        custody_pb2.HOLDING_STATE_INBOUND,
+    ]
+    assert (await pharmacy.holding(pack(2))).hold_reason == "leaking"
+    status = await station.status()
+    assert (status.queued.count, status.next_source_seq, list(status.conflicts)) == (0, 5, [])
 
 
 def test_two_tills_that_handed_out_one_pack_alone_are_told(play: "Play") -> None:
