@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from medtrail.epcis.model import Action, EpcisEvent
-from medtrail.gs1 import Sgtin
+from medtrail.gs1 import Sgtin, Sscc
 from medtrail.verdict import Verdict
 from services.custody import inbound_store
 from services.custody.dossier import units_of
@@ -197,10 +197,8 @@ def said_absent(house: House) -> list[tuple[Unit, Unit]]:
     ]
 
 
-def ship_cases(
-    maker: House, to: House, *, cases: int = 2, packs_each: int = 3, first: int = 1
-) -> tuple[str, list[Sgtin]]:
-    """Commission, pack and ship cases of packs; return the despatch's id and the cases."""
+def pack_cases(maker: House, *, cases: int = 2, packs_each: int = 3, first: int = 1) -> list[Sgtin]:
+    """Commission packs and cases, and pack the ones into the others; return the cases."""
     made = []
     for number in range(first, first + cases):
         inside = packs(*(f"{number}-{item}" for item in range(1, packs_each + 1)))
@@ -208,9 +206,26 @@ def ship_cases(
         maker.commission([case_of(number)])
         maker.pack(case_of(number), inside)
         made.append(case_of(number))
+    return made
+
+
+def ship_cases(
+    maker: House, to: House, *, cases: int = 2, packs_each: int = 3, first: int = 1
+) -> tuple[str, list[Sgtin]]:
+    """Commission, pack and ship cases of packs; return the despatch's id and the cases."""
+    made = pack_cases(maker, cases=cases, packs_each=packs_each, first=first)
     despatch_id = maker.ship(made, to.gln)[0].event_id
     maker.send_to(to)
     return despatch_id, made
+
+
+def ship_pallet(maker: House, to: House, pallet: Sscc) -> tuple[str, list[Sgtin]]:
+    """Commission and pack two cases of packs, and ship them on a pallet; return the despatch's id and the cases."""
+    boxes = pack_cases(maker)
+    maker.pack(pallet, boxes)
+    despatch_id = maker.ship([pallet], to.gln)[0].event_id
+    maker.send_to(to)
+    return despatch_id, boxes
 
 
 def packs_of(case: Sgtin, *, each: int = 3) -> tuple[Sgtin, ...]:

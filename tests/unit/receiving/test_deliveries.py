@@ -34,6 +34,7 @@ from tests.unit.receiving.conftest import (
     packs_of,
     said_absent,
     ship_cases,
+    ship_pallet,
 )
 
 M = ResultCode
@@ -644,14 +645,7 @@ def test_what_was_scanned_before_its_case_counts_for_the_sample(maker: House, ph
 
 
 def test_a_case_scanned_inside_of_a_sampled_pallet_has_no_sample_of_its_own(maker: House, pharmacy: House) -> None:
-    boxes = [case_of(number) for number in (1, 2)]
-    for box in boxes:
-        maker.commission(packs_of(box))
-        maker.commission([box])
-        maker.pack(box, packs_of(box))
-    maker.pack(sscc(1), boxes)
-    despatch_id = maker.ship([sscc(1)], pharmacy.gln)[0].event_id
-    maker.send_to(pharmacy)
+    despatch_id, boxes = ship_pallet(maker, pharmacy, sscc(1))
     bay = Bay.open(pharmacy, despatch_id, permille=1)
     sample = bay.scan(sscc(1)).sample
     assert len(sample) == 1

@@ -13,7 +13,7 @@ from services.custody.holding import HoldingState
 from services.custody.receiving.reconcile import Label
 from services.custody.units import Unit
 from tests.unit.custody.conftest import EXPIRY, LOT, House, packs, sscc
-from tests.unit.receiving.conftest import Bay, case_of, packs_of, said_absent, ship_cases
+from tests.unit.receiving.conftest import Bay, case_of, packs_of, said_absent, ship_cases, ship_pallet
 from tests.unit.receiving.test_late_data import corrected, deliver_with
 
 TOTE_A, TOTE_B = OtherKey("8004", "952100112345A"), OtherKey("8004", "952100112345B")
@@ -82,14 +82,7 @@ def test_missing_in_a_case_out_of_which_the_others_came(maker: House, pharmacy: 
 
 
 def test_missing_with_its_case_on_a_pallet_that_was_scanned(maker: House, pharmacy: House) -> None:
-    boxes = tuple(case_of(number) for number in (1, 2))
-    for box in boxes:
-        maker.commission(packs_of(box))
-        maker.commission([box])
-        maker.pack(box, packs_of(box))
-    maker.pack(sscc(1), boxes)
-    despatch_id = maker.ship([sscc(1)], pharmacy.gln)[0].event_id
-    maker.send_to(pharmacy)
+    despatch_id, boxes = ship_pallet(maker, pharmacy, sscc(1))
     bay = Bay.open(pharmacy, despatch_id, permille=1000)
     bay.scan_all([sscc(1), *packs_of(boxes[0])[1:]])
     bay.close(samples_missing=True)

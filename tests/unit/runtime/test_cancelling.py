@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -39,6 +41,16 @@ def test_cancellation_in_the_moment_of_the_answer_is_not_lost(outcome: str) -> N
     asyncio.run(scenario())
 
 
+async def cancel_under_way(work: Coroutine[Any, Any, None]) -> None:
+    """Cancel who waits for some work that has begun: the cancellation goes on to whoever cancelled."""
+    task = asyncio.create_task(cancellable(work))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 def test_work_has_ended_when_the_cancellation_goes_on() -> None:
     ended = []
 
@@ -50,12 +62,7 @@ def test_work_has_ended_when_the_cancellation_goes_on() -> None:
             ended.append(True)
 
     async def scenario() -> None:
-        task = asyncio.create_task(cancellable(work()))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancel_under_way(work())
         assert ended == [True]
 
     asyncio.run(scenario())
@@ -88,12 +95,7 @@ def test_work_that_swallows_a_cancellation_is_cancelled_again() -> None:
                     raise
 
     async def scenario() -> None:
-        task = asyncio.create_task(cancellable(work()))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancel_under_way(work())
         assert len(swallowed) == 3
 
     asyncio.run(scenario())
