@@ -35,7 +35,6 @@ from medtrail.runtime.replica_entries import (
     RecallEntry,
     apply_event,
     apply_trust,
-    may_end,
     next_index,
     proven,
 )
@@ -109,18 +108,6 @@ class RegistryReplica:
     def products(self) -> Mapping[Gtin, ProductEntry]:
         """Products by GTIN."""
         return self._state.products
-
-    @property
-    def recalls(self) -> tuple[RecallEntry, ...]:
-        """Recalls in force, in log order; drills included."""
-        recalls = self._state.recalls
-        ended = {
-            entry.recall.terminated_recall_id
-            for entry in recalls.values()
-            if entry.recall.terminated_recall_id and may_end(entry, recalls.get(entry.recall.terminated_recall_id))
-        }
-        standing = (entry for entry in recalls.values() if not entry.recall.terminated_recall_id)
-        return tuple(entry for entry in standing if entry.event_id not in ended)
 
     @property
     def all_recalls(self) -> tuple[RecallEntry, ...]:

@@ -149,8 +149,3 @@ def _check_issuer(issuer: Organisation, event: Event) -> None:
     gtins += [statement.gtin] if isinstance(statement, Product) else []
     if not issuer.roles & MAKING_ROLES or not all(issuer.owns(gtin) for gtin in gtins):
         raise AuthorizationError(f"{issuer.gln} does not own what it speaks of", code="PREFIX_NOT_OWNED")
-
-
-def may_end(ending: RecallEntry, ended: RecallEntry | None) -> bool:
-    """Tell whether a recall statement ends another: its own issuer's, or a regulator's word."""
-    return ended is not None and (ending.issuer.gln == ended.issuer.gln or Role.REGULATOR in ending.issuer.roles)
