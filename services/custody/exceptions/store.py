@@ -1,7 +1,7 @@
 """Cases in the database: opening, closing, finding, listing."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -262,16 +262,23 @@ def cases_of_unit(connection: Connection, unit: Unit, *, include_resolved: bool 
 
 def paths_with_case(connection: Connection, paths: Iterable[str], code: ExceptionCode) -> set[str]:
     """Return the paths of those of some units about which the house has an open case of a code."""
-    found: set[str] = set()
+    return {path for path, _ in _with_case(connection, paths, code)}
+
+
+def cases_with_units(connection: Connection, paths: Iterable[str], code: ExceptionCode) -> list[str]:
+    """Return the ids of the house's open cases of a code about any of some units."""
+    return sorted({case_id for _, case_id in _with_case(connection, paths, code)})
+
+
+def _with_case(connection: Connection, paths: Iterable[str], code: ExceptionCode) -> Iterator[tuple[str, str]]:
     for part in chunks(sorted(set(paths))):
         query = (
-            select(_UNIT.c.path)
+            select(_UNIT.c.path, _CASE.c.case_id)
             .join(_CASE, _CASE.c.case_id == _UNIT.c.case_id)
             .where(_UNIT.c.path.in_(part), _CASE.c.code == code.value, _CASE.c.partner_reported.is_(False))
             .where(_CASE.c.status != CaseStatus.RESOLVED.value)
         )
-        found.update(connection.execute(query).scalars())
-    return found
+        yield from ((path, case_id) for path, case_id in connection.execute(query))
 
 
 def units_of_case(connection: Connection, case_id: str) -> list[CaseUnit]:

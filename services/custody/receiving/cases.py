@@ -10,7 +10,7 @@ from services.custody.exceptions import store as case_store
 from services.custody.exceptions.case import CaseResolution, CaseScan, NewCase
 from services.custody.exceptions.codes import ExceptionCode, rule_of
 from services.custody.exceptions.exchange import close_and_tell
-from services.custody.receiving import deliveries_store, lines_store
+from services.custody.receiving import arrivals_store, deliveries_store, lines_store
 from services.custody.receiving.codes import Posting, ResultCode
 from services.custody.receiving.deliveries_store import Delivery, ScanRecord
 from services.custody.receiving.lines_store import Line
@@ -104,12 +104,15 @@ def note_found(session: Session, units: Sequence[Unit]) -> None:
 
 
 def close_settled(session: Session, units: Sequence[Unit]) -> list[str]:
-    """Close the cases of deliveries all of whose units have been settled by corrected data; return their ids."""
-    lines = lines_store.of_units(session.connection, [unit.path for unit in units])
+    """Close the cases all of whose units have been settled by corrected data; return their ids."""
+    paths = [unit.path for unit in units]
+    by_lines = [line.case_id for line in lines_store.of_units(session.connection, paths) if line.case_id]
+    # What was received without a delivery has no lines; its case knows its units.
+    by_units = case_store.cases_with_units(session.connection, paths, ExceptionCode.DESPATCH_REFUSED)
     note = "the data were corrected, and the goods were received"
     return [
         case_id
-        for case_id in dict.fromkeys(line.case_id for line in lines if line.case_id)
+        for case_id in dict.fromkeys([*by_lines, *by_units])
         if _is_settled(session, case_id) and close_and_tell(session, case_id, CaseResolution.CORRECTED_DATA, note=note)
     ]
 
@@ -118,7 +121,12 @@ def _is_settled(session: Session, case_id: str) -> bool:
     case = case_store.find_case(session.connection, case_id)
     if case is None or case.code not in BY_DATA:
         return False
-    return not lines_store.any_of_case(session.connection, case_id, UNSETTLED)
+    if lines_store.any_of_case(session.connection, case_id, UNSETTLED):
+        return False
+    if case.code is not ExceptionCode.DESPATCH_REFUSED:
+        return True
+    paths = [item.unit.path for item in case_store.units_of_case(session.connection, case_id)]
+    return not arrivals_store.of_paths(session.connection, paths)
 
 
 def change_case(session: Session, lines: Sequence[Line], code: ExceptionCode) -> None:

@@ -18,6 +18,7 @@ from medtrail.event import Event, Header, Refusal, new_salt
 from medtrail.exchange import Advice
 from services.custody import capture, events, events_store, inbox
 from services.custody.events import Route
+from services.custody.exceptions.case import CaseResolution
 from services.custody.holding import HoldingState
 from services.custody.inbound_store import InboundState
 from services.custody.receiving import settle
@@ -478,6 +479,28 @@ def test_a_despatch_refused_after_closing_puts_its_goods_aside_until_another_com
     assert {pharmacy.held(unit).state for unit in (boxes[0], *packs_of(boxes[0], each=2))} == {HoldingState.ON_HAND}
     assert pharmacy.held(boxes[1]).state is HoldingState.INBOUND
     assert cases(pharmacy) == []
+
+
+def test_goods_received_without_a_delivery_close_their_case_when_the_last_of_them_has_data(
+    maker: House, pharmacy: House
+) -> None:
+    boxes = make_cases(maker, 2)
+    wrong = maker.ship(boxes, pharmacy.gln)[0].event_id
+    maker.send_to(pharmacy)
+    pharmacy.receive(boxes)
+    refuse(pharmacy, wrong)
+    assert case_codes(pharmacy) == ["DESPATCH_REFUSED"]
+    declare(maker, wrong)
+    maker.ship(boxes[:1], pharmacy.gln)
+    maker.send_to(pharmacy)
+    assert pharmacy.held(boxes[0]).state is HoldingState.ON_HAND
+    assert case_codes(pharmacy) == ["DESPATCH_REFUSED"]
+    maker.ship(boxes[1:], pharmacy.gln)
+    maker.send_to(pharmacy)
+    assert pharmacy.held(boxes[1]).state is HoldingState.ON_HAND
+    assert cases(pharmacy) == []
+    (case,) = cases(pharmacy, resolved=True)
+    assert (case.resolution, case.despatch_id) == (CaseResolution.CORRECTED_DATA, wrong)
 
 
 def test_an_opened_pack_stays_opened_when_its_despatch_is_sent_anew(maker: House, pharmacy: House) -> None:
