@@ -34,6 +34,7 @@ from medtrail.runtime.ca import server_name
 from medtrail.runtime.folder import OrganisationFolder
 from medtrail.runtime.tokens import TokenMinter
 from tests.e2e.conftest import Net
+from tests.support.streams import answers_of
 
 MAKER, DISTRIBUTOR, PHARMACY, OTHER_PHARMACY = (
     "gs1-pharma",
@@ -272,10 +273,9 @@ def test_health_answers_without_token_and_reflection_with_one(net: Net) -> None:
             reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
             wanted = reflection_pb2.ServerReflectionRequest(list_services="")
             metadata = token(net, MAKER, audience=MAKER)
-            answers = [
-                item
-                async for item in reflection.ServerReflectionInfo(iter([wanted]), timeout=PATIENCE_S, metadata=metadata)
-            ]
+            answers = await answers_of(
+                lambda: reflection.ServerReflectionInfo(iter([wanted]), timeout=PATIENCE_S, metadata=metadata)
+            )
             names = {service.name for service in answers[0].list_services_response.service}
             assert {
                 "medtrail.api.custody.v1.CustodyService",
@@ -284,8 +284,7 @@ def test_health_answers_without_token_and_reflection_with_one(net: Net) -> None:
                 "grpc.health.v1.Health",
             } <= names
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                async for _ in reflection.ServerReflectionInfo(iter([wanted]), timeout=PATIENCE_S):
-                    pass
+                await answers_of(lambda: reflection.ServerReflectionInfo(iter([wanted]), timeout=PATIENCE_S))
             assert caught.value.code() is Status.UNAUTHENTICATED
 
     asyncio.run(run())

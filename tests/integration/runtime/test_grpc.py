@@ -46,6 +46,7 @@ from medtrail.runtime.folder import StationFolder, create_station
 from medtrail.runtime.server import Binding, Server, caller_of, serve
 from medtrail.runtime.tokens import TokenMinter
 from medtrail.trust import Registry
+from tests.support.streams import answers_of
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually, Network
@@ -150,14 +151,14 @@ async def call(channel: grpc.aio.Channel, path: str, method: Any) -> None:
         yield request()
 
     if method.client_streaming and method.server_streaming:
-        answers: Any = channel.stream_stream(path, **options)(requests())
+        answers: Any = await answers_of(lambda: channel.stream_stream(path, **options)(requests()))
     elif method.server_streaming:
-        answers = channel.unary_stream(path, **options)(request())
+        answers = [each async for each in channel.unary_stream(path, **options)(request())]
     else:
         assert not method.client_streaming
         await channel.unary_unary(path, **options)(request())
         return
-    assert [each async for each in answers] == [answer()]
+    assert answers == [answer()]
 
 
 def _raw_method(channel: grpc.aio.Channel, path: str) -> Any:
@@ -600,7 +601,7 @@ def test_reflection_is_for_members_and_tells_the_contracts(network: "Network", r
     async def story(server: Server) -> None:
         async with channel_of(network, server, "regulator") as channel:
             stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-            answers = [each async for each in stub.ServerReflectionInfo(iter([request]))]
+            answers = await answers_of(lambda: stub.ServerReflectionInfo(iter([request])))
             files = [
                 FileDescriptorProto.FromString(raw) for raw in answers[0].file_descriptor_response.file_descriptor_proto
             ]
@@ -608,8 +609,7 @@ def test_reflection_is_for_members_and_tells_the_contracts(network: "Network", r
         async with _raw_channel(network, server) as channel:
             stub = reflection_pb2_grpc.ServerReflectionStub(channel)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                async for _ in stub.ServerReflectionInfo(iter([request])):
-                    pass
+                await answers_of(lambda: stub.ServerReflectionInfo(iter([request])))
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
     run(network, registry, story)
