@@ -1,4 +1,4 @@
-"""Answers of gRPC methods that stream requests, by callers in Python."""
+"""Answers of gRPC methods that stream requests, to callers that use grpcio alone."""
 
 from collections.abc import AsyncIterable, Callable
 from typing import TypeVar
@@ -14,7 +14,8 @@ async def answers_of(ask: Callable[[], AsyncIterable[T]]) -> list[T]:
     """Return all answers of a call that sends requests.
 
     A server that ends a call before it was sent all requests has its status overwritten by grpcio, if a request that
-    is being sent then fails (github.com/grpc/grpc/issues/36066). Such a call is made again.
+    is being sent then fails (github.com/grpc/grpc/issues/36066): our own client waits until it is let in. Such a call
+    is made again.
 
     Args:
         ask: Makes the call.

@@ -151,14 +151,14 @@ async def call(channel: grpc.aio.Channel, path: str, method: Any) -> None:
         yield request()
 
     if method.client_streaming and method.server_streaming:
-        answers: Any = await answers_of(lambda: channel.stream_stream(path, **options)(requests()))
+        answers: Any = channel.stream_stream(path, **options)(requests())
     elif method.server_streaming:
-        answers = [each async for each in channel.unary_stream(path, **options)(request())]
+        answers = channel.unary_stream(path, **options)(request())
     else:
         assert not method.client_streaming
         await channel.unary_unary(path, **options)(request())
         return
-    assert answers == [answer()]
+    assert [each async for each in answers] == [answer()]
 
 
 def _raw_method(channel: grpc.aio.Channel, path: str) -> Any:
@@ -601,7 +601,7 @@ def test_reflection_is_for_members_and_tells_the_contracts(network: "Network", r
     async def story(server: Server) -> None:
         async with channel_of(network, server, "regulator") as channel:
             stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-            answers = await answers_of(lambda: stub.ServerReflectionInfo(iter([request])))
+            answers = [each async for each in stub.ServerReflectionInfo(iter([request]))]
             files = [
                 FileDescriptorProto.FromString(raw) for raw in answers[0].file_descriptor_response.file_descriptor_proto
             ]

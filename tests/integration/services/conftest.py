@@ -31,7 +31,6 @@ from services.custody.bootstrap import Bind, Premises, running
 from services.distributor.bootstrap import bindings as distributor_bindings
 from services.manufacturer.bootstrap import bindings as maker_bindings
 from services.pharmacy.bootstrap import bindings as pharmacy_bindings
-from tests.support.streams import answers_of
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually, NatsServer, Network
@@ -76,14 +75,14 @@ class Client:
             for number, scan in enumerate(scans):
                 yield custody_pb2.ScanIncomingRequest(scan_number=number, scan=scan)
 
-        return await answers_of(lambda: self.custody.ScanIncoming(ask()))
+        return [answer async for answer in self.custody.ScanIncoming(ask())]
 
     async def capture(self, *chunks: custody_pb2.CaptureEventsRequest) -> list[custody_pb2.CaptureEventsResponse]:
         async def ask() -> AsyncIterator[custody_pb2.CaptureEventsRequest]:
             for chunk in chunks:
                 yield chunk
 
-        return await answers_of(lambda: self.custody.CaptureEvents(ask()))
+        return [answer async for answer in self.custody.CaptureEvents(ask())]
 
     async def holding(self, epc: str) -> custody_pb2.Holding:
         return (await self.custody.GetHolding(custody_pb2.GetHoldingRequest(epc=epc))).holding

@@ -23,7 +23,6 @@ from medtrail.runtime.client import connect
 from services.custody.expiry_watch import ExpiryWatch
 from services.custody.hold_policy import FILE_NAME
 from tests.integration.services.conftest import GTIN, request_id
-from tests.support.streams import answers_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
@@ -226,7 +225,7 @@ async def accept(
             yield request
 
     stub = returns_pb2_grpc.ReturnServiceStub(client.channel)
-    return await answers_of(lambda: stub.AcceptReturns(ask()))
+    return [answer async for answer in stub.AcceptReturns(ask())]
 
 
 async def becomes(world: "World", client: "Client", epc: str, state: custody_pb2.HoldingState.ValueType) -> None:
