@@ -129,6 +129,12 @@ def find(connection: Connection, despatch_id: str) -> InboundShipment | None:
     return None if row is None else _from_row(row)
 
 
+def is_return(connection: Connection, despatch_id: str) -> bool:
+    """Tell whether a despatch to us brings goods back."""
+    query = select(col(Inbound.returned)).where(col(Inbound.despatch_id) == despatch_id)
+    return bool(connection.execute(query).scalar())
+
+
 def list_inbound(
     connection: Connection, *, before: int | None, limit: int, include_received: bool
 ) -> list[InboundShipment]:

@@ -50,7 +50,7 @@ async def judge_scan(
         seen = scanner.read(scan, moment)
     except MalformedError as error:
         return error
-    verdict = await vouch(scan, seen, beside_drill(await scanner.judge_seen(seen, moment)))
+    verdict = await vouch(scan, seen, beside_drill(await scanner.judge_return(seen, moment)))
     return Item(Named(seen.sgtin, field), verdict, seen.expiry)
 
 

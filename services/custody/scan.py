@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from typing import TypeVar
 
@@ -14,9 +15,10 @@ from medtrail.gs1.scan import parse_scan, require_pack
 from medtrail.runtime.database import Database
 from medtrail.runtime.logging import get_logger
 from medtrail.verdict import Verdict
-from services.custody import events_store, holdings_store, verdicts
+from services.custody import events_store, holdings_store, inbound_store, verdicts
 from services.custody.desk import Desk, known_recalls
 from services.custody.events_store import Stored
+from services.custody.holding import HoldingState
 from services.custody.ledger_client import LedgerClient
 from services.custody.verdicts import Occasion, Own, Seen
 
@@ -49,8 +51,16 @@ class Scanner:
 
     async def judge_seen(self, seen: Seen, moment: datetime) -> Verdict:
         """Return the verdict on a pack that was read."""
-        own, ledger = await asyncio.gather(self._own(seen.sgtin, seen.lot), self._ask(seen, moment))
+        own, ledger = await self._known(seen, moment)
         return verdicts.judge(seen, own, self._occasion(moment), ledger)
+
+    async def judge_return(self, seen: Seen, moment: datetime) -> Verdict:
+        """Return the verdict on a pack that comes back, to be verified: that it does speaks against nothing."""
+        own, ledger = await self._known(seen, moment)
+        return verdicts.judge(seen, replace(own, returning=False), self._occasion(moment), ledger)
+
+    async def _known(self, seen: Seen, moment: datetime) -> tuple[Own, Verdict | None]:
+        return await asyncio.gather(self._own(seen.sgtin, seen.lot), self._ask(seen, moment))
 
     def _occasion(self, moment: datetime) -> Occasion:
         offset = moment.astimezone(self._zone).utcoffset()
@@ -89,7 +99,10 @@ class Scanner:
                 return Own(None, recalls.covering(sgtin, lot=lot))
             logged = any(item.leaf_index is not None for item in events_store.find_by_id(connection, holding.event_id))
             words = dispositions_of(events_store.own_unlogged_naming(connection, sgtin.path))
-            return Own(holding, recalls.affecting(books, sgtin), logged, words)
+            returning = holding.state is HoldingState.INBOUND and inbound_store.is_return(
+                connection, holding.despatch_id
+            )
+            return Own(holding, recalls.affecting(books, sgtin), logged, words, returning)
 
         return await self._database.read(look)
 

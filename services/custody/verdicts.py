@@ -9,6 +9,9 @@ from medtrail.verdict import CODE_OF_DISPOSITION, Finding, KnownPack, Verdict, V
 from services.custody.holding import Ending, Holding, HoldingState
 from services.custody.holds import HoldCode, codes_of
 
+RETURN_ON_ITS_WAY = "RETURN_ON_ITS_WAY"
+"""Reason of a verdict on a pack that was sent back to whoever scans it, and has not been taken back."""
+
 _MESSAGES = {
     VerdictCode.UNCONFIRMED: "Advised, but not confirmed by the ledger yet. Put it aside until it is.",
     VerdictCode.ELSEWHERE: "Your own books say that this pack has left. Put it aside and look into it.",
@@ -22,6 +25,12 @@ _MESSAGES = {
     VerdictCode.SUSPECT: "Held here as suspect product. Keep it apart, do not dispense it, until the case is closed.",
     VerdictCode.UNKNOWN: "Nobody is known to have commissioned this pack.",
 }
+
+_RETURNING = Finding(
+    VerdictCode.HELD,
+    "On its way back to you. Take it back as a return, which verifies it; do not sell it before.",
+    RETURN_ON_ITS_WAY,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +57,14 @@ class Own:
         recall_ids: Recalls in force that cover it.
         logged: Whether what made the holding so is in the log already.
         words: Dispositions that events of ours leave it with which the log does not have yet.
+        returning: It is on its way back to us, and nobody has verified that it may be sold again.
     """
 
     holding: Holding | None
     recall_ids: tuple[str, ...] = ()
     logged: bool = False
     words: tuple[str, ...] = ()
+    returning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,9 @@ def judge(
         findings = [*_without_ledger(own, alone), *findings]
     else:
         findings += _of_ledger(ledger, own)
+    if own.returning:
+        # Last of equals: whatever else holds it is not over when it has come back.
+        findings.append(_RETURNING)
     holding = own.holding
     return conclude(
         findings or [Finding(VerdictCode.UNCONFIRMED, _MESSAGES[VerdictCode.UNCONFIRMED], provisional=True)],

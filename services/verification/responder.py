@@ -140,11 +140,13 @@ class Answerer:
 
     async def _judge(self, request: VrsRequest, now: datetime) -> VrsAnswer:
         seen = Seen(request.sgtin, request.lot, request.expiry)
-        verdict = beside_drill(await self._office.scanner.judge_seen(seen, now))
+        saleable = request.context == SALEABLE_RETURN
+        scanner = self._office.scanner
+        verdict = beside_drill(await (scanner.judge_return if saleable else scanner.judge_seen)(seen, now))
         if not verdict.tree_size:
             raise Refusal(UNAVAILABLE, "LEDGER_UNREACHABLE")
         codes, extended = self._extended(request, verdict, now)
-        returned = request.context == SALEABLE_RETURN and verdict.reason == "RETURNED"
+        returned = saleable and verdict.reason == "RETURNED"
         answers = [answer_of(codes, returned=returned)]
         if extended:
             answers.append(VrsAnswer(verified=True, info=AdditionalInfo.EXPIRATION_EXTENDED))

@@ -168,7 +168,10 @@ class Truth:
         house = self.houses[who]
         scan = Scan(who, self.day(self._today), lot, expiry)
         fact = ground.facts.get(unit)
-        return verdict(scan, entry=house.entries.get(unit), fact=fact, recalled=self.recalled(unit))
+        returning = self._was_sent_back(house, unit)
+        return verdict(
+            scan, entry=house.entries.get(unit), fact=fact, recalled=self.recalled(unit), returning=returning
+        )
 
     def ground(self) -> Ground:
         """Return where everything is after all that was said."""

@@ -14,7 +14,7 @@ from medtrail.simulation.truth.ground import (
     RETURNED,
     Fact,
 )
-from medtrail.simulation.truth.house import AWAY, ENDED, EXCEPTION, Entry
+from medtrail.simulation.truth.house import AWAY, ENDED, EXCEPTION, INBOUND, Entry
 from medtrail.simulation.truth.house import CONSUMED as USED_UP
 from medtrail.simulation.truth.house import DISPENSED as HANDED_OUT
 from medtrail.simulation.truth.house import OPENED as OPEN
@@ -72,7 +72,7 @@ class Scan:
     expiry: str
 
 
-def verdict(scan: Scan, *, entry: Entry | None, fact: Fact | None, recalled: bool) -> str:
+def verdict(scan: Scan, *, entry: Entry | None, fact: Fact | None, recalled: bool, returning: bool) -> str:
     """Return the code that must speak.
 
     Args:
@@ -80,10 +80,11 @@ def verdict(scan: Scan, *, entry: Entry | None, fact: Fact | None, recalled: boo
         entry: What the scanning house knows; None for nothing.
         fact: Where the pack is; None when nobody ever told of it.
         recalled: A recall names it.
+        returning: What brings or brought it to the house sent it back.
     """
     found = {"genuine"} | ({"recalled"} if recalled else set())
     if entry is not None:
-        found |= _of_house(entry)
+        found |= _of_house(entry, returning=returning)
     if fact is None or not fact.maker:
         found.add("unknown")
     if fact is not None:
@@ -102,7 +103,7 @@ def _data(item: Entry | Fact | None) -> tuple[str, str]:
     return ("", "") if item is None else (item.lot, item.expiry)
 
 
-def _of_house(entry: Entry) -> set[str]:
+def _of_house(entry: Entry, *, returning: bool) -> set[str]:
     found = set()
     if entry.state in AWAY:
         found.add("elsewhere")
@@ -114,7 +115,7 @@ def _of_house(entry: Entry) -> set[str]:
         found.add("consumed")
     elif entry.state == ENDED:
         found.add("stolen" if entry.ending in _GONE else "decommissioned")
-    if entry.state == EXCEPTION or entry.holds:
+    if entry.state == EXCEPTION or entry.holds or (returning and entry.state == INBOUND):
         found.add("held")
     return found
 

@@ -239,10 +239,14 @@ async def becomes(world: "World", client: "Client", epc: str, state: custody_pb2
     await world.eventually(is_so)
 
 
-async def genuine(world: "World", client: "Client", text: str) -> None:
+async def coming_back(world: "World", client: "Client", text: str) -> None:
+    """Wait until a scan reads that a pack is on its way back, by a despatch that the ledger has confirmed."""
+
     async def is_so() -> bool:
         (answer,) = await client.scan(text)
-        return answer.verdict.code == verdict_pb2.VERDICT_CODE_GENUINE and not answer.verdict.provisional
+        verdict = answer.verdict
+        assert verdict.code != verdict_pb2.VERDICT_CODE_GENUINE
+        return verdict.reason == "RETURN_ON_ITS_WAY" and not verdict.provisional
 
     await world.eventually(is_so)
 
@@ -281,7 +285,7 @@ async def authorised_packs_come_back(world: "World", distributor: "Client", phar
     await pharmacy.custody.Return(back)
     for serial in (1, 2, 3):
         await becomes(world, distributor, pack(serial), custody_pb2.HOLDING_STATE_INBOUND)
-        await genuine(world, distributor, scan(serial))
+        await coming_back(world, distributor, scan(serial))
     request = returns_pb2.AcceptReturnsRequest(
         request_id=request_id(), scans=[scan(1), scan(2, lot="B9"), scan(3), "no barcode", scan(4), scan(9)]
     )

@@ -140,11 +140,11 @@ def test_a_saleable_return_is_verified_before_it_is_sold_again(play: "Play") -> 
         )
         assert len(returned.events) == 1
 
-        async def is_back() -> bool:
-            return (await distributor.holding(pack(1))).state == custody_pb2.HOLDING_STATE_INBOUND
+        async def is_on_its_way_back() -> bool:
+            found = await verdict(distributor, scan_of(1))
+            return found.reason == "RETURN_ON_ITS_WAY" and not found.provisional
 
-        await world.eventually(is_back)
-        await becomes(world, distributor, scan_of(1), verdict_pb2.VERDICT_CODE_GENUINE)
+        await world.eventually(is_on_its_way_back)
         request = distributor_pb2.AcceptReturnRequest(request_id=request_id(), scan=scan_of(1))
         answer = await distributor.distributor.AcceptReturn(request)
         assert answer.verdict.action == verdict_pb2.VERDICT_ACTION_ACCEPT

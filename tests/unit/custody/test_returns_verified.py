@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -12,8 +12,8 @@ from medtrail.epcis.model import EpcisEvent
 from medtrail.errors import MalformedError, MedtrailError
 from medtrail.event import Recall, RecallScope
 from medtrail.gs1 import Gln, Sgtin
-from medtrail.verdict import Finding, Verdict, VerdictCode, conclude
-from services.custody import commands, excursions, holds, lot_holds, recall_returns, returns, returns_store
+from medtrail.verdict import Finding, Verdict, VerdictAction, VerdictCode, conclude
+from services.custody import commands, excursions, holds, lot_holds, recall_returns, returns, returns_store, verdicts
 from services.custody.commands import Consignee
 from services.custody.desk import Session
 from services.custody.exceptions import store as cases
@@ -30,11 +30,13 @@ from services.custody.returns_servicer import judge_scan, no_vouching
 from services.custody.returns_store import Authorisation
 from services.custody.scan import Scanner
 from services.custody.units import Named, Unit
+from services.custody.verdicts import RETURN_ON_ITS_WAY, Occasion, Own, Seen
 from tests.unit.custody.conftest import CASE_GTIN, EXPIRY, GTIN, LOT, House, named, packs, sscc
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GENUINE = conclude([Finding(VerdictCode.GENUINE, "genuine")], judge_time=NOW)
 OPENED = conclude([Finding(VerdictCode.PARTIALLY_DISPENSED, "opened")], judge_time=NOW)
+CODE = f"(01){GTIN}(21)1(17)280331(10){LOT}"
 RECALL_ID = "urn:uuid:11111111-1111-4111-8111-111111111111"
 
 
@@ -209,10 +211,64 @@ def test_unreadable_scans_are_told(maker: House) -> None:
 
 
 def test_no_unreadable_for_a_packs_own_code(maker: House) -> None:
-    found = judge(maker, f"(01){GTIN}(21)1(17)280331(10){LOT}")
+    found = judge(maker, CODE)
 
     assert isinstance(found, Item)
     assert (found.named, found.expiry) == (Named(packs(1)[0], "scans[0]"), EXPIRY)
+
+
+# --- on its way back ---
+
+
+class GenuineLedger:
+    """A ledger against whose word nothing speaks."""
+
+    async def verify_pack(self, _sgtin: Sgtin, *, lot: str, expiry: date, judge_time: datetime) -> Verdict:
+        assert lot == LOT
+        assert expiry == EXPIRY
+        return replace(GENUINE, judge_time=judge_time, tree_size=7)
+
+
+def scanned(house: House) -> Verdict:
+    return asyncio.run(scanner_of(house).judge(CODE, NOW))
+
+
+def scanner_of(house: House) -> Scanner:
+    return Scanner(house.database, house.desk, GenuineLedger(), UTC)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("sold")
+def test_return_on_its_way_is_told_to_its_receiver_and_to_nobody_who_takes_it_back(
+    distributor: House, pharmacy: House
+) -> None:
+    send_back(pharmacy, distributor, packs(1)[0])
+
+    verdict = scanned(distributor)
+    assert (verdict.code, verdict.action) == (VerdictCode.HELD, VerdictAction.HOLD)
+    assert (verdict.reason, verdict.provisional) == (RETURN_ON_ITS_WAY, False)
+    item = asyncio.run(judge_scan(scanner_of(distributor), no_vouching, CODE, NOW, field="scan"))
+    assert isinstance(item, Item)
+    assert item.verdict.codes == {VerdictCode.GENUINE}
+    assert take_back(distributor, packs(1)[0], verdict=item.verdict)[packs(1)[0]].restocked
+    assert scanned(distributor).code is VerdictCode.GENUINE
+
+
+@pytest.mark.usefixtures("sold")
+def test_return_on_its_way_does_not_hide_what_else_holds_it(distributor: House, pharmacy: House) -> None:
+    send_back(pharmacy, distributor, packs(1)[0])
+
+    own = Own(replace(distributor.held(packs(1)[0]), hold_reason="TEMPERATURE_EXCURSION: 40 degrees"), returning=True)
+    verdict = verdicts.judge(Seen(packs(1)[0], LOT, EXPIRY), own, Occasion(NOW), GENUINE)
+    assert (verdict.code, verdict.reason) == (VerdictCode.HELD, "ON_HOLD")
+
+
+def test_no_return_on_its_way_for_what_is_delivered(maker: House, distributor: House) -> None:
+    maker.commission(packs(1))
+    maker.ship(packs(1), distributor.gln)
+    deliver(maker, distributor)
+
+    assert distributor.held(packs(1)[0]).state is HoldingState.INBOUND
+    assert scanned(distributor).code is VerdictCode.GENUINE
 
 
 # --- what makes a pack unsaleable ---
