@@ -384,7 +384,8 @@ async def _close(client: Client) -> None:
         transport = client._transport
         if isinstance(transport, TcpTransport) and transport._io_writer is not None:
             transport._io_writer.transport.abort()
-        for task in (client._reading_task, client._flusher_task, client._ping_interval_task):
+        hearing = [subscription._wait_for_msgs_task for subscription in client._subs.values()]
+        for task in (client._reading_task, client._flusher_task, client._ping_interval_task, *hearing):
             if task is not None:
                 disregard(task)
     # ruff: enable[SLF001]

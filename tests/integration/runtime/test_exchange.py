@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from nats.aio.msg import Msg
 from sqlalchemy import Connection, func, select
 
 from medtrail.checkpoint import Checkpoint, sign_checkpoint
@@ -347,6 +348,9 @@ def test_a_connection_reset_with_data_still_to_be_sent_is_made_anew(
                     writer.write(b"PONG\r\n")
             writer.close()
 
+    async def unheard(_message: Msg) -> None:
+        pass
+
     async def send_on(bus: Bus) -> None:
         with contextlib.suppress(UnavailableError):
             while True:
@@ -360,6 +364,7 @@ def test_a_connection_reset_with_data_still_to_be_sent_is_made_anew(
         bus = Bus(f"nats://127.0.0.1:{port}", seed=maker.nats_seed(), gln=maker.gln, name="maker")
         bus.start()
         await bus.ready(60)
+        await bus.listen("anything", unheard)
         lingering: socket.socket = connections[0].get_extra_info("socket")
         lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         senders = [asyncio.create_task(send_on(bus)) for _ in range(3)]
@@ -371,6 +376,8 @@ def test_a_connection_reset_with_data_still_to_be_sent_is_made_anew(
         await bus.close()
         server.close()
         await server.wait_closed()
+        # Of both clients; what serves them ends with them.
+        await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
     asyncio.run(main())
     gc.collect()
