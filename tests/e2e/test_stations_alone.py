@@ -345,6 +345,40 @@ async def log_of_stations(outside: Outside) -> dict[str, list[int]]:
     return found
 
 
+async def check_log_holds_all(outside: Outside, bay: Desk, till: Desk) -> None:
+    """Wait for the stations' events: in the log once each, in each station's order."""
+    count = len(bay.events) + len(till.events)
+
+    async def all_logged() -> bool:
+        return sum(map(len, (await log_of_stations(outside)).values())) >= count
+
+    await until(all_logged)
+    logged = await log_of_stations(outside)
+    assert logged == {
+        "bay": [event.source_seq for event in bay.events],
+        "till": [event.source_seq for event in till.events],
+    }
+    assert [logged["bay"], logged["till"]] == [list(range(1, len(desk.events) + 1)) for desk in (bay, till)]
+
+
+async def check_conflicts_are_told(folder: Path, bay: Desk, till: Desk) -> None:
+    """Look for what was done twice: among the service's cases, and told to the stations that did it."""
+    assert cases(folder) == [("OFFLINE_CONFLICT", f"/01/{GTIN}/21/{serial}") for serial in CONFLICTS]
+    told = [unit.epc for desk in (bay, till) for event in (await desk.status()).conflicts for unit in event.conflicts]
+    assert sorted(told) == [pack(serial) for serial in CONFLICTS]
+
+
+async def is_believed(outside: Outside) -> bool:
+    """Tell whether the ledger believes what was dispensed to be gone; it never believes more than that."""
+    dispensed = {pack(serial) for serial, (state, _) in TRUTH.items() if state == "DISPENSED"}
+    async with outside.session(PHARMACY) as pharmacy:
+        trace = await trace_whole_lot(pharmacy, GTIN, LOT, units=True)
+    assert len(trace.units) == len(TRUTH)
+    gone = {item.epc for item in trace.units if item.unit_class == ledger_pb2.UNIT_CLASS_DISPENSED}
+    assert gone <= dispensed
+    return gone == dispensed
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [1])
 def test_nothing_is_lost_when_all_is_cut_and_stations_die(
@@ -373,39 +407,11 @@ def test_nothing_is_lost_when_all_is_cut_and_stations_die(
                 await until(desk.is_complete)
         assert killed, "nobody was killed: the story was too short"
         await processes.up("nats", "ledger")
-        count = len(bay.events) + len(till.events)
-
-        async def all_logged() -> bool:
-            return sum(map(len, (await log_of_stations(outside)).values())) >= count
-
-        await until(all_logged)
-        # In the log once each, in each station's order.
-        logged = await log_of_stations(outside)
-        assert logged == {
-            "bay": [event.source_seq for event in bay.events],
-            "till": [event.source_seq for event in till.events],
-        }
-        assert [logged["bay"], logged["till"]] == [list(range(1, len(desk.events) + 1)) for desk in (bay, till)]
-        found = await holdings(outside)
-        assert found == {pack(serial): state for serial, state in TRUTH.items()}
-        wanted = [("OFFLINE_CONFLICT", f"/01/{GTIN}/21/{serial}") for serial in CONFLICTS]
-        assert cases(processes.folder) == wanted
-        told = [
-            unit.epc for desk in (bay, till) for event in (await desk.status()).conflicts for unit in event.conflicts
-        ]
-        assert sorted(told) == [pack(serial) for serial in CONFLICTS]
-        dispensed = {pack(serial) for serial, (state, _) in TRUTH.items() if state == "DISPENSED"}
-
-        async def believed() -> bool:
-            # The projection follows the log.
-            async with outside.session(PHARMACY) as pharmacy:
-                trace = await trace_whole_lot(pharmacy, GTIN, LOT, units=True)
-            assert len(trace.units) == len(TRUTH)
-            gone = {item.epc for item in trace.units if item.unit_class == ledger_pb2.UNIT_CLASS_DISPENSED}
-            assert gone <= dispensed
-            return gone == dispensed
-
-        await until(believed)
+        await check_log_holds_all(outside, bay, till)
+        assert await holdings(outside) == {pack(serial): state for serial, state in TRUTH.items()}
+        await check_conflicts_are_told(processes.folder, bay, till)
+        # The projection follows the log.
+        await until(partial(is_believed, outside))
 
     asyncio.run(story())
     processes.end()
